@@ -1,0 +1,63 @@
+//! Opening a message, by envelope, beside the layout that `envelope/pinfeed.rs` turned down: the
+//! numbers behind the topic's delimiter rather than at the end.
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use pinfeed::{
+    envelope::{Envelope, pinfeed::seal},
+    message::Stamp,
+};
+use std::hint::black_box;
+
+const STAMP: Stamp = Stamp {
+    epoch: 1,
+    sequence: 2,
+    timestamp_ns: 3,
+};
+
+/// Searches for the delimiter, then reads the numbers behind it.
+fn open_header_behind_topic(frame: &[u8]) -> Option<(usize, Stamp)> {
+    let topic_bytes = memchr::memchr(0, frame)?;
+    let header: &[u8; 24] = frame.get(topic_bytes + 1..)?.first_chunk()?;
+    let number = |at: usize| u64::from_le_bytes(header[at..at + 8].try_into().expect("8 bytes"));
+    let stamp = Stamp {
+        epoch: number(0),
+        sequence: number(8),
+        timestamp_ns: number(16),
+    };
+    Some((topic_bytes, stamp))
+}
+
+fn open(criterion: &mut Criterion) {
+    let topic = b"binance.btcusdt@bookTicker";
+    let mut sealed = Vec::new();
+    seal(&mut sealed, topic, &[b'x'; 64], STAMP);
+    let two: [&[u8]; 2] = [topic, &sealed];
+    let one: [&[u8]; 1] = [&sealed];
+
+    let mut group = criterion.benchmark_group("envelope");
+    for (envelope, frames) in [
+        (Envelope::Raw, &two[..]),
+        (Envelope::Delimited(0), &one[..]),
+        (Envelope::Pinfeed, &one[..]),
+    ] {
+        let fields = envelope.open(frames).expect("the message fits");
+        assert_eq!(fields.topic.end, topic.len());
+        group.bench_function(envelope.to_string(), |bencher| {
+            bencher.iter(|| envelope.open(black_box(frames)));
+        });
+    }
+    let mut header_behind_topic = [&topic[..], &[0]].concat();
+    for number in [STAMP.epoch, STAMP.sequence, STAMP.timestamp_ns] {
+        header_behind_topic.extend_from_slice(&number.to_le_bytes());
+    }
+    header_behind_topic.extend_from_slice(&[b'x'; 64]);
+    let opened = open_header_behind_topic(&header_behind_topic);
+    assert_eq!(opened, Some((topic.len(), STAMP)));
+    group.bench_function("turned down: numbers behind the topic", |bencher| {
+        bencher.iter(|| open_header_behind_topic(black_box(&header_behind_topic)));
+    });
+    group.finish();
+}
+
+criterion_group!(benches, open);
+criterion_main!(benches);

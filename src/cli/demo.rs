@@ -1,0 +1,182 @@
+//! `pinfeed demo`: a publisher and the black box at work, with nothing to configure.
+//!
+//! The publisher is this same program in a process of its own, so that what the summary says of CPU
+//! time is the subscriber's alone, and messages really cross TCP.
+
+use std::{
+    io::Read,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use crate::{
+    cli::{
+        Ending, Failure,
+        live::{self, Show},
+        run::{conclude, warn_of_placements},
+        say,
+        shape::single_feed,
+        signals::Signals,
+    },
+    clock::Deadline,
+    config::{Feed, Line},
+    envelope::Envelope,
+    lane::Quota,
+    pipeline::Pipeline,
+    publish::Published,
+    report::{Summary, count},
+    worker::handlers::Count,
+};
+
+/// How long to wait, once the publisher is done, for what is still under way.
+const ARRIVAL_LIMIT: Duration = Duration::from_secs(5);
+
+/// Show publisher and subscriber at work for ten seconds, with nothing to configure.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Messages a second, or max
+    #[arg(long, value_name = "N", default_value = "200000")]
+    rate: String,
+
+    /// How long to publish
+    #[arg(long = "for", value_name = "TIME", default_value = "9s", value_parser = humantime::parse_duration)]
+    run_for: Duration,
+
+    /// The number of workers
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    workers: usize,
+
+    /// Write the summary to standard output as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
+    let feed = Feed {
+        name: "demo".to_owned(),
+        envelope: Envelope::Pinfeed,
+        subscribe: Vec::new(),
+        lines: vec![Line {
+            lane: "0".to_owned(),
+            connect: Vec::new(),
+            bind: vec!["tcp://127.0.0.1:*".to_owned()],
+        }],
+    };
+    let mut config = single_feed(feed, None, None);
+    config.workers.count = args.workers;
+
+    let signals = Signals::listen()?;
+    let pipeline = Pipeline::start(&config, Quota::unlimited(), signals.stop().clone(), |_| {
+        Count::default()
+    })?;
+    warn_of_placements(&pipeline, &config);
+    let endpoint = &pipeline.endpoints()[0];
+    say(format_args!(
+        "a synthetic exchange publishes 1,000 topics at {} msg/s to {endpoint} for {}",
+        args.rate,
+        humantime::format_duration(args.run_for),
+    ));
+    let mut publisher = PublisherProcess::start(args, endpoint)?;
+
+    let mut arrival = None;
+    let mut outcome = live::watch(pipeline, Show::Always, |totals| {
+        if let Some(published) = publisher.finished() {
+            let deadline = *arrival.get_or_insert_with(|| Deadline::after(ARRIVAL_LIMIT));
+            if totals.received >= published || deadline.passed() {
+                signals.stop().request();
+            }
+        }
+    });
+    let published = publisher.result()?;
+    let rows = Count::merge(std::mem::take(&mut outcome.handlers));
+    let mut summary = Summary::new(&outcome, Some(rows.len() as u64));
+    summary.lost = published.map(|published| published.published.saturating_sub(summary.received));
+    if let Some(published) = published {
+        say(format_args!(
+            "{:<14}{:>15}",
+            "published",
+            count(published.published)
+        ));
+    }
+    conclude(&summary, outcome, args.json, &signals)
+}
+
+/// The publisher's process. Ends it, should it still run, when dropped.
+struct PublisherProcess {
+    child: Child,
+    outcome: Option<Result<Published, Failure>>,
+}
+
+impl PublisherProcess {
+    fn start(args: &Args, endpoint: &str) -> Result<Self, Failure> {
+        let failed = |error: std::io::Error| Failure::running("starting the publisher", &error);
+        let child = Command::new(std::env::current_exe().map_err(failed)?)
+            .args([
+                "publish",
+                "--json",
+                "--connect",
+                endpoint,
+                "--rate",
+                &args.rate,
+            ])
+            .arg("--for")
+            .arg(humantime::format_duration(args.run_for).to_string())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(failed)?;
+        Ok(Self {
+            child,
+            outcome: None,
+        })
+    }
+
+    /// Returns the number of messages published, 0 if it failed, once the process has ended.
+    fn finished(&mut self) -> Option<u64> {
+        if self.outcome.is_none() {
+            self.outcome = self.look();
+        }
+        let outcome = self.outcome.as_ref()?;
+        Some(outcome.as_ref().map_or(0, |done| done.published))
+    }
+
+    fn look(&mut self) -> Option<Result<Published, Failure>> {
+        let failed = |error: &dyn std::error::Error| Failure::running("the publisher", error);
+        let status = match self.child.try_wait() {
+            Ok(None) => return None,
+            Ok(Some(status)) => status,
+            Err(error) => return Some(Err(failed(&error))),
+        };
+        let read = |pipe: Option<&mut dyn Read>| {
+            let mut text = String::new();
+            pipe.map_or(Ok(0), |pipe| pipe.read_to_string(&mut text))
+                .map(|_| text)
+        };
+        let output = read(self.child.stdout.as_mut().map(|pipe| pipe as _));
+        let words = read(self.child.stderr.as_mut().map(|pipe| pipe as _));
+        Some(match output {
+            Err(error) => Err(failed(&error)),
+            Ok(json) => serde_json::from_str(&json).map_err(|_| Failure {
+                exit_code: super::EXIT_FAILURE,
+                message: format!(
+                    "the publisher ended with {status}: {}",
+                    words.unwrap_or_default()
+                ),
+            }),
+        })
+    }
+
+    /// Returns what was published, or `None` where the demo was stopped before the publisher ended.
+    fn result(mut self) -> Result<Option<Published>, Failure> {
+        self.outcome.take().transpose()
+    }
+}
+
+impl Drop for PublisherProcess {
+    fn drop(&mut self) {
+        // It fails where the process has ended, and then there is nothing to do.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

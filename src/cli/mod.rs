@@ -1,0 +1,117 @@
+//! The commands: one file each. Nothing imports this module but `main`.
+
+mod demo;
+mod live;
+mod publish;
+mod run;
+mod shape;
+mod signals;
+
+use std::{error::Error as StdError, fmt, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+/// Exit code for a run that failed.
+const EXIT_FAILURE: u8 = 1;
+/// Exit code for bad input or configuration; clap's own for a bad command line, too.
+const EXIT_BAD_INPUT: u8 = 2;
+/// Exit code for a ledger that does not balance, or for loss.
+const EXIT_UNACCOUNTED: u8 = 3;
+
+/// Ingest price feeds published over ZeroMQ: pinned receive threads split topics over a pool of pinned
+/// workers, every message is accounted for, and histograms record how long each one waited.
+#[derive(Debug, Parser)]
+#[command(name = "pinfeed", version, max_term_width = 100, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 ok, 1 failure while running, 2 bad input or configuration, 3 the ledger does not \
+balance or messages were lost, 130/143 ended by SIGINT/SIGTERM after a clean drain (a second signal \
+aborts).";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Receive feeds, as a feeds.toml or flags say
+    Run(run::Args),
+    /// Publish a synthetic exchange or a capture, to test with
+    Publish(publish::Args),
+    /// Show publisher and subscriber at work for ten seconds, with nothing to configure
+    Demo(demo::Args),
+}
+
+/// What a command ended with, apart from errors.
+enum Ending {
+    Ok,
+    Unaccounted,
+    Signal(u8),
+}
+
+/// Runs the command that the process was started with.
+pub fn run() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Run(args) => run::run(&args),
+        Command::Publish(args) => publish::run(&args),
+        Command::Demo(args) => demo::run(&args),
+    };
+    match outcome {
+        Ok(Ending::Ok) => ExitCode::SUCCESS,
+        Ok(Ending::Unaccounted) => ExitCode::from(EXIT_UNACCOUNTED),
+        Ok(Ending::Signal(number)) => ExitCode::from(128 + number),
+        Err(failure) => {
+            say(format_args!("Error: {failure}"));
+            ExitCode::from(failure.exit_code)
+        }
+    }
+}
+
+/// Why a command failed, and what that makes of the exit code.
+#[derive(Debug)]
+struct Failure {
+    exit_code: u8,
+    message: String,
+}
+
+impl Failure {
+    fn running(what: &str, error: &dyn StdError) -> Self {
+        Self {
+            exit_code: EXIT_FAILURE,
+            message: format!("{what}: {error}"),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.message)
+    }
+}
+
+impl From<crate::Error> for Failure {
+    fn from(error: crate::Error) -> Self {
+        Self {
+            exit_code: if error.is_bad_input() {
+                EXIT_BAD_INPUT
+            } else {
+                EXIT_FAILURE
+            },
+            message: error.to_string(),
+        }
+    }
+}
+
+/// Writes a line for people, to standard error. That it went away is no reason to stop.
+fn say(line: fmt::Arguments<'_>) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// Writes the one JSON object that a script asked for to standard output.
+fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
+    use std::io::Write;
+    let json =
+        serde_json::to_string(value).map_err(|error| Failure::running("writing JSON", &error))?;
+    writeln!(std::io::stdout(), "{json}").map_err(|error| Failure::running("writing JSON", &error))
+}

@@ -1,0 +1,156 @@
+//! `pinfeed publish`: a publisher to test with.
+
+use std::{path::PathBuf, time::Duration};
+
+use crate::{
+    cli::{Ending, Failure, print_json, say, signals::Signals},
+    envelope::Envelope,
+    publish::{
+        self, Publisher, PublisherOptions, Source, Until,
+        capture::{Capture, Speed},
+        exchange::{Exchange, Parameters},
+    },
+    report::{count, rate, time},
+};
+
+/// Publish a synthetic exchange or a capture, to test with.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Bind for subscribers (repeatable) [default: tcp://127.0.0.1:5556, without --connect]
+    #[arg(long, value_name = "ENDPOINT")]
+    bind: Vec<String>,
+
+    /// Connect to subscribers that bind (repeatable)
+    #[arg(long, value_name = "ENDPOINT")]
+    connect: Vec<String>,
+
+    /// How messages are laid out: pinfeed, raw, delimited:C or delimited:0xNN
+    #[arg(long, value_name = "NAME", default_value = "pinfeed")]
+    envelope: Envelope,
+
+    /// The number of topics
+    #[arg(long, value_name = "N", default_value_t = Parameters::default().topics)]
+    topics: usize,
+
+    /// How unevenly messages are spread over topics: the exponent of Zipf's law, 0 for evenly
+    #[arg(long, value_name = "EXPONENT", default_value_t = Parameters::default().skew)]
+    skew: f64,
+
+    /// Messages a second, or max
+    #[arg(long, value_name = "N", default_value = "100000", value_parser = parse_rate)]
+    rate: Rate,
+
+    /// Send this many messages back to back, keeping the rate on average
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    burst: u64,
+
+    /// Bytes of a payload
+    #[arg(long, value_name = "BYTES", default_value_t = Parameters::default().payload_bytes)]
+    size: usize,
+
+    /// Another seed makes other messages
+    #[arg(long, value_name = "N", default_value_t = Parameters::default().seed)]
+    seed: u64,
+
+    /// Replay this capture instead: lines of `<ns> <json>`, plain or gzip
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["topics", "skew", "rate", "burst", "size", "seed"])]
+    capture: Option<PathBuf>,
+
+    /// With --capture: how many times as fast as captured, or max
+    #[arg(long, value_name = "TIMES", default_value = "1", value_parser = parse_speed, requires = "capture")]
+    speed: Speed,
+
+    /// Wait for this many subscriptions first; every prefix of every subscriber is one
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    wait_for: u64,
+
+    /// Stop after this many messages
+    #[arg(long, value_name = "N")]
+    messages: Option<u64>,
+
+    /// Stop after this time, for instance 10s or 2m
+    #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
+    run_for: Option<Duration>,
+
+    /// Write what was published to standard output as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Rate(Option<f64>);
+
+pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
+    let mut source: Box<dyn Source> = match &args.capture {
+        Some(path) => Box::new(Capture::open(path, args.speed)?),
+        None => Box::new(Exchange::new(Parameters {
+            topics: args.topics,
+            skew: args.skew,
+            rate: args.rate.0,
+            burst: args.burst,
+            payload_bytes: args.size,
+            seed: args.seed,
+        })?),
+    };
+    let signals = Signals::listen()?;
+    let mut bind = args.bind.clone();
+    if bind.is_empty() && args.connect.is_empty() {
+        bind.push("tcp://127.0.0.1:5556".to_owned());
+    }
+    let mut publisher = Publisher::open(&PublisherOptions {
+        bind,
+        connect: args.connect.clone(),
+        envelope: args.envelope,
+    })?;
+    say(format_args!(
+        "publishing on {}",
+        publisher.endpoints().join(", ")
+    ));
+    if args.wait_for > 0 {
+        say(format_args!(
+            "waiting for {} subscription(s)",
+            args.wait_for
+        ));
+        publisher.wait_for_subscriptions(args.wait_for, signals.stop())?;
+    }
+    let until = Until {
+        messages: args.messages,
+        elapsed: args.run_for,
+    };
+    let done = publish::publish(&mut *source, &mut publisher, until, signals.stop())?;
+    // Sends what is still queued.
+    drop(publisher);
+    say(format_args!(
+        "published {} messages in {:.2} s: {}msg/s, at most {} behind schedule",
+        count(done.published),
+        done.elapsed_s,
+        rate(if done.elapsed_s > 0.0 {
+            done.published as f64 / done.elapsed_s
+        } else {
+            0.0
+        }),
+        time(done.late_ns_max as f64),
+    ));
+    if args.json {
+        print_json(&done)?;
+    }
+    Ok(signals.caught().map_or(Ending::Ok, Ending::Signal))
+}
+
+fn parse_rate(text: &str) -> Result<Rate, String> {
+    positive_or_max(text).map(Rate)
+}
+
+fn parse_speed(text: &str) -> Result<Speed, String> {
+    positive_or_max(text).map(|times| times.map_or(Speed::Max, Speed::Times))
+}
+
+fn positive_or_max(text: &str) -> Result<Option<f64>, String> {
+    if text == "max" {
+        return Ok(None);
+    }
+    match text.parse::<f64>() {
+        Ok(number) if number > 0.0 && number.is_finite() => Ok(Some(number)),
+        _ => Err("give a number above 0, or max".to_owned()),
+    }
+}

@@ -1,0 +1,258 @@
+//! `pinfeed run`: receive until told to stop.
+
+use std::{
+    fs::File,
+    io::{BufWriter, Write, stderr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use clap::ValueEnum;
+
+use crate::{
+    cli::{Ending, Failure, live, print_json, say, shape::Shape, signals::Signals},
+    clock::Deadline,
+    config::Config,
+    error::Error,
+    host::topology,
+    lane::Quota,
+    pipeline::{Outcome, Pipeline},
+    report::{Summary, count},
+    worker::{
+        Handler,
+        handlers::{Count, Null, Print, TopicCount},
+    },
+};
+
+/// Receive feeds, as a feeds.toml or flags say.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    shape: Shape,
+
+    /// What to do with messages
+    #[arg(long, value_enum, default_value_t = HandlerName::Count)]
+    handler: HandlerName,
+
+    /// With --handler count: show this many of the busiest topics
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    top: usize,
+
+    /// With --handler count: write all topics to this file, as CSV with digests of their payloads
+    #[arg(long, value_name = "FILE")]
+    digests: Option<PathBuf>,
+
+    /// With --handler print: show every Nth message of each worker
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    every: u64,
+
+    /// Stop after this many messages
+    #[arg(long, value_name = "N")]
+    messages: Option<u64>,
+
+    /// Stop after this time, for instance 10s or 2m
+    #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
+    run_for: Option<Duration>,
+
+    /// Write the summary to standard output as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum HandlerName {
+    /// Count messages and bytes by topic
+    Count,
+    /// Print messages to standard error
+    Print,
+    /// Do nothing
+    Null,
+}
+
+pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
+    if args.digests.is_some() && args.handler != HandlerName::Count {
+        return Err(Error::config(
+            "--digests",
+            args.digests.as_deref().unwrap_or(Path::new("")).display(),
+            "only --handler count has digests",
+            "leave one of the two out",
+        )
+        .into());
+    }
+    let config = args.shape.config()?;
+    // Opened first: after the run it would be too late to learn that it can't be written.
+    let digests = args
+        .digests
+        .as_deref()
+        .map(DigestFile::create)
+        .transpose()?;
+    match args.handler {
+        HandlerName::Count => receive(
+            args,
+            &config,
+            |_| Count::default(),
+            |handlers| {
+                let uncounted: u64 = handlers.iter().map(Count::uncounted).sum();
+                let rows = Count::merge(handlers);
+                show_top(&rows, args.top, uncounted);
+                if let Some(file) = digests {
+                    file.write(&rows)?;
+                }
+                Ok(Some(rows.len() as u64))
+            },
+        ),
+        HandlerName::Print => receive(
+            args,
+            &config,
+            |_| Print::new(args.every, stderr()),
+            |_| Ok(None),
+        ),
+        HandlerName::Null => receive(args, &config, |_| Null, |_| Ok(None)),
+    }
+}
+
+/// Runs the pipeline and sums it up. `topics` makes what it likes of the handlers, and returns the
+/// number of distinct topics if it knows.
+fn receive<H: Handler>(
+    args: &Args,
+    config: &Config,
+    handler: impl FnMut(usize) -> H,
+    topics: impl FnOnce(Vec<H>) -> Result<Option<u64>, Failure>,
+) -> Result<Ending, Failure> {
+    let signals = Signals::listen()?;
+    let quota = args.messages.map_or(Quota::unlimited(), Quota::of);
+    let pipeline = Pipeline::start(config, quota, signals.stop().clone(), handler)?;
+    warn_of_placements(&pipeline, config);
+    for endpoint in pipeline.endpoints() {
+        say(format_args!("listening on {endpoint}"));
+    }
+    let deadline = args.run_for.map(Deadline::after);
+    let mut outcome = live::watch(pipeline, live::Show::OnTerminal, |_| {
+        if deadline.is_some_and(|deadline| deadline.passed()) {
+            signals.stop().request();
+        }
+    });
+    let topics = topics(std::mem::take(&mut outcome.handlers))?;
+    let summary = Summary::new(&outcome, topics);
+    conclude(&summary, outcome, args.json, &signals)
+}
+
+/// Prints the summary and decides how the command ends.
+pub(super) fn conclude<H>(
+    summary: &Summary,
+    outcome: Outcome<H>,
+    json: bool,
+    signals: &Signals,
+) -> Result<Ending, Failure> {
+    say(format_args!("{summary}"));
+    if json {
+        print_json(summary)?;
+    }
+    match (outcome.failure, signals.caught()) {
+        (Some(failure), _) => Err(failure.into()),
+        _ if !summary.balanced || summary.lost.is_some_and(|lost| lost > 0) => {
+            Ok(Ending::Unaccounted)
+        }
+        (None, Some(signal)) => Ok(Ending::Signal(signal)),
+        (None, None) => Ok(Ending::Ok),
+    }
+}
+
+/// Says once what is not as it should be with cores.
+pub(super) fn warn_of_placements<H: Handler>(pipeline: &Pipeline<H>, config: &Config) {
+    let placements = pipeline.placements();
+    let failed: Vec<&str> = placements
+        .iter()
+        .filter(|placement| placement.failed())
+        .map(|placement| placement.name.as_str())
+        .collect();
+    if !failed.is_empty() {
+        say(format_args!(
+            "warning: not on the core asked for: {}; --pin strict makes this an error",
+            failed.join(", ")
+        ));
+        return;
+    }
+    let free = placements
+        .iter()
+        .filter(|placement| placement.core_wanted.is_none())
+        .count();
+    if free > 0 {
+        say(format_args!(
+            "warning: this process may use {} cores and has {} busy threads: {free} run on any core; \
+             --cores or feeds.toml give them theirs",
+            topology::usable_cores().len(),
+            config.threads(),
+        ));
+    }
+}
+
+fn show_top(rows: &[TopicCount], top: usize, uncounted: u64) {
+    if rows.is_empty() || top == 0 {
+        return;
+    }
+    let all: u64 = rows.iter().map(|row| row.messages).sum();
+    say(format_args!(
+        "{:>15}{:>8}{:>17}  {:<16}  topic",
+        "messages", "share", "payload bytes", "digest"
+    ));
+    for row in rows.iter().take(top) {
+        say(format_args!(
+            "{:>15}{:>7.1}%{:>17}  {:016x}  {}",
+            count(row.messages),
+            100.0 * row.messages as f64 / all as f64,
+            count(row.payload_bytes),
+            row.digest,
+            row.topic.escape_ascii(),
+        ));
+    }
+    if rows.len() > top {
+        say(format_args!(
+            "{:>15} more topics",
+            count((rows.len() - top) as u64)
+        ));
+    }
+    if uncounted > 0 {
+        say(format_args!(
+            "{:>15} messages of topics beyond what is counted apart",
+            count(uncounted)
+        ));
+    }
+}
+
+/// The file that `--digests` asked for.
+struct DigestFile {
+    path: PathBuf,
+    file: BufWriter<File>,
+}
+
+impl DigestFile {
+    fn create(path: &Path) -> Result<Self, Failure> {
+        let file = File::create(path).map_err(Error::file(path))?;
+        Ok(Self {
+            path: path.into(),
+            file: BufWriter::new(file),
+        })
+    }
+
+    /// Writes all topics, the busiest first. Topics are escaped as Rust escapes byte strings, with
+    /// commas and quotation marks as `\x2c` and `\x22`, so that no field needs quoting.
+    fn write(mut self, rows: &[TopicCount]) -> Result<(), Failure> {
+        let mut write = || {
+            writeln!(self.file, "topic,messages,payload_bytes,digest")?;
+            for row in rows {
+                let topic = row.topic.escape_ascii().to_string();
+                writeln!(
+                    self.file,
+                    "{},{},{},{:016x}",
+                    topic.replace(',', "\\x2c").replace('"', "\\x22"),
+                    row.messages,
+                    row.payload_bytes,
+                    row.digest
+                )?;
+            }
+            self.file.flush()
+        };
+        write().map_err(|source| Error::file(&self.path)(source).into())
+    }
+}

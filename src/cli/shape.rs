@@ -1,0 +1,205 @@
+//! The flags that shape a pipeline, and what they make of a configuration.
+
+use std::{fmt, net::IpAddr, path::PathBuf};
+
+use clap::ValueEnum;
+
+use crate::{
+    config::{Config, Feed, Lane, Line, PinPolicy, ShardingMode},
+    envelope::Envelope,
+    error::Result,
+    wait::Wait,
+};
+
+/// Where messages come from and which threads handle them.
+#[derive(Debug, clap::Args)]
+pub(super) struct Shape {
+    /// The configuration; without it, --connect or --bind
+    #[arg(value_name = "FEEDS.toml", required_unless_present_any = ["connect", "bind"])]
+    file: Option<PathBuf>,
+
+    /// Connect to a publisher, for instance tcp://127.0.0.1:5556 (repeatable)
+    #[arg(long, value_name = "ENDPOINT", conflicts_with = "file")]
+    connect: Vec<String>,
+
+    /// Bind for publishers that connect to us, for instance tcp://*:5556 (repeatable)
+    #[arg(long, value_name = "ENDPOINT", conflicts_with = "file")]
+    bind: Vec<String>,
+
+    /// Only topics that start with this (repeatable) [default: all]
+    #[arg(long, value_name = "PREFIX", conflicts_with = "file")]
+    subscribe: Vec<String>,
+
+    /// How messages are laid out: raw, pinfeed, delimited:C or delimited:0xNN [default: raw]
+    #[arg(long, value_name = "NAME", conflicts_with = "file")]
+    envelope: Option<Envelope>,
+
+    /// Receive over this network card only, by name
+    #[arg(long, value_name = "NAME", conflicts_with = "file")]
+    nic: Option<String>,
+
+    /// Connect from this address
+    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["file", "nic"])]
+    source: Option<IpAddr>,
+
+    /// What receives
+    #[arg(long, value_enum, default_value_t = Engine::Libzmq)]
+    engine: Engine,
+
+    /// What carries messages to workers
+    #[arg(long, value_enum, default_value_t = Handoff::Inproc)]
+    handoff: Handoff,
+
+    /// What happens when a worker is slow
+    #[arg(long, value_enum, default_value_t = Policy::Block)]
+    policy: Policy,
+
+    /// The number of workers [default: 2]
+    #[arg(long, value_name = "N")]
+    workers: Option<usize>,
+
+    /// How topics are split over workers [default: keyed]
+    #[arg(long, value_enum)]
+    sharding: Option<Sharding>,
+
+    /// How threads wait for work: spin, park or adaptive [default: park]
+    #[arg(long, value_name = "NAME")]
+    wait: Option<Wait>,
+
+    /// Cores, for each lane's I/O thread and receive thread, then for each worker: 2,3,4-7
+    #[arg(long, value_name = "LIST", value_parser = parse_cores)]
+    cores: Option<CoreList>,
+
+    /// What a pin that does not take effect is [default: strict where there is a core for each thread]
+    #[arg(long, value_enum)]
+    pin: Option<Pin>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Engine {
+    /// Every transport that libzmq has
+    Libzmq,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Handoff {
+    /// PUSH/PULL within the process
+    Inproc,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Policy {
+    /// The lane waits, and with it the publisher
+    Block,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Sharding {
+    /// All messages of a topic go to one worker, in order
+    Keyed,
+    /// In turn, without order
+    Balanced,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Pin {
+    /// An error
+    Strict,
+    /// A warning
+    BestEffort,
+}
+
+#[derive(Clone, Debug)]
+struct CoreList(Vec<usize>);
+
+impl Shape {
+    /// Makes the configuration that the flags ask for.
+    pub(super) fn config(&self) -> Result<Config> {
+        // One name each, so far; the match makes a second one a compile error here.
+        let (Engine::Libzmq, Handoff::Inproc, Policy::Block) =
+            (self.engine, self.handoff, self.policy);
+        let mut config = match &self.file {
+            Some(path) => Config::load(path)?,
+            None => self.single_feed(),
+        };
+        if let Some(workers) = self.workers {
+            config.workers.count = workers;
+        }
+        if let Some(sharding) = self.sharding {
+            config.sharding.mode = match sharding {
+                Sharding::Keyed => ShardingMode::Keyed,
+                Sharding::Balanced => ShardingMode::Balanced,
+            };
+        }
+        if let Some(wait) = self.wait {
+            config.wait = wait;
+        }
+        if let Some(CoreList(cores)) = &self.cores {
+            config.hand_out(cores);
+        }
+        if let Some(pin) = self.pin {
+            config.pin = Some(match pin {
+                Pin::Strict => PinPolicy::Strict,
+                Pin::BestEffort => PinPolicy::BestEffort,
+            });
+        }
+        Ok(config)
+    }
+
+    fn single_feed(&self) -> Config {
+        single_feed(
+            Feed {
+                name: "feed".to_owned(),
+                envelope: self.envelope.unwrap_or(Envelope::Raw),
+                subscribe: self.subscribe.clone(),
+                lines: vec![Line {
+                    lane: "0".to_owned(),
+                    connect: self.connect.clone(),
+                    bind: self.bind.clone(),
+                }],
+            },
+            self.nic.clone(),
+            self.source,
+        )
+    }
+}
+
+/// A configuration of one feed on one lane, whose name is `0`.
+pub(super) fn single_feed(feed: Feed, nic: Option<String>, source: Option<IpAddr>) -> Config {
+    Config {
+        lanes: vec![Lane {
+            name: "0".to_owned(),
+            core: None,
+            io_core: None,
+            nic,
+            source,
+        }],
+        feeds: vec![feed],
+        ..Config::default()
+    }
+}
+
+fn parse_cores(list: &str) -> std::result::Result<CoreList, BadCoreList> {
+    let mut cores = Vec::new();
+    for part in list.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let number = |text: &str| text.trim().parse::<u16>().map_err(|_| BadCoreList);
+        let (first, last) = (number(first)?, number(last)?);
+        if first > last {
+            return Err(BadCoreList);
+        }
+        cores.extend((first..=last).map(usize::from));
+    }
+    Ok(CoreList(cores))
+}
+
+#[derive(Debug)]
+struct BadCoreList;
+
+impl std::error::Error for BadCoreList {}
+
+impl fmt::Display for BadCoreList {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("not a list of cores; write numbers and ranges like 2,3,4-7")
+    }
+}

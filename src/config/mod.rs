@@ -1,0 +1,14 @@
+//! What a pipeline is asked to do: lanes, feeds, workers, as data. `feeds.toml` in Rust.
+//!
+//! [`Config::load`] reads a file, the commands build the same structure from flags, and
+//! [`Config::validate`] checks either against this machine before anything is started.
+
+mod placement;
+mod schema;
+mod validate;
+
+pub use placement::Cores;
+pub use schema::{
+    Config, Feed, HandlerPanic, Handoff, Lane, Line, PinPolicy, Receive, Sharding, ShardingMode,
+    TopicOverride, Workers,
+};

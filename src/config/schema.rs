@@ -1,0 +1,263 @@
+//! The structure of `feeds.toml`, with its defaults.
+
+use std::{fmt, fs, path::Path};
+
+use serde::Deserialize;
+
+use crate::{
+    envelope::Envelope,
+    error::{Error, Result},
+    handoff::{BatchLimits, HandoffLimits},
+    wait::Wait,
+};
+
+/// A whole configuration. In `feeds.toml` the tables are `[[lane]]`, `[[feed]]` with
+/// `[[feed.line]]`, `[workers]`, `[sharding]`, `[handoff]` and `[receive]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// What a pin that does not take effect leads to. Without it: [`PinPolicy::Strict`] where this
+    /// machine has a core for each thread, [`PinPolicy::BestEffort`] where it has not.
+    pub pin: Option<PinPolicy>,
+    /// How all threads wait for work.
+    #[serde(default, deserialize_with = "from_name")]
+    pub wait: Wait,
+    /// The receive threads.
+    #[serde(rename = "lane", default)]
+    pub lanes: Vec<Lane>,
+    /// The feeds.
+    #[serde(rename = "feed", default)]
+    pub feeds: Vec<Feed>,
+    /// The pool of workers.
+    #[serde(default)]
+    pub workers: Workers,
+    /// How topics are split over the workers.
+    #[serde(default)]
+    pub sharding: Sharding,
+    /// The channels from lanes to workers.
+    #[serde(default)]
+    pub handoff: Handoff,
+    /// The receiving sockets.
+    #[serde(default)]
+    pub receive: Receive,
+}
+
+/// What a pin that does not take effect leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PinPolicy {
+    /// An error.
+    Strict,
+    /// A warning; the thread runs where the kernel puts it.
+    BestEffort,
+}
+
+/// A pinned receive thread with a libzmq I/O thread of its own, tied to one network card.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lane {
+    /// The name that lines refer to, and that the thread carries.
+    pub name: String,
+    /// The core of the receive thread.
+    pub core: Option<usize>,
+    /// The core of the I/O thread.
+    pub io_core: Option<usize>,
+    /// The network card to receive over, by name: `SO_BINDTODEVICE`.
+    pub nic: Option<String>,
+    /// The address to connect from, which routing may tie to a card.
+    pub source: Option<std::net::IpAddr>,
+}
+
+/// One logical stream of messages.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Feed {
+    /// Its name.
+    pub name: String,
+    /// The format of its messages.
+    #[serde(deserialize_with = "from_name")]
+    pub envelope: Envelope,
+    /// The prefixes of the topics wanted. Empty: all.
+    #[serde(default)]
+    pub subscribe: Vec<String>,
+    /// Where it comes from.
+    #[serde(rename = "line", default)]
+    pub lines: Vec<Line>,
+}
+
+/// Endpoints of a feed that one lane receives.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Line {
+    /// The name of the lane that receives it.
+    pub lane: String,
+    /// Endpoints of publishers to connect to.
+    #[serde(default)]
+    pub connect: Vec<String>,
+    /// Endpoints to bind for publishers that connect to us.
+    #[serde(default)]
+    pub bind: Vec<String>,
+}
+
+/// The pool of workers.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Workers {
+    /// How many there are.
+    pub count: usize,
+    /// The core of each, in order. Empty: see [`Config::validate`].
+    pub cores: Vec<usize>,
+    /// What a panic in a handler leads to.
+    pub handler_panic: HandlerPanic,
+}
+
+impl Default for Workers {
+    fn default() -> Self {
+        Self {
+            count: 2,
+            cores: Vec::new(),
+            handler_panic: HandlerPanic::Stop,
+        }
+    }
+}
+
+/// What a panic in a handler leads to: [`worker::OnPanic`](crate::worker::OnPanic).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HandlerPanic {
+    /// The pipeline stops.
+    Stop,
+    /// The other workers go on.
+    Isolate,
+}
+
+/// How topics are split over the workers.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sharding {
+    /// The rule.
+    #[serde(default)]
+    pub mode: ShardingMode,
+    /// Topics that go to a given worker. Only with [`ShardingMode::Keyed`].
+    #[serde(rename = "override", default)]
+    pub overrides: Vec<TopicOverride>,
+}
+
+/// The rule by which a message finds its worker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ShardingMode {
+    /// By the hash of its topic: all messages of a topic go to one worker, in order.
+    #[default]
+    Keyed,
+    /// In turn, passing over workers whose handoff is full. No order is promised.
+    Balanced,
+}
+
+/// Topics that go to a given worker.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TopicOverride {
+    /// What the topics start with.
+    pub prefix: String,
+    /// The worker, counted from 0.
+    pub worker: usize,
+}
+
+/// The channels from lanes to workers, each with its own batches.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Handoff {
+    /// The number of messages at which a batch is handed over.
+    pub batch_messages: usize,
+    /// The number of bytes at which a batch is handed over.
+    pub batch_bytes: usize,
+    /// The number of batches between one lane and one worker.
+    pub batches: usize,
+}
+
+impl Default for Handoff {
+    fn default() -> Self {
+        Self {
+            batch_messages: 256,
+            batch_bytes: 64 * 1024,
+            batches: 64,
+        }
+    }
+}
+
+impl Handoff {
+    pub(crate) fn limits(&self) -> HandoffLimits {
+        HandoffLimits {
+            batch: BatchLimits {
+                messages: self.batch_messages,
+                bytes: self.batch_bytes,
+            },
+            batches: self.batches,
+        }
+    }
+}
+
+/// The receiving sockets. Libzmq's own defaults lose messages or trust the peer where these don't.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Receive {
+    /// Messages queued for each connection before reading stops (`ZMQ_RCVHWM`; libzmq's 1,000 stop
+    /// and restart the connection all the time at a million messages a second).
+    pub high_water_mark: u32,
+    /// The largest message in bytes; a peer that sends a larger frame is disconnected
+    /// (`ZMQ_MAXMSGSIZE`; libzmq's own limit is none).
+    pub message_bytes_max: u32,
+    /// The time between heartbeats in milliseconds, 0 for none.
+    pub heartbeat_ms: u32,
+    /// The silence in milliseconds after which a peer is taken for dead.
+    pub heartbeat_timeout_ms: u32,
+    /// The first wait before connecting again, in milliseconds. Each wait doubles the one before.
+    /// Every socket draws its own start from half to one and a half times this, so that the
+    /// subscribers of a publisher that restarts don't come back all at once.
+    pub reconnect_ms: u32,
+    /// The longest wait before connecting again, in milliseconds.
+    pub reconnect_max_ms: u32,
+    /// The kernel's receive buffer in bytes (`SO_RCVBUF`), 0 for the system's default.
+    pub buffer_bytes: u32,
+}
+
+impl Default for Receive {
+    fn default() -> Self {
+        Self {
+            high_water_mark: 100_000,
+            message_bytes_max: 1024 * 1024,
+            heartbeat_ms: 1_000,
+            heartbeat_timeout_ms: 3_000,
+            reconnect_ms: 100,
+            reconnect_max_ms: 2_000,
+            buffer_bytes: 0,
+        }
+    }
+}
+
+impl Config {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// [`Error::File`] where it cannot be read, [`Error::ConfigFile`] where it is not a
+    /// configuration. Whether it suits this machine is up to [`Config::validate`].
+    pub fn load(path: &Path) -> Result<Self> {
+        let text = fs::read_to_string(path).map_err(Error::file(path))?;
+        toml::from_str(&text).map_err(|error| Error::ConfigFile {
+            path: path.into(),
+            problem: error.to_string(),
+        })
+    }
+}
+
+/// Reads a value that the file writes as a name.
+fn from_name<'de, D, T>(deserializer: D) -> std::result::Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: std::str::FromStr<Err: fmt::Display>,
+{
+    let name = String::deserialize(deserializer)?;
+    name.parse()
+        .map_err(|problem| serde::de::Error::custom(format!("\"{name}\" is {problem}")))
+}

@@ -1,0 +1,144 @@
+//! The one error type: what was asked, what stood in the way, and what to do about it.
+
+use std::path::PathBuf;
+
+/// A `Result` whose error is pinfeed's [`Error`].
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Everything that can go wrong between a configuration and its summary.
+///
+/// The text of each variant names the place (a configuration key, an endpoint, a path), the value
+/// found there and the remedy, so that a program may print it as it is.
+#[non_exhaustive]
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A configuration value cannot be carried out on this machine, or makes no sense.
+    #[error("{key} = {value}: {problem}; {remedy}")]
+    Config {
+        /// The configuration key or command-line flag, for instance `lane[0].nic`.
+        key: String,
+        /// The value found there, as the user wrote it.
+        value: String,
+        /// What is wrong with it.
+        problem: String,
+        /// What to write or do instead.
+        remedy: String,
+    },
+    /// A configuration file is not valid TOML, or has an unknown or mistyped key.
+    #[error("{path}: {problem}")]
+    ConfigFile {
+        /// The file.
+        path: PathBuf,
+        /// The parser's account of it, with line and column.
+        problem: String,
+    },
+    /// A file could not be read or written.
+    #[error("{path}: {source}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: std::io::Error,
+    },
+    /// A capture file has a line that is not `<nanoseconds> <json>`.
+    #[error("{path}:{line}: {problem}")]
+    Capture {
+        /// The capture.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: u64,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// libzmq refused an operation.
+    #[error("{doing}: {source}")]
+    Zmq {
+        /// The operation and the endpoint or option it was for.
+        doing: String,
+        /// libzmq's reason.
+        source: zmq::Error,
+    },
+    /// The libzmq in this binary lacks what the pins and NIC bindings rest on.
+    #[error(
+        "this binary holds libzmq {version} without named I/O threads, so they can't be found to be \
+         pinned; build with the zmq-sys that pinfeed's repository carries (zmq-sys/README.md)"
+    )]
+    IncompleteLibzmq {
+        /// The version that libzmq reports.
+        version: String,
+    },
+    /// A thread could not be kept on its core.
+    #[error(
+        "thread {thread} was to run on core {core} but {found}; give it a core that this process \
+         may use (`taskset -p $$` shows them), or pass --pin best-effort"
+    )]
+    Pin {
+        /// The thread's name.
+        thread: String,
+        /// The core asked for.
+        core: usize,
+        /// What the kernel answered or showed instead.
+        found: String,
+    },
+    /// A thread could not be started.
+    #[error("thread {thread} could not be started: {source}")]
+    Thread {
+        /// The thread's name.
+        thread: String,
+        /// The operating system's reason.
+        source: std::io::Error,
+    },
+    /// A handler panicked; its worker's remaining messages were counted as dropped.
+    #[error("the handler of {worker} panicked: {message}")]
+    HandlerPanicked {
+        /// The worker's name.
+        worker: String,
+        /// The panic's own message.
+        message: String,
+    },
+    /// A thread of pinfeed itself panicked: a defect of pinfeed.
+    #[error("thread {thread} panicked; this is a defect of pinfeed, please report it")]
+    ThreadPanicked {
+        /// The thread's name.
+        thread: String,
+    },
+}
+
+impl Error {
+    /// Builds an [`Error::Config`].
+    pub(crate) fn config(
+        key: impl Into<String>,
+        value: impl ToString,
+        problem: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self::Config {
+            key: key.into(),
+            value: value.to_string(),
+            problem: problem.into(),
+            remedy: remedy.into(),
+        }
+    }
+
+    /// Builds an [`Error::Zmq`], for `map_err`.
+    pub(crate) fn zmq(doing: impl Into<String>) -> impl FnOnce(zmq::Error) -> Self {
+        let doing = doing.into();
+        move |source| Self::Zmq { doing, source }
+    }
+
+    /// Builds an [`Error::File`], for `map_err`.
+    pub(crate) fn file(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::File { path, source }
+    }
+
+    /// Tells whether the input or the configuration is at fault (exit code 2), rather than the run
+    /// (exit code 1).
+    #[must_use]
+    pub fn is_bad_input(&self) -> bool {
+        matches!(
+            self,
+            Self::Config { .. } | Self::ConfigFile { .. } | Self::Capture { .. } | Self::Pin { .. }
+        )
+    }
+}

@@ -1,0 +1,202 @@
+//! A run of messages handed from one lane to one worker at once, in arrival order.
+//!
+//! The bytes of all frames lie end to end in one buffer, beside one [`Header`] a message and the
+//! list of frame bounds. Messages are copied in: for the sizes price feeds have, a copy of the
+//! bytes is cheaper than keeping a reference count on the receive buffer of the engine.
+
+use std::{ops::Deref, ops::Range};
+
+use crate::{
+    envelope::{Fields, Place},
+    message::{Header, Message, Origin},
+};
+
+/// The most frames a message may have; one with more is rejected.
+pub const FRAMES_MAX: usize = 64;
+
+/// How large a batch may grow.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchLimits {
+    /// The number of messages at which a batch is full.
+    pub messages: usize,
+    /// The number of bytes at which a batch is full. The last message may overshoot it.
+    pub bytes: usize,
+}
+
+/// A run of messages handed from one lane to one worker at once, in arrival order.
+#[derive(Debug)]
+pub struct Batch {
+    limits: BatchLimits,
+    bytes: Vec<u8>,
+    headers: Vec<Header>,
+    /// Message `m` with `n` frames owns the `n + 1` bounds from `headers[m].first_bound` on; the
+    /// last bound of a message is the first of the next.
+    bounds: Vec<u32>,
+    /// The lane that fills this batch, and so the one to return it to.
+    pub(crate) lane: usize,
+    /// The slot that carries this batch over.
+    pub(crate) slot: usize,
+}
+
+impl Batch {
+    pub(crate) fn new(limits: BatchLimits, lane: usize, slot: usize) -> Self {
+        Self {
+            limits,
+            bytes: Vec::with_capacity(limits.bytes),
+            headers: Vec::with_capacity(limits.messages),
+            bounds: {
+                let mut bounds = Vec::with_capacity(limits.messages + 1);
+                bounds.push(0);
+                bounds
+            },
+            lane,
+            slot,
+        }
+    }
+
+    /// Appends a message: copies its frames and notes where its fields stand.
+    #[inline]
+    pub fn push<F: Deref<Target = [u8]>>(
+        &mut self,
+        origin: Origin,
+        received_ns: u64,
+        topic_hash: u64,
+        fields: &Fields,
+        frames: &[F],
+    ) {
+        let first_bound = self.bounds.len() - 1;
+        for frame in frames {
+            self.bytes.extend_from_slice(frame);
+            self.bounds.push(self.bytes.len() as u32);
+        }
+        let mut header = Header::new(
+            origin,
+            received_ns,
+            topic_hash,
+            fields.stamp,
+            self.range(first_bound, fields.topic),
+            self.range(first_bound, fields.payload),
+        );
+        header.first_bound = first_bound as u32;
+        header.frame_count = frames.len() as u8;
+        self.headers.push(header);
+    }
+
+    /// Where a place in a message's frames stands in the buffer.
+    #[inline]
+    fn range(&self, first_bound: usize, place: Place) -> Range<usize> {
+        let frame_start = self.bounds[first_bound + place.frame] as usize;
+        frame_start + place.start..frame_start + place.end
+    }
+
+    /// Tells whether the batch has to be handed over before it takes another message.
+    #[inline]
+    pub(crate) fn is_full(&self) -> bool {
+        self.headers.len() >= self.limits.messages || self.bytes.len() >= self.limits.bytes
+    }
+
+    /// Empties the batch, and gives back what a large message made it grow by.
+    pub(crate) fn clear(&mut self) {
+        self.bytes.clear();
+        self.headers.clear();
+        self.bounds.truncate(1);
+        if self.bytes.capacity() > 2 * self.limits.bytes {
+            self.bytes.shrink_to(self.limits.bytes);
+        }
+    }
+
+    /// Returns the number of messages.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.headers.len()
+    }
+
+    /// Tells whether there are no messages.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.headers.is_empty()
+    }
+
+    /// Returns the messages in arrival order.
+    #[inline]
+    #[must_use]
+    pub fn messages(&self) -> impl ExactSizeIterator<Item = Message<'_>> {
+        self.headers.iter().map(|header| {
+            let first = header.first_bound as usize;
+            let bounds = &self.bounds[first..=first + usize::from(header.frame_count)];
+            Message::new(header, &self.bytes, bounds)
+        })
+    }
+
+    /// The fixed parts of the messages in arrival order, for a second look at their times.
+    #[inline]
+    pub(crate) fn headers(&self) -> &[Header] {
+        &self.headers
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::envelope::Envelope;
+
+    const LIMITS: BatchLimits = BatchLimits {
+        messages: 4,
+        bytes: 64,
+    };
+    const ORIGIN: Origin = Origin { feed: 3, line: 1 };
+
+    fn push(batch: &mut Batch, frames: &[&[u8]]) {
+        let fields = Envelope::Raw.open(frames).unwrap();
+        batch.push(ORIGIN, 7, 9, &fields, frames);
+    }
+
+    #[test]
+    fn frame_boundaries_survive() {
+        let sent: [&[&[u8]]; 3] = [&[b"a", b"", b"ccc"], &[b""], &[b"topic", b"payload"]];
+        let mut batch = Batch::new(LIMITS, 0, 0);
+        for round in 0..2 {
+            for frames in sent {
+                push(&mut batch, frames);
+            }
+            let got: Vec<Vec<&[u8]>> = batch.messages().map(|m| m.frames().collect()).collect();
+            assert_eq!(got, sent, "round {round}");
+            batch.clear();
+            assert!(batch.is_empty());
+        }
+    }
+
+    #[test]
+    fn fields_are_found_behind_other_messages() {
+        let mut batch = Batch::new(LIMITS, 0, 0);
+        push(&mut batch, &[b"first"]);
+        push(&mut batch, &[b"topic", b"payload", b"more"]);
+        let message = batch.messages().nth(1).unwrap();
+        assert_eq!(message.topic(), b"topic");
+        assert_eq!(message.payload(), b"payload");
+        assert_eq!(message.origin(), ORIGIN);
+        assert_eq!((message.received_ns(), message.topic_hash()), (7, 9));
+        assert_eq!((message.sequence(), message.timestamp_ns()), (None, None));
+    }
+
+    #[test]
+    fn full_by_messages_or_by_bytes() {
+        let mut batch = Batch::new(LIMITS, 0, 0);
+        for _ in 0..4 {
+            assert!(!batch.is_full());
+            push(&mut batch, &[b"x"]);
+        }
+        assert!(batch.is_full());
+        batch.clear();
+        push(&mut batch, &[&[0; 64]]);
+        assert!(batch.is_full());
+    }
+
+    #[test]
+    fn a_large_message_is_not_paid_for_ever() {
+        let mut batch = Batch::new(LIMITS, 0, 0);
+        push(&mut batch, &[&[0; 4096]]);
+        batch.clear();
+        assert!(batch.bytes.capacity() <= 2 * LIMITS.bytes);
+    }
+}

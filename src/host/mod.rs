@@ -1,0 +1,4 @@
+//! The machine: which cores and network cards there are, and how a thread gets and keeps its core.
+
+pub mod pin;
+pub mod topology;

@@ -1,0 +1,57 @@
+//! Which cores this process may use, and which network cards there are.
+
+use std::{fs, net::UdpSocket};
+
+use socket2::SockRef;
+
+use crate::error::{Error, Result};
+
+/// Returns the cores that this process may run on, ascending.
+#[must_use]
+pub fn usable_cores() -> Vec<usize> {
+    let mut cores: Vec<usize> = core_affinity::get_core_ids()
+        .unwrap_or_default()
+        .into_iter()
+        .map(|core| core.id)
+        .collect();
+    cores.sort_unstable();
+    cores
+}
+
+/// Returns the names of the network cards, sorted.
+#[must_use]
+pub fn nics() -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir("/sys/class/net")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    names.sort_unstable();
+    names
+}
+
+/// Checks that this process may tie a socket to a network card, by tying one.
+///
+/// # Errors
+/// [`Error::Config`] with `key`: there is no such card, or the process lacks `CAP_NET_RAW`.
+pub fn check_nic(key: &str, nic: &str) -> Result<()> {
+    if !nics().iter().any(|name| name == nic) {
+        return Err(Error::config(
+            key,
+            nic,
+            "there is no such network card",
+            format!("give one of: {}", nics().join(", ")),
+        ));
+    }
+    let tied = UdpSocket::bind(("0.0.0.0", 0))
+        .and_then(|socket| SockRef::from(&socket).bind_device(Some(nic.as_bytes())));
+    tied.map_err(|refused| {
+        Error::config(
+            key,
+            nic,
+            format!("a socket could not be tied to this card ({refused})"),
+            "run `setcap cap_net_raw+ep` on the binary, or give the card's address as `source`",
+        )
+    })
+}

@@ -1,0 +1,240 @@
+//! Frames in, batches out: envelope, shard, batch, hand-over, and the lane's side of the ledger.
+//!
+//! The same code stands behind every engine. An engine calls [`Router::route`] for each message and
+//! [`Router::flush`] when its sockets have run dry: a burst leaves in large batches, a lone message
+//! at once.
+
+use std::{
+    mem,
+    ops::Deref,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use crate::{
+    clock::{Clock, process_cpu_ns},
+    envelope::{Envelope, Fields},
+    error::Result,
+    handoff::{Batch, FRAMES_MAX, inproc::Outlet},
+    ledger::{LaneLedger, Ledger, Rejection},
+    message::Origin,
+    shard::{ShardTable, topic_hash},
+};
+
+/// How long a lane waits for one worker's spare batch before it looks at the others again.
+const SPARE_WAIT: Duration = Duration::from_millis(1);
+
+/// How a message finds its worker.
+#[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one a lane, and it is read for each message"
+)]
+pub(crate) enum Routing {
+    /// The topic's shard belongs to a worker.
+    Keyed(ShardTable),
+    /// Each batch goes to the next worker in turn whose handoff is not full.
+    Balanced { turn: usize },
+}
+
+/// The lane's end of all handoffs.
+pub(crate) struct Router {
+    lane: usize,
+    routing: Routing,
+    /// By worker.
+    outlets: Vec<Outlet>,
+    /// By worker: the batch being filled.
+    filling: Vec<Option<Box<Batch>>>,
+    message_bytes_max: usize,
+    clock: Clock,
+    ledger: Arc<Ledger>,
+    /// Whether the next message is this lane's first.
+    first: bool,
+    /// Counted but not yet in the ledger.
+    pending: Pending,
+    /// The process's CPU time when the pipeline's first message came.
+    cpu_at_first_ns: Arc<OnceLock<u64>>,
+}
+
+#[derive(Default)]
+struct Pending {
+    received: u64,
+    bytes: u64,
+}
+
+impl Router {
+    pub(crate) fn new(
+        lane: usize,
+        routing: Routing,
+        outlets: Vec<Outlet>,
+        message_bytes_max: usize,
+        clock: Clock,
+        ledger: Arc<Ledger>,
+        cpu_at_first_ns: Arc<OnceLock<u64>>,
+    ) -> Self {
+        Self {
+            lane,
+            routing,
+            filling: outlets.iter().map(|_| None).collect(),
+            outlets,
+            message_bytes_max,
+            clock,
+            ledger,
+            first: true,
+            pending: Pending::default(),
+            cpu_at_first_ns,
+        }
+    }
+
+    fn counters(&self) -> &LaneLedger {
+        &self.ledger.lanes[self.lane]
+    }
+
+    /// Takes a message of at least one frame, received at `received_ns` by the pipeline's clock.
+    ///
+    /// Waits where the handoff to the message's worker is full.
+    ///
+    /// # Errors
+    /// [`Error::ThreadPanicked`](crate::Error::ThreadPanicked) where a worker has gone.
+    #[inline]
+    pub(crate) fn route<F: Deref<Target = [u8]>>(
+        &mut self,
+        origin: Origin,
+        envelope: Envelope,
+        received_ns: u64,
+        frames: &[F],
+    ) -> Result<()> {
+        let bytes = frames.iter().map(|frame| frame.len()).sum();
+        if self.first {
+            self.note_first(received_ns);
+        }
+        self.pending.received += 1;
+        self.pending.bytes += bytes as u64;
+        let fields = match self.open(envelope, bytes, frames) {
+            Ok(fields) => fields,
+            Err(reason) => {
+                self.counters().rejected[reason as usize].add(1);
+                return Ok(());
+            }
+        };
+        let topic = &frames[fields.topic.frame][fields.topic.start..fields.topic.end];
+        let hash = topic_hash(topic);
+        let worker = match &self.routing {
+            Routing::Keyed(table) => self.open_batch(table.worker_of(topic, hash), 1)?,
+            &Routing::Balanced { turn } => self.open_batch(turn, self.outlets.len())?,
+        };
+        let Some(batch) = &mut self.filling[worker] else {
+            unreachable!("the batch was opened above");
+        };
+        batch.push(origin, received_ns, hash, &fields, frames);
+        if batch.is_full() {
+            self.hand_over(worker)?;
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn open<F: Deref<Target = [u8]>>(
+        &self,
+        envelope: Envelope,
+        bytes: usize,
+        frames: &[F],
+    ) -> std::result::Result<Fields, Rejection> {
+        if frames.len() > FRAMES_MAX {
+            return Err(Rejection::TooManyFrames);
+        }
+        if bytes > self.message_bytes_max {
+            return Err(Rejection::TooLarge);
+        }
+        envelope.open(frames)
+    }
+
+    #[cold]
+    fn note_first(&mut self, received_ns: u64) {
+        self.first = false;
+        self.counters().first_received_ns.set(received_ns.max(1));
+        self.cpu_at_first_ns.get_or_init(process_cpu_ns);
+    }
+
+    /// Makes sure that a batch is being filled for one of the `candidates` workers from `first` on,
+    /// and returns which.
+    #[inline]
+    fn open_batch(&mut self, first: usize, candidates: usize) -> Result<usize> {
+        if self.filling[first].is_some() {
+            return Ok(first);
+        }
+        match self.take_spare(first, candidates) {
+            Some(worker) => Ok(worker),
+            None => self.wait_for_spare(first, candidates),
+        }
+    }
+
+    fn take_spare(&mut self, first: usize, candidates: usize) -> Option<usize> {
+        for offset in 0..candidates {
+            let worker = (first + offset) % self.outlets.len();
+            if let Some(batch) = self.outlets[worker].spare() {
+                self.fill_next(worker, batch);
+                return Some(worker);
+            }
+        }
+        None
+    }
+
+    fn fill_next(&mut self, worker: usize, batch: Box<Batch>) {
+        self.filling[worker] = Some(batch);
+        if let Routing::Balanced { turn } = &mut self.routing {
+            *turn = worker;
+        }
+    }
+
+    #[cold]
+    fn wait_for_spare(&mut self, first: usize, candidates: usize) -> Result<usize> {
+        // What is ready for other workers must not wait for this one.
+        self.flush()?;
+        let start_ns = self.clock.now_ns();
+        let worker = loop {
+            if let Some(batch) = self.outlets[first].wait_for_spare(SPARE_WAIT)? {
+                self.fill_next(first, batch);
+                break first;
+            }
+            if let Some(worker) = self.take_spare(first, candidates) {
+                break worker;
+            }
+        };
+        let waited_ns = self.clock.now_ns() - start_ns;
+        self.counters().blocked.add(1);
+        self.counters().blocked_ns.add(waited_ns);
+        Ok(worker)
+    }
+
+    fn hand_over(&mut self, worker: usize) -> Result<()> {
+        let Some(batch) = self.filling[worker].take() else {
+            return Ok(());
+        };
+        self.settle();
+        self.counters().batches.add(1);
+        if let Routing::Balanced { turn } = &mut self.routing {
+            *turn = (worker + 1) % self.outlets.len();
+        }
+        self.outlets[worker].send(batch)
+    }
+
+    /// Hands over all batches that hold messages: to be called when there is nothing more to receive.
+    ///
+    /// # Errors
+    /// As [`route`](Self::route).
+    pub(crate) fn flush(&mut self) -> Result<()> {
+        for worker in 0..self.outlets.len() {
+            self.hand_over(worker)?;
+        }
+        self.settle();
+        Ok(())
+    }
+
+    /// Brings the ledger up to date.
+    fn settle(&mut self) {
+        let Pending { received, bytes } = mem::take(&mut self.pending);
+        self.counters().received.add(received);
+        self.counters().received_bytes.add(bytes);
+    }
+}

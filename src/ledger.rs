@@ -1,0 +1,256 @@
+//! The counters behind "every message is accounted for".
+//!
+//! At rest, `received = delivered + conflated + dropped + duplicates + rejected`. While messages are
+//! under way the difference is what sits in batches and handoffs. Each counter has one writer, the
+//! thread that owns it, which adds with a plain load and store (no locked instruction) and does so
+//! a batch at a time; readers may look whenever they like. Each thread's counters have cache lines
+//! to themselves.
+
+use std::sync::atomic::{
+    AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
+
+use crossbeam::utils::CachePadded;
+use serde::Serialize;
+
+/// Why a message was not delivered: the message's own fault, or a limit of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rejection {
+    /// It has more frames than a batch carries.
+    TooManyFrames,
+    /// Its frames together are larger than the limit on messages.
+    TooLarge,
+    /// It is shorter than its envelope.
+    TooShort,
+    /// Its first frame has no delimiter.
+    NoDelimiter,
+    /// It does not end with the marks of its envelope, or they contradict each other.
+    NotThisFormat,
+}
+
+impl Rejection {
+    /// All reasons, in the order the ledger keeps them.
+    pub const ALL: [Self; 5] = [
+        Self::TooManyFrames,
+        Self::TooLarge,
+        Self::TooShort,
+        Self::NoDelimiter,
+        Self::NotThisFormat,
+    ];
+
+    /// Returns the reason's name in summaries.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::TooManyFrames => "too_many_frames",
+            Self::TooLarge => "too_large",
+            Self::TooShort => "too_short",
+            Self::NoDelimiter => "no_delimiter",
+            Self::NotThisFormat => "not_this_format",
+        }
+    }
+}
+
+/// A counter with one writer and any number of readers.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds to the counter. Only its owner may.
+    #[inline]
+    pub fn add(&self, more: u64) {
+        self.set(self.0.load(Relaxed) + more);
+    }
+
+    /// Overwrites the counter. Only its owner may.
+    #[inline]
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Release);
+    }
+
+    /// Reads the counter.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Acquire)
+    }
+}
+
+/// What one lane counts.
+#[derive(Debug, Default)]
+pub struct LaneLedger {
+    /// Messages received, whatever became of them.
+    pub received: Counter,
+    /// Bytes of their frames.
+    pub received_bytes: Counter,
+    /// Messages rejected, by [`Rejection::ALL`].
+    pub rejected: [Counter; Rejection::ALL.len()],
+    /// Batches handed to workers.
+    pub batches: Counter,
+    /// Times the handoff was full, so that the lane had to wait.
+    pub blocked: Counter,
+    /// Nanoseconds the lane waited for a full handoff.
+    pub blocked_ns: Counter,
+    /// When the first message came, in nanoseconds of the pipeline's clock; 0 before it.
+    pub first_received_ns: Counter,
+}
+
+/// What one worker counts.
+#[derive(Debug, Default)]
+pub struct WorkerLedger {
+    /// Messages that the handler has seen.
+    pub delivered: Counter,
+    /// Messages discarded because the handler had panicked.
+    pub dropped: Counter,
+    /// When the handler was last done with a batch, in nanoseconds of the pipeline's clock.
+    pub last_delivered_ns: Counter,
+}
+
+/// The counters of a pipeline.
+#[derive(Debug)]
+pub struct Ledger {
+    /// One set of counters a lane.
+    pub lanes: Box<[CachePadded<LaneLedger>]>,
+    /// One set of counters a worker.
+    pub workers: Box<[CachePadded<WorkerLedger>]>,
+}
+
+impl Ledger {
+    /// Starts all counters at zero.
+    #[must_use]
+    pub fn new(lanes: usize, workers: usize) -> Self {
+        Self {
+            lanes: (0..lanes).map(|_| CachePadded::default()).collect(),
+            workers: (0..workers).map(|_| CachePadded::default()).collect(),
+        }
+    }
+
+    /// Adds the counters up.
+    ///
+    /// Workers are read before lanes, and a lane counts a batch before it hands it over, so a message
+    /// is never delivered in the totals without having been received.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        let worker = |counter: fn(&WorkerLedger) -> &Counter| -> u64 {
+            self.workers.iter().map(|one| counter(one).get()).sum()
+        };
+        let (delivered, dropped) = (worker(|one| &one.delivered), worker(|one| &one.dropped));
+        let last_delivered_ns = self
+            .workers
+            .iter()
+            .map(|one| one.last_delivered_ns.get())
+            .max()
+            .unwrap_or(0);
+        let lane = |counter: fn(&LaneLedger) -> &Counter| -> u64 {
+            self.lanes.iter().map(|one| counter(one).get()).sum()
+        };
+        let mut rejected_by_reason = [0; Rejection::ALL.len()];
+        for lane in &self.lanes {
+            for (total, counter) in rejected_by_reason.iter_mut().zip(&lane.rejected) {
+                *total += counter.get();
+            }
+        }
+        Totals {
+            received: lane(|one| &one.received),
+            received_bytes: lane(|one| &one.received_bytes),
+            delivered,
+            conflated: 0,
+            dropped,
+            duplicates: 0,
+            rejected_by_reason,
+            batches: lane(|one| &one.batches),
+            blocked: lane(|one| &one.blocked),
+            blocked_ns: lane(|one| &one.blocked_ns),
+            first_received_ns: self
+                .lanes
+                .iter()
+                .map(|one| one.first_received_ns.get())
+                .filter(|&at| at > 0)
+                .min()
+                .unwrap_or(0),
+            last_delivered_ns,
+        }
+    }
+}
+
+/// The ledger of a whole pipeline at one moment. Counts are of messages unless named otherwise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Totals {
+    /// Received, whatever became of them.
+    pub received: u64,
+    /// Bytes of their frames.
+    pub received_bytes: u64,
+    /// Seen by a handler.
+    pub delivered: u64,
+    /// Superseded by a newer message of their topic: 0, no policy conflates yet.
+    pub conflated: u64,
+    /// Discarded because a handler had panicked.
+    pub dropped: u64,
+    /// Copies of messages already received: 0, no feed has two lines to compare yet.
+    pub duplicates: u64,
+    /// Rejected, by [`Rejection::ALL`].
+    pub rejected_by_reason: [u64; Rejection::ALL.len()],
+    /// Batches handed over.
+    pub batches: u64,
+    /// Times a lane waited for a full handoff.
+    pub blocked: u64,
+    /// Nanoseconds lanes waited for full handoffs.
+    pub blocked_ns: u64,
+    /// When the first message came, in nanoseconds of the pipeline's clock; 0 before it.
+    pub first_received_ns: u64,
+    /// When a handler was last done with a batch, in nanoseconds of the pipeline's clock.
+    pub last_delivered_ns: u64,
+}
+
+impl Totals {
+    /// Returns the messages rejected for any reason.
+    #[must_use]
+    pub fn rejected(&self) -> u64 {
+        self.rejected_by_reason.iter().sum()
+    }
+
+    /// Returns the messages received that are not accounted for: those under way, and none at rest.
+    ///
+    /// Negative where more is accounted for than was received, which no moment allows.
+    #[must_use]
+    pub fn under_way(&self) -> i64 {
+        let accounted =
+            self.delivered + self.conflated + self.dropped + self.duplicates + self.rejected();
+        self.received as i64 - accounted as i64
+    }
+
+    /// Tells whether every message received is accounted for. True at rest, or a defect.
+    #[must_use]
+    pub fn balanced(&self) -> bool {
+        self.under_way() == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn totals_add_up_over_threads() {
+        let ledger = Ledger::new(2, 2);
+        for (lane, at) in ledger.lanes.iter().zip([0, 70]) {
+            lane.received.add(10);
+            lane.rejected[1].add(1);
+            lane.first_received_ns.set(at);
+        }
+        for (worker, at) in ledger.workers.iter().zip([90, 80]) {
+            worker.delivered.add(8);
+            worker.last_delivered_ns.set(at);
+        }
+        let totals = ledger.totals();
+        assert_eq!((totals.received, totals.delivered), (20, 16));
+        assert_eq!((totals.rejected(), totals.under_way()), (2, 2));
+        assert_eq!(
+            (totals.first_received_ns, totals.last_delivered_ns),
+            (70, 90)
+        );
+        assert!(!totals.balanced());
+        ledger.workers[0].dropped.add(2);
+        assert!(ledger.totals().balanced());
+    }
+}

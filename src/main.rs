@@ -1,0 +1,10 @@
+//! The command `pinfeed`.
+
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    pinfeed::cli::run()
+}

@@ -1,0 +1,176 @@
+//! A message as a handler sees it: borrowed from its batch, never copied again.
+//!
+//! [`Header`] is what a lane writes beside the bytes of each message. It fills one cache line, so
+//! that a worker's walk over a batch touches one line of headers a message and the bytes in order.
+
+use std::ops::Range;
+
+/// The sequence number of a message whose envelope carries none.
+const NO_SEQUENCE: u64 = u64::MAX;
+/// The timestamp of a message whose envelope carries none.
+const NO_TIMESTAMP: u64 = 0;
+
+/// What a publisher wrote beside topic and payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// Which life of the publisher this is: a restart starts a new epoch.
+    pub epoch: u64,
+    /// The publisher's number for this message. `u64::MAX` is not a number.
+    pub sequence: u64,
+    /// The publisher's wall clock, in nanoseconds since 1970. Zero is no time.
+    pub timestamp_ns: u64,
+}
+
+/// Which feed and which line of it a message came by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The feed's place in the configuration.
+    pub feed: u16,
+    /// The line's place in its feed.
+    pub line: u8,
+}
+
+/// The fixed part of a message in a batch. Offsets are in bytes from the start of the batch.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Header {
+    pub received_ns: u64,
+    pub topic_hash: u64,
+    epoch: u64,
+    sequence: u64,
+    timestamp_ns: u64,
+    topic_at: u32,
+    topic_bytes: u32,
+    payload_at: u32,
+    payload_bytes: u32,
+    /// Index of the message's start in the batch's list of frame bounds.
+    pub first_bound: u32,
+    feed: u16,
+    line: u8,
+    pub frame_count: u8,
+}
+
+const _: () = assert!(size_of::<Header>() == 64, "a header is one cache line");
+
+impl Header {
+    pub(crate) fn new(
+        origin: Origin,
+        received_ns: u64,
+        topic_hash: u64,
+        stamp: Option<Stamp>,
+        topic: Range<usize>,
+        payload: Range<usize>,
+    ) -> Self {
+        let stamp = stamp.unwrap_or(Stamp {
+            epoch: 0,
+            sequence: NO_SEQUENCE,
+            timestamp_ns: NO_TIMESTAMP,
+        });
+        Self {
+            received_ns,
+            topic_hash,
+            epoch: stamp.epoch,
+            sequence: stamp.sequence,
+            timestamp_ns: stamp.timestamp_ns,
+            topic_at: topic.start as u32,
+            topic_bytes: topic.len() as u32,
+            payload_at: payload.start as u32,
+            payload_bytes: payload.len() as u32,
+            first_bound: 0,
+            feed: origin.feed,
+            line: origin.line,
+            frame_count: 0,
+        }
+    }
+
+    /// The publisher's wall clock in nanoseconds, where the envelope carries it.
+    #[inline]
+    pub(crate) fn timestamp_ns(&self) -> Option<u64> {
+        (self.timestamp_ns != NO_TIMESTAMP).then_some(self.timestamp_ns)
+    }
+}
+
+/// One message: topic, payload, all frames, and what is known of its way here.
+#[derive(Clone, Copy, Debug)]
+pub struct Message<'a> {
+    header: &'a Header,
+    bytes: &'a [u8],
+    frame_bounds: &'a [u32],
+}
+
+impl<'a> Message<'a> {
+    /// `bytes` is the whole batch's buffer; `frame_bounds` holds this message's start and the end of
+    /// each of its frames, as offsets into it.
+    #[inline]
+    pub(crate) fn new(header: &'a Header, bytes: &'a [u8], frame_bounds: &'a [u32]) -> Self {
+        Self {
+            header,
+            bytes,
+            frame_bounds,
+        }
+    }
+
+    /// Returns the bytes that subscriptions match on and shards are chosen by.
+    #[inline]
+    #[must_use]
+    pub fn topic(&self) -> &'a [u8] {
+        let at = self.header.topic_at as usize;
+        &self.bytes[at..at + self.header.topic_bytes as usize]
+    }
+
+    /// Returns the bytes that the envelope leaves to the handler.
+    #[inline]
+    #[must_use]
+    pub fn payload(&self) -> &'a [u8] {
+        let at = self.header.payload_at as usize;
+        &self.bytes[at..at + self.header.payload_bytes as usize]
+    }
+
+    /// Returns the message's frames as they came over the wire, envelope included.
+    #[must_use]
+    pub fn frames(&self) -> impl ExactSizeIterator<Item = &'a [u8]> + use<'a> {
+        let bytes = self.bytes;
+        self.frame_bounds
+            .windows(2)
+            .map(move |bounds| &bytes[bounds[0] as usize..bounds[1] as usize])
+    }
+
+    /// Returns the topic's [hash](crate::shard::topic_hash), computed once on the lane.
+    #[inline]
+    #[must_use]
+    pub fn topic_hash(&self) -> u64 {
+        self.header.topic_hash
+    }
+
+    /// Returns the feed and line that the message came by.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        Origin {
+            feed: self.header.feed,
+            line: self.header.line,
+        }
+    }
+
+    /// Returns the publisher's sequence number, where the envelope carries one.
+    #[must_use]
+    pub fn sequence(&self) -> Option<u64> {
+        (self.header.sequence != NO_SEQUENCE).then_some(self.header.sequence)
+    }
+
+    /// Returns the publisher's epoch, where the envelope carries a sequence number.
+    #[must_use]
+    pub fn epoch(&self) -> Option<u64> {
+        self.sequence().map(|_| self.header.epoch)
+    }
+
+    /// Returns the publisher's wall clock in nanoseconds since 1970, where the envelope carries it.
+    #[must_use]
+    pub fn timestamp_ns(&self) -> Option<u64> {
+        self.header.timestamp_ns()
+    }
+
+    /// Returns when the lane received the message, in nanoseconds of the pipeline's monotonic clock.
+    #[must_use]
+    pub fn received_ns(&self) -> u64 {
+        self.header.received_ns
+    }
+}

@@ -1,0 +1,23 @@
+//! The one seam to randomness: generators that repeat for a given seed, and seeds that don't.
+
+use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
+
+/// Returns a generator whose output is the same for the same seed.
+#[must_use]
+pub fn seeded(seed: u64) -> StdRng {
+    StdRng::seed_from_u64(seed)
+}
+
+/// Returns a seed that differs from call to call.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "this is the seam")]
+pub fn fresh_seed() -> u64 {
+    rand::rng().next_u64()
+}
+
+/// Returns `base` stretched or shrunk at random by up to a half.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "this is the seam")]
+pub fn spread(base: u32) -> u32 {
+    rand::rng().random_range(base - base / 2..=base + base / 2)
+}

@@ -1,0 +1,7 @@
+//! What a run comes to: one summary, as JSON for scripts and as a table for people.
+
+mod format;
+mod summary;
+
+pub use format::{count, rate, time};
+pub use summary::{FeedSummary, LatencySummary, StageSummary, Summary};

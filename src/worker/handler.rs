@@ -1,0 +1,50 @@
+//! The user's code: what sees each message.
+
+use crate::{handoff::Batch, message::Message};
+
+/// The code that sees each message, one instance a worker.
+///
+/// With keyed sharding all messages of a topic come to one instance, in the order they were
+/// received, so an instance may keep a topic's state without locks. Calls come from the worker's
+/// thread only. What a handler has gathered is returned by
+/// [`Pipeline::finish`](crate::pipeline::Pipeline::finish).
+///
+/// ```
+/// use pinfeed::{message::Message, worker::Handler};
+///
+/// #[derive(Default)]
+/// struct Largest {
+///     payload_bytes: usize,
+/// }
+///
+/// impl Handler for Largest {
+///     fn on_message(&mut self, message: &Message<'_>) {
+///         self.payload_bytes = self.payload_bytes.max(message.payload().len());
+///     }
+/// }
+/// ```
+pub trait Handler: Send + 'static {
+    /// Called for each message, in the order its lane received them.
+    fn on_message(&mut self, message: &Message<'_>);
+
+    /// Called after the last message of each batch: the place to flush what was gathered for it.
+    fn on_batch_end(&mut self, _batch: &Batch) {}
+
+    /// Called now and then while there are no messages, every
+    /// [`IDLE_AFTER`](crate::wait::IDLE_AFTER).
+    fn on_idle(&mut self) {}
+
+    /// Called once, after the last message.
+    fn on_stop(&mut self) {}
+}
+
+/// What a panic in a handler leads to. In both cases the worker discards and counts as dropped
+/// what still comes to it, so that no lane waits for it and the ledger balances.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnPanic {
+    /// The pipeline stops, as on request, and reports the panic as its error.
+    #[default]
+    Stop,
+    /// The other workers go on; the panic is reported when the pipeline stops.
+    Isolate,
+}

@@ -1,0 +1,105 @@
+//! Counts messages and bytes by topic, with a digest that shows whether payloads came whole and in
+//! order.
+//!
+//! The digest of a topic chains XXH3-64 over its payloads: it starts at 0, and each payload's hash,
+//! seeded with the digest so far, is the next. Any program with XXH3 can compute the same from the
+//! source of a feed and compare.
+
+use hashbrown::{HashTable, hash_table::Entry};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use crate::{message::Message, shard::topic_hash, worker::Handler};
+
+/// The most topics one worker counts apart. Messages of further topics are counted together.
+pub const TOPICS_MAX: usize = 1_000_000;
+
+/// What was counted for one topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicCount {
+    /// The topic.
+    pub topic: Box<[u8]>,
+    /// Its messages.
+    pub messages: u64,
+    /// The bytes of their payloads.
+    pub payload_bytes: u64,
+    /// The digest of their payloads, in the order delivered.
+    pub digest: u64,
+}
+
+impl TopicCount {
+    fn new(topic: &[u8]) -> Self {
+        Self {
+            topic: topic.into(),
+            messages: 0,
+            payload_bytes: 0,
+            digest: 0,
+        }
+    }
+}
+
+/// A handler that counts messages and bytes by topic.
+#[derive(Clone, Debug, Default)]
+pub struct Count {
+    topics: HashTable<TopicCount>,
+    uncounted: u64,
+}
+
+impl Count {
+    /// Returns the counts by topic, in no order.
+    pub fn topics(&self) -> impl ExactSizeIterator<Item = &TopicCount> {
+        self.topics.iter()
+    }
+
+    /// Returns the messages whose topics came after [`TOPICS_MAX`] others.
+    #[must_use]
+    pub fn uncounted(&self) -> u64 {
+        self.uncounted
+    }
+
+    /// Gathers the counts of several workers: most messages first, then by topic.
+    ///
+    /// A topic that several workers have seen, as without keyed sharding, is one row, whose digest
+    /// is 0: there is no order to digest.
+    #[must_use]
+    pub fn merge(handlers: impl IntoIterator<Item = Self>) -> Vec<TopicCount> {
+        let mut rows: Vec<TopicCount> = handlers
+            .into_iter()
+            .flat_map(|handler| handler.topics)
+            .collect();
+        rows.sort_unstable_by(|a, b| a.topic.cmp(&b.topic));
+        rows.dedup_by(|later, kept| {
+            let same = later.topic == kept.topic;
+            if same {
+                kept.messages += later.messages;
+                kept.payload_bytes += later.payload_bytes;
+                kept.digest = 0;
+            }
+            same
+        });
+        rows.sort_by_key(|row| std::cmp::Reverse(row.messages));
+        rows
+    }
+}
+
+impl Handler for Count {
+    #[inline]
+    fn on_message(&mut self, message: &Message<'_>) {
+        let (topic, payload) = (message.topic(), message.payload());
+        let may_grow = self.topics.len() < TOPICS_MAX;
+        let row = match self.topics.entry(
+            message.topic_hash(),
+            |row| &*row.topic == topic,
+            |row| topic_hash(&row.topic),
+        ) {
+            Entry::Occupied(row) => row.into_mut(),
+            Entry::Vacant(place) if may_grow => place.insert(TopicCount::new(topic)).into_mut(),
+            Entry::Vacant(_) => {
+                self.uncounted += 1;
+                return;
+            }
+        };
+        row.messages += 1;
+        row.payload_bytes += payload.len() as u64;
+        row.digest = xxh3_64_with_seed(payload, row.digest);
+    }
+}

@@ -1,0 +1,8 @@
+//! Workers: pinned threads that run the user's handler on the batches handed to them.
+
+mod handler;
+pub mod handlers;
+mod thread;
+
+pub use handler::{Handler, OnPanic};
+pub(crate) use thread::{Worker, WorkerEnd};
