@@ -120,16 +120,20 @@ impl Error {
         }
     }
 
-    /// Builds an [`Error::Zmq`], for `map_err`.
+    /// Builds an [`Error::Zmq`], for `map_err`. Costs nothing where there is no error.
     pub(crate) fn zmq(doing: impl Into<String>) -> impl FnOnce(zmq::Error) -> Self {
-        let doing = doing.into();
-        move |source| Self::Zmq { doing, source }
+        move |source| Self::Zmq {
+            doing: doing.into(),
+            source,
+        }
     }
 
     /// Builds an [`Error::File`], for `map_err`.
     pub(crate) fn file(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
-        let path = path.into();
-        move |source| Self::File { path, source }
+        move |source| Self::File {
+            path: path.into(),
+            source,
+        }
     }
 
     /// Tells whether the input or the configuration is at fault (exit code 2), rather than the run

@@ -22,7 +22,7 @@ pub struct Stamp {
 }
 
 /// Which feed and which line of it a message came by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Origin {
     /// The feed's place in the configuration.
     pub feed: u16,

@@ -191,20 +191,21 @@ impl Router {
     fn wait_for_spare(&mut self, first: usize, candidates: usize) -> Result<usize> {
         // What is ready for other workers must not wait for this one.
         self.flush()?;
-        let start_ns = self.clock.now_ns();
-        let worker = loop {
-            if let Some(batch) = self.outlets[first].wait_for_spare(SPARE_WAIT)? {
+        self.counters().blocked.add(1);
+        let mut since_ns = self.clock.now_ns();
+        loop {
+            let returned = self.outlets[first].wait_for_spare(SPARE_WAIT)?;
+            let now_ns = self.clock.now_ns();
+            self.counters().blocked_ns.add(now_ns - since_ns);
+            since_ns = now_ns;
+            if let Some(batch) = returned {
                 self.fill_next(first, batch);
-                break first;
+                return Ok(first);
             }
             if let Some(worker) = self.take_spare(first, candidates) {
-                break worker;
+                return Ok(worker);
             }
-        };
-        let waited_ns = self.clock.now_ns() - start_ns;
-        self.counters().blocked.add(1);
-        self.counters().blocked_ns.add(waited_ns);
-        Ok(worker)
+        }
     }
 
     fn hand_over(&mut self, worker: usize) -> Result<()> {

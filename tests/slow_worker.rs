@@ -1,0 +1,106 @@
+//! Goal: a worker that is slow makes its lane wait, measurably, and loses nothing; without keyed
+//! sharding, other workers take over what it has no room for.
+
+mod support;
+
+use std::{
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
+    thread,
+};
+
+use pinfeed::{
+    config::ShardingMode, lane::Quota, message::Message, pipeline::Pipeline, stop::Stop,
+    worker::Handler,
+};
+use support::{publisher, single_feed, wait_until};
+
+const MESSAGES: u64 = 100_000;
+
+/// A gate that worker 0 stands before at its first message.
+#[derive(Clone, Default)]
+struct Gate(Arc<(Mutex<bool>, Condvar)>);
+
+impl Gate {
+    fn open(&self) {
+        *self.0.0.lock().unwrap() = true;
+        self.0.1.notify_all();
+    }
+
+    fn pass(&self) {
+        let closed = self.0.0.lock().unwrap();
+        drop(self.0.1.wait_while(closed, |open| !*open).unwrap());
+    }
+}
+
+struct Stalled {
+    gate: Option<Gate>,
+    seen: Arc<AtomicU64>,
+}
+
+impl Handler for Stalled {
+    fn on_message(&mut self, _message: &Message<'_>) {
+        if let Some(gate) = self.gate.take() {
+            gate.pass();
+        }
+        self.seen.fetch_add(1, SeqCst);
+    }
+}
+
+fn run(mode: ShardingMode) -> (pinfeed::ledger::Totals, Vec<u64>) {
+    let messages = MESSAGES.to_string();
+    let (_publisher, endpoint) =
+        publisher(&["--rate", "max", "--skew", "0", "--messages", &messages]);
+    let mut config = single_feed(&endpoint);
+    config.sharding.mode = mode;
+    config.handoff.batches = 4;
+    let gate = Gate::default();
+    let seen: [Arc<AtomicU64>; 2] = Default::default();
+    let mut pipeline = Pipeline::start(&config, Quota::of(MESSAGES), Stop::default(), |worker| {
+        Stalled {
+            gate: (worker == 0).then(|| gate.clone()),
+            seen: seen[worker].clone(),
+        }
+    })
+    .unwrap();
+    // With keyed sharding worker 1 runs out of work when the lane waits for worker 0; without, it
+    // goes on to do nearly all of it.
+    let room = (config.handoff.batches * config.handoff.batch_messages) as u64;
+    match mode {
+        ShardingMode::Keyed => wait_until("the lane is stuck", || {
+            let totals = pipeline.look();
+            totals.blocked > 0 && totals.under_way() > 0
+        }),
+        ShardingMode::Balanced => wait_until("the other worker has done the work", || {
+            seen[1].load(SeqCst) >= MESSAGES - room
+        }),
+    }
+    assert_eq!(seen[0].load(SeqCst), 0);
+    gate.open();
+    while !pipeline.is_finished() {
+        pipeline.look();
+        thread::yield_now();
+    }
+    let outcome = pipeline.finish();
+    assert!(outcome.failure.is_none(), "{:?}", outcome.failure);
+    let seen = seen.map(|seen| seen.load(SeqCst)).to_vec();
+    (outcome.totals, seen)
+}
+
+#[test]
+fn blocks_its_lane_and_loses_nothing() {
+    let (totals, seen) = run(ShardingMode::Keyed);
+    assert_eq!((totals.received, totals.delivered), (MESSAGES, MESSAGES));
+    assert_eq!(seen.iter().sum::<u64>(), MESSAGES);
+    assert!(totals.blocked >= 1 && totals.blocked_ns > 0, "{totals:?}");
+}
+
+#[test]
+fn is_passed_over_when_balanced() {
+    let (totals, seen) = run(ShardingMode::Balanced);
+    assert_eq!((totals.received, totals.delivered), (MESSAGES, MESSAGES));
+    assert_eq!(seen.iter().sum::<u64>(), MESSAGES);
+    assert!(seen[1] > seen[0], "{seen:?}");
+}

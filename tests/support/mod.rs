@@ -1,0 +1,188 @@
+//! What tests of running processes share.
+
+#![allow(dead_code, reason = "each test uses a part")]
+#![allow(missing_docs)]
+
+use std::{
+    ffi::OsStr,
+    io::{BufRead, BufReader, Read},
+    net::TcpListener,
+    path::PathBuf,
+    process::{Child, ChildStderr, Command, ExitStatus, Stdio},
+    time::Duration,
+};
+
+use pinfeed::{
+    clock::Deadline,
+    config::{Config, Feed, Lane, Line},
+    envelope::Envelope,
+};
+use serde_json::Value;
+
+/// How long anything in a test may take before it is a failure.
+pub const LIMIT: Duration = Duration::from_secs(60);
+
+/// A `pinfeed` process. Killed, should it still run, when dropped.
+pub struct Pinfeed {
+    child: Child,
+    stderr: BufReader<ChildStderr>,
+    /// The lines of standard error read so far.
+    pub said: String,
+}
+
+impl Pinfeed {
+    pub fn start<S: AsRef<OsStr>>(arguments: &[S]) -> Self {
+        Self::spawn(Command::new(env!("CARGO_BIN_EXE_pinfeed")).args(arguments))
+    }
+
+    pub fn spawn(command: &mut Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let stderr = BufReader::new(child.stderr.take().expect("a pipe"));
+        Self {
+            child,
+            stderr,
+            said: String::new(),
+        }
+    }
+
+    /// Reads standard error up to a line that starts with `start`, and returns the rest of it.
+    pub fn wait_for_line(&mut self, start: &str) -> String {
+        loop {
+            let mut line = String::new();
+            let read = self.stderr.read_line(&mut line).expect("text");
+            assert!(read > 0, "no line starts with {start:?} in:\n{}", self.said);
+            self.said.push_str(&line);
+            if let Some(rest) = line.strip_prefix(start) {
+                return rest.trim_end().to_owned();
+            }
+        }
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let process = rustix::process::Pid::from_raw(self.child.id() as i32).expect("a process");
+        rustix::process::kill_process(process, signal).expect("it runs");
+    }
+
+    /// Waits for the end, and returns the status and what went to standard output.
+    pub fn finish(&mut self) -> (ExitStatus, String) {
+        self.stderr.read_to_string(&mut self.said).expect("text");
+        let mut output = String::new();
+        let mut stdout = self.child.stdout.take().expect("not finished before");
+        stdout.read_to_string(&mut output).expect("text");
+        (self.child.wait().expect("a child"), output)
+    }
+
+    /// Waits for the end with exit code `code`, and returns the JSON object on standard output.
+    pub fn json(&mut self, code: i32) -> Value {
+        let (status, output) = self.finish();
+        assert_eq!(status.code(), Some(code), "{}", self.said);
+        serde_json::from_str(&output).unwrap_or_else(|_| panic!("one JSON object: {output:?}"))
+    }
+}
+
+impl Drop for Pinfeed {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Starts `pinfeed publish` with these arguments on a free port, and returns it and its endpoint.
+pub fn publisher(arguments: &[&str]) -> (Pinfeed, String) {
+    let mut process =
+        Pinfeed::start(&[&["publish", "--bind", "tcp://127.0.0.1:*"], arguments].concat());
+    let endpoint = process.wait_for_line("publishing on ");
+    (process, endpoint)
+}
+
+/// Returns an endpoint with a port that was free a moment ago.
+pub fn free_endpoint() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    format!("tcp://{}", listener.local_addr().expect("an address"))
+}
+
+/// A configuration of one lane that connects to one publisher of `pinfeed` messages.
+pub fn single_feed(endpoint: &str) -> Config {
+    Config {
+        lanes: vec![lane("0")],
+        feeds: vec![Feed {
+            name: "sim".to_owned(),
+            envelope: Envelope::Pinfeed,
+            subscribe: Vec::new(),
+            lines: vec![line("0", endpoint)],
+        }],
+        ..Config::default()
+    }
+}
+
+pub fn lane(name: &str) -> Lane {
+    Lane {
+        name: name.to_owned(),
+        core: None,
+        io_core: None,
+        nic: None,
+        source: None,
+    }
+}
+
+pub fn line(lane: &str, connect: &str) -> Line {
+    Line {
+        lane: lane.to_owned(),
+        connect: vec![connect.to_owned()],
+        bind: Vec::new(),
+    }
+}
+
+/// Waits until `done` holds.
+pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Deadline::after(LIMIT);
+    while !done() {
+        assert!(!deadline.passed(), "waited too long until {what}");
+        std::thread::yield_now();
+    }
+}
+
+/// Returns the folder with captures, or says that the test is skipped.
+pub fn captures() -> Option<PathBuf> {
+    let folder = std::env::var_os("PINFEED_DATA").map_or_else(
+        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/data"),
+        PathBuf::from,
+    );
+    if folder.is_dir() {
+        return Some(folder);
+    }
+    skip(&format!("there are no captures in {}", folder.display()));
+    None
+}
+
+/// Says that a test is skipped, past the capture of its output.
+pub fn skip(reason: &str) {
+    use std::io::Write;
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    let line = format!("SKIPPED {test}: {reason}\n");
+    let _ = std::io::stderr().write_all(line.as_bytes());
+}
+
+/// Number `key` of a summary.
+pub fn number(summary: &Value, key: &str) -> u64 {
+    summary[key]
+        .as_u64()
+        .unwrap_or_else(|| panic!("{key} is a number in {summary}"))
+}
+
+/// Asserts that a summary accounts for `messages`, all delivered.
+pub fn assert_all_delivered(summary: &Value, messages: u64) {
+    assert_eq!(number(summary, "received"), messages, "{summary}");
+    assert_eq!(number(summary, "delivered"), messages, "{summary}");
+    assert_eq!(summary["balanced"], true, "{summary}");
+    assert_eq!(number(&summary["latency_ns"]["queue"], "count"), messages);
+}
