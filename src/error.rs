@@ -142,7 +142,11 @@ impl Error {
     pub fn is_bad_input(&self) -> bool {
         matches!(
             self,
-            Self::Config { .. } | Self::ConfigFile { .. } | Self::Capture { .. } | Self::Pin { .. }
+            Self::Config { .. }
+                | Self::ConfigFile { .. }
+                | Self::File { .. }
+                | Self::Capture { .. }
+                | Self::Pin { .. }
         )
     }
 }

@@ -38,7 +38,7 @@ use crate::{
 ///
 /// let config = Config::load("feeds.toml".as_ref())?;
 /// let pipeline = Pipeline::start(&config, Quota::of(1_000_000), Stop::default(), |_worker| Count::default())?;
-/// let outcome = pipeline.finish()?;
+/// let outcome = pipeline.finish();
 /// assert!(outcome.totals.balanced());
 /// # Ok::<(), pinfeed::Error>(())
 /// ```

@@ -5,14 +5,15 @@ mod support;
 
 use pinfeed::{
     Error,
-    config::HandlerPanic,
+    config::{Config, HandlerPanic},
+    envelope::Envelope,
     lane::Quota,
     message::Message,
     pipeline::{Outcome, Pipeline},
     stop::Stop,
     worker::Handler,
 };
-use support::{publisher, single_feed};
+use support::publisher;
 
 const MESSAGES: u64 = 50_000;
 const SEEN_BEFORE_PANIC: u64 = 1_000;
@@ -37,7 +38,7 @@ fn run(handler_panic: HandlerPanic) -> Outcome<Fragile> {
     let messages = MESSAGES.to_string();
     let (_publisher, endpoint) =
         publisher(&["--rate", "max", "--skew", "0", "--messages", &messages]);
-    let mut config = single_feed(&endpoint);
+    let mut config = Config::connect(&endpoint, Envelope::Pinfeed);
     config.workers.handler_panic = handler_panic;
     Pipeline::start(&config, Quota::of(MESSAGES), Stop::default(), |worker| {
         Fragile { worker, seen: 0 }

@@ -7,9 +7,12 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::SeqCst},
 };
 
-use pinfeed::{lane::Quota, message::Message, pipeline::Pipeline, stop::Stop, worker::Handler};
+use pinfeed::{
+    config::Config, envelope::Envelope, lane::Quota, message::Message, pipeline::Pipeline,
+    stop::Stop, worker::Handler,
+};
 use rustix::process::Signal;
-use support::{Pinfeed, free_endpoint, single_feed, wait_until};
+use support::{Pinfeed, free_endpoint, wait_until};
 
 const LIVES: u64 = 3;
 /// Messages that show that a publisher is really being received from.
@@ -39,7 +42,7 @@ impl Handler for Lives {
 #[test]
 fn ingestion_resumes_after_each_restart() {
     let endpoint = free_endpoint();
-    let mut config = single_feed(&endpoint);
+    let mut config = Config::connect(&endpoint, Envelope::Pinfeed);
     config.workers.count = 1;
     let lives = Arc::new(AtomicU64::new(0));
     let stop = Stop::default();

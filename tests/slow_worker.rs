@@ -12,10 +12,15 @@ use std::{
 };
 
 use pinfeed::{
-    config::ShardingMode, lane::Quota, message::Message, pipeline::Pipeline, stop::Stop,
+    config::{Config, ShardingMode},
+    envelope::Envelope,
+    lane::Quota,
+    message::Message,
+    pipeline::Pipeline,
+    stop::Stop,
     worker::Handler,
 };
-use support::{publisher, single_feed, wait_until};
+use support::{publisher, wait_until};
 
 const MESSAGES: u64 = 100_000;
 
@@ -53,7 +58,7 @@ fn run(mode: ShardingMode) -> (pinfeed::ledger::Totals, Vec<u64>) {
     let messages = MESSAGES.to_string();
     let (_publisher, endpoint) =
         publisher(&["--rate", "max", "--skew", "0", "--messages", &messages]);
-    let mut config = single_feed(&endpoint);
+    let mut config = Config::connect(&endpoint, Envelope::Pinfeed);
     config.sharding.mode = mode;
     config.handoff.batches = 4;
     let gate = Gate::default();

@@ -11,8 +11,11 @@ use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use pinfeed::{lane::Quota, pipeline::Pipeline, stop::Stop, worker::handlers::Count};
-use support::{publisher, single_feed};
+use pinfeed::{
+    config::Config, envelope::Envelope, lane::Quota, pipeline::Pipeline, stop::Stop,
+    worker::handlers::Count,
+};
+use support::publisher;
 
 const WARM_UP: u64 = 200_000;
 const MEASURED: u64 = 1_000_000;
@@ -54,7 +57,7 @@ fn over_a_million_messages() {
     let (_publisher, endpoint) =
         publisher(&["--rate", "max", "--topics", "1000", "--messages", &total]);
     let mut pipeline = Pipeline::start(
-        &single_feed(&endpoint),
+        &Config::connect(&endpoint, Envelope::Pinfeed),
         Quota::of(WARM_UP + MEASURED),
         Stop::default(),
         |_| Count::default(),

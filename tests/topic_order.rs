@@ -6,6 +6,7 @@ mod support;
 use std::{collections::HashMap, thread};
 
 use pinfeed::{
+    config::{Config, Lane, Line},
     envelope::Envelope,
     lane::Quota,
     message::{Message, Origin},
@@ -17,7 +18,7 @@ use pinfeed::{
     stop::Stop,
     worker::Handler,
 };
-use support::{free_endpoint, lane, line, single_feed};
+use support::free_endpoint;
 
 const LANES: usize = 2;
 const LIVES: u64 = 5;
@@ -80,13 +81,13 @@ fn publish_lives(endpoint: &str) {
 #[test]
 fn kept_while_publishers_restart() {
     let endpoints: Vec<String> = (0..LANES).map(|_| free_endpoint()).collect();
-    let mut config = single_feed(&endpoints[0]);
+    let mut config = Config::connect(&endpoints[0], Envelope::Pinfeed);
     config.workers.count = 4;
     for (index, endpoint) in endpoints.iter().enumerate().skip(1) {
-        config.lanes.push(lane(&index.to_string()));
-        config.feeds[0]
-            .lines
-            .push(line(&index.to_string(), endpoint));
+        let mut line = Line::on(&index.to_string());
+        line.connect.push(endpoint.clone());
+        config.lanes.push(Lane::named(&line.lane));
+        config.feeds[0].lines.push(line);
     }
     let messages = LANES as u64 * LIVES * MESSAGES_PER_LIFE;
     assert_eq!(messages, 1_000_000);

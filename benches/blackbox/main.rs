@@ -22,7 +22,7 @@ use std::{
 
 use pinfeed::{
     clock::{Clock, process_cpu_ns},
-    config::{Config, Feed, Lane, Line, PinPolicy},
+    config::{Config, PinPolicy},
     envelope::Envelope,
     host::{pin::pin_current, topology::usable_cores},
     lane::Quota,
@@ -66,21 +66,21 @@ const SUBJECTS: [(&str, Subject); 5] = [
 ];
 
 fn main() {
-    let arguments: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|word| word != "--bench")
-        .collect();
-    if arguments.first().is_some_and(|word| word == "blaster") {
-        let messages = arguments[1].parse().expect("a number of messages");
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [word, messages] = &arguments[..]
+        && word == "blaster"
+    {
+        let messages = messages.parse().expect("a number of messages");
         blaster::serve(messages).expect("the subscriber stays until it has all");
         return;
     }
-    let number = |index: usize, default| {
-        arguments
-            .get(index)
-            .map_or(default, |text| text.parse().expect("a number"))
-    };
-    let (messages, rounds) = (number(0, 4_000_000), number(1, 5));
+    // Without `--bench` this is `cargo test`, which only wants to know whether it works.
+    let measure = arguments.iter().any(|word| word == "--bench");
+    let mut numbers = arguments.iter().filter_map(|word| word.parse().ok());
+    let messages = numbers
+        .next()
+        .unwrap_or(if measure { 4_000_000 } else { 20_000 });
+    let rounds = numbers.next().unwrap_or(if measure { 5 } else { 1 });
     let mut costs = SUBJECTS.map(|_| Vec::new());
     for _ in 0..rounds {
         for ((_, subject), costs) in SUBJECTS.iter().zip(&mut costs) {
@@ -213,27 +213,8 @@ fn one_by_one(endpoint: &str, messages: u64) -> Cost {
 }
 
 fn black_box<H: Handler>(endpoint: &str, messages: u64, handler: fn(usize) -> H) -> Cost {
-    let mut config = Config {
-        pin: Some(PinPolicy::BestEffort),
-        lanes: vec![Lane {
-            name: "0".to_owned(),
-            core: None,
-            io_core: None,
-            nic: None,
-            source: None,
-        }],
-        feeds: vec![Feed {
-            name: "bench".to_owned(),
-            envelope: Envelope::Pinfeed,
-            subscribe: Vec::new(),
-            lines: vec![Line {
-                lane: "0".to_owned(),
-                connect: vec![endpoint.to_owned()],
-                bind: Vec::new(),
-            }],
-        }],
-        ..Config::default()
-    };
+    let mut config = Config::connect(endpoint, Envelope::Pinfeed);
+    config.pin = Some(PinPolicy::BestEffort);
     config.workers.count = WORKERS;
     let pipeline = Pipeline::start(&config, Quota::of(messages), Stop::default(), handler)
         .expect("the pipeline starts");

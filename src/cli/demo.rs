@@ -15,11 +15,10 @@ use crate::{
         live::{self, Show},
         run::{conclude, warn_of_placements},
         say,
-        shape::single_feed,
         signals::Signals,
     },
     clock::Deadline,
-    config::{Feed, Line},
+    config::Config,
     envelope::Envelope,
     lane::Quota,
     pipeline::Pipeline,
@@ -52,17 +51,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
-    let feed = Feed {
-        name: "demo".to_owned(),
-        envelope: Envelope::Pinfeed,
-        subscribe: Vec::new(),
-        lines: vec![Line {
-            lane: "0".to_owned(),
-            connect: Vec::new(),
-            bind: vec!["tcp://127.0.0.1:*".to_owned()],
-        }],
-    };
-    let mut config = single_feed(feed, None, None);
+    let mut config = Config::bind("tcp://127.0.0.1:*", Envelope::Pinfeed);
     config.workers.count = args.workers;
 
     let signals = Signals::listen()?;

@@ -33,11 +33,11 @@ pub(super) struct Args {
     topics: usize,
 
     /// How unevenly messages are spread over topics: the exponent of Zipf's law, 0 for evenly
-    #[arg(long, value_name = "EXPONENT", default_value_t = Parameters::default().skew)]
+    #[arg(long, value_name = "EXPONENT", allow_negative_numbers = true, default_value_t = Parameters::default().skew)]
     skew: f64,
 
     /// Messages a second, or max
-    #[arg(long, value_name = "N", default_value = "100000", value_parser = parse_rate)]
+    #[arg(long, value_name = "N", default_value = "100000", value_parser = parse_rate, allow_negative_numbers = true)]
     rate: Rate,
 
     /// Send this many messages back to back, keeping the rate on average
@@ -57,7 +57,7 @@ pub(super) struct Args {
     capture: Option<PathBuf>,
 
     /// With --capture: how many times as fast as captured, or max
-    #[arg(long, value_name = "TIMES", default_value = "1", value_parser = parse_speed, requires = "capture")]
+    #[arg(long, value_name = "TIMES", default_value = "1", value_parser = parse_speed, allow_negative_numbers = true, requires = "capture")]
     speed: Speed,
 
     /// Wait for this many subscriptions first; every prefix of every subscriber is one

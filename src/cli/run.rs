@@ -235,24 +235,48 @@ impl DigestFile {
         })
     }
 
-    /// Writes all topics, the busiest first. Topics are escaped as Rust escapes byte strings, with
-    /// commas and quotation marks as `\x2c` and `\x22`, so that no field needs quoting.
+    /// Writes all topics, the busiest first.
     fn write(mut self, rows: &[TopicCount]) -> Result<(), Failure> {
         let mut write = || {
             writeln!(self.file, "topic,messages,payload_bytes,digest")?;
             for row in rows {
-                let topic = row.topic.escape_ascii().to_string();
-                writeln!(
-                    self.file,
-                    "{},{},{},{:016x}",
-                    topic.replace(',', "\\x2c").replace('"', "\\x22"),
-                    row.messages,
-                    row.payload_bytes,
-                    row.digest
-                )?;
+                let topic = csv_field(&row.topic);
+                let (messages, bytes, digest) = (row.messages, row.payload_bytes, row.digest);
+                writeln!(self.file, "{topic},{messages},{bytes},{digest:016x}")?;
             }
             self.file.flush()
         };
-        write().map_err(|source| Error::file(&self.path)(source).into())
+        write().map_err(|error| Failure::running(&self.path.display().to_string(), &error))
+    }
+}
+
+/// Writes bytes so that they read back as themselves and need no quotation marks: what is not
+/// printable ASCII, and comma, quotation mark and backslash, as `\xNN`.
+fn csv_field(bytes: &[u8]) -> String {
+    let mut field = String::new();
+    for &byte in bytes {
+        match byte {
+            b',' | b'"' | b'\\' => field += &format!("\\x{byte:02x}"),
+            b' '..=b'~' => field.push(char::from(byte)),
+            _ => field += &format!("\\x{byte:02x}"),
+        }
+    }
+    field
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn csv_fields_are_unambiguous() {
+        assert_eq!(
+            csv_field(b"binance.btcusdt@trade 1"),
+            "binance.btcusdt@trade 1"
+        );
+        assert_eq!(
+            csv_field(b"a,b\"c\\x2c\n\xff"),
+            r"a\x2cb\x22c\x5cx2c\x0a\xff"
+        );
     }
 }

@@ -5,9 +5,9 @@ use std::{fmt, net::IpAddr, path::PathBuf};
 use clap::ValueEnum;
 
 use crate::{
-    config::{Config, Feed, Lane, Line, PinPolicy, ShardingMode},
+    config::{Config, PinPolicy, ShardingMode},
     envelope::Envelope,
-    error::Result,
+    error::{Error, Result},
     wait::Wait,
 };
 
@@ -15,7 +15,7 @@ use crate::{
 #[derive(Debug, clap::Args)]
 pub(super) struct Shape {
     /// The configuration; without it, --connect or --bind
-    #[arg(value_name = "FEEDS.toml", required_unless_present_any = ["connect", "bind"])]
+    #[arg(value_name = "FEEDS.toml")]
     file: Option<PathBuf>,
 
     /// Connect to a publisher, for instance tcp://127.0.0.1:5556 (repeatable)
@@ -120,6 +120,14 @@ impl Shape {
             (self.engine, self.handoff, self.policy);
         let mut config = match &self.file {
             Some(path) => Config::load(path)?,
+            None if self.connect.is_empty() && self.bind.is_empty() => {
+                return Err(Error::config(
+                    "FEEDS.toml",
+                    "none",
+                    "nothing says where messages come from",
+                    "give a configuration file, --connect ENDPOINT or --bind ENDPOINT",
+                ));
+            }
             None => self.single_feed(),
         };
         if let Some(workers) = self.workers {
@@ -147,35 +155,13 @@ impl Shape {
     }
 
     fn single_feed(&self) -> Config {
-        single_feed(
-            Feed {
-                name: "feed".to_owned(),
-                envelope: self.envelope.unwrap_or(Envelope::Raw),
-                subscribe: self.subscribe.clone(),
-                lines: vec![Line {
-                    lane: "0".to_owned(),
-                    connect: self.connect.clone(),
-                    bind: self.bind.clone(),
-                }],
-            },
-            self.nic.clone(),
-            self.source,
-        )
-    }
-}
-
-/// A configuration of one feed on one lane, whose name is `0`.
-pub(super) fn single_feed(feed: Feed, nic: Option<String>, source: Option<IpAddr>) -> Config {
-    Config {
-        lanes: vec![Lane {
-            name: "0".to_owned(),
-            core: None,
-            io_core: None,
-            nic,
-            source,
-        }],
-        feeds: vec![feed],
-        ..Config::default()
+        let mut config = Config::one_lane(self.envelope.unwrap_or(Envelope::Raw));
+        let lane = &mut config.lanes[0];
+        (lane.nic, lane.source) = (self.nic.clone(), self.source);
+        let feed = &mut config.feeds[0];
+        feed.subscribe = self.subscribe.clone();
+        (feed.lines[0].connect, feed.lines[0].bind) = (self.connect.clone(), self.bind.clone());
+        config
     }
 }
 

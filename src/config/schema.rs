@@ -68,6 +68,20 @@ pub struct Lane {
     pub source: Option<std::net::IpAddr>,
 }
 
+impl Lane {
+    /// A lane that is tied to nothing.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            core: None,
+            io_core: None,
+            nic: None,
+            source: None,
+        }
+    }
+}
+
 /// One logical stream of messages.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -97,6 +111,18 @@ pub struct Line {
     /// Endpoints to bind for publishers that connect to us.
     #[serde(default)]
     pub bind: Vec<String>,
+}
+
+impl Line {
+    /// A line without endpoints on the lane with this name.
+    #[must_use]
+    pub fn on(lane: &str) -> Self {
+        Self {
+            lane: lane.to_owned(),
+            connect: Vec::new(),
+            bind: Vec::new(),
+        }
+    }
 }
 
 /// The pool of workers.
@@ -237,6 +263,37 @@ impl Default for Receive {
 }
 
 impl Config {
+    /// One feed, named `feed`, on one lane, named `0`, that connects to one publisher.
+    #[must_use]
+    pub fn connect(endpoint: &str, envelope: Envelope) -> Self {
+        let mut config = Self::one_lane(envelope);
+        config.feeds[0].lines[0].connect.push(endpoint.to_owned());
+        config
+    }
+
+    /// As [`connect`](Self::connect), but bound for publishers that connect.
+    #[must_use]
+    pub fn bind(endpoint: &str, envelope: Envelope) -> Self {
+        let mut config = Self::one_lane(envelope);
+        config.feeds[0].lines[0].bind.push(endpoint.to_owned());
+        config
+    }
+
+    /// One feed on one lane, without an endpoint yet.
+    pub(crate) fn one_lane(envelope: Envelope) -> Self {
+        let lane = Lane::named("0");
+        Self {
+            feeds: vec![Feed {
+                name: "feed".to_owned(),
+                envelope,
+                subscribe: Vec::new(),
+                lines: vec![Line::on(&lane.name)],
+            }],
+            lanes: vec![lane],
+            ..Self::default()
+        }
+    }
+
     /// Reads a file.
     ///
     /// # Errors

@@ -12,11 +12,7 @@ use std::{
     time::Duration,
 };
 
-use pinfeed::{
-    clock::Deadline,
-    config::{Config, Feed, Lane, Line},
-    envelope::Envelope,
-};
+use pinfeed::clock::Deadline;
 use serde_json::Value;
 
 /// How long anything in a test may take before it is a failure.
@@ -108,38 +104,6 @@ pub fn publisher(arguments: &[&str]) -> (Pinfeed, String) {
 pub fn free_endpoint() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     format!("tcp://{}", listener.local_addr().expect("an address"))
-}
-
-/// A configuration of one lane that connects to one publisher of `pinfeed` messages.
-pub fn single_feed(endpoint: &str) -> Config {
-    Config {
-        lanes: vec![lane("0")],
-        feeds: vec![Feed {
-            name: "sim".to_owned(),
-            envelope: Envelope::Pinfeed,
-            subscribe: Vec::new(),
-            lines: vec![line("0", endpoint)],
-        }],
-        ..Config::default()
-    }
-}
-
-pub fn lane(name: &str) -> Lane {
-    Lane {
-        name: name.to_owned(),
-        core: None,
-        io_core: None,
-        nic: None,
-        source: None,
-    }
-}
-
-pub fn line(lane: &str, connect: &str) -> Line {
-    Line {
-        lane: lane.to_owned(),
-        connect: vec![connect.to_owned()],
-        bind: Vec::new(),
-    }
 }
 
 /// Waits until `done` holds.

@@ -1,0 +1,325 @@
+//! Goal: the command keeps its contract with scripts: one JSON object on standard output, text for
+//! people on standard error, exit codes, and errors that name the key, the value and the remedy.
+
+mod support;
+
+use std::{fs, net::TcpListener, process::Command};
+
+use rustix::process::Signal;
+use serde_json::Value;
+use support::{Pinfeed, assert_all_delivered, number, publisher};
+
+fn fails_with(arguments: &[&str], code: i32, texts: &[&str]) {
+    let mut process = Pinfeed::start(arguments);
+    let (status, output) = process.finish();
+    assert_eq!(status.code(), Some(code), "{arguments:?}: {}", process.said);
+    assert_eq!(output, "", "{arguments:?}");
+    for text in texts {
+        assert!(
+            process.said.contains(text),
+            "{arguments:?}: {text:?} is not in {}",
+            process.said
+        );
+    }
+}
+
+#[test]
+fn bad_flags_are_named_with_a_remedy() {
+    let connect = ["run", "--connect", "tcp://127.0.0.1:5556"];
+    let run = |more: &[&str], texts: &[&str]| fails_with(&[&connect[..], more].concat(), 2, texts);
+    run(
+        &["--cores", "4096"],
+        &["lane[0].io_core = 4096", "no such core", "give one of"],
+    );
+    run(
+        &["--cores", "0,0,0"],
+        &["workers.cores[0] = 0", "lane[0].core has this core already"],
+    );
+    run(&["--cores", "2-1"], &["--cores", "2-1", "2,3,4-7"]);
+    run(
+        &["--nic", "nosuch0"],
+        &[
+            "lane[0].nic = nosuch0",
+            "no such network card",
+            "give one of",
+        ],
+    );
+    run(
+        &["--source", "192.0.2.1"],
+        &[
+            "lane[0].source = 192.0.2.1",
+            "no network card has this address",
+        ],
+    );
+    run(&["--workers", "0"], &["workers.count = 0", "from 1 to 256"]);
+    run(
+        &["--envelope", "morse"],
+        &["--envelope", "morse", "raw, pinfeed"],
+    );
+    run(
+        &["--digests", "/nonexistent/digests"],
+        &["/nonexistent/digests", "No such file"],
+    );
+    run(
+        &["--handler", "null", "--digests", "x"],
+        &["--digests", "only --handler count"],
+    );
+    run(&["--engine", "native"], &["--engine", "native", "libzmq"]);
+    run(&["--for", "soon"], &["--for", "soon"]);
+    fails_with(&["run"], 2, &["--connect", "FEEDS.toml"]);
+    fails_with(
+        &["run", "/nonexistent.toml"],
+        2,
+        &["/nonexistent.toml", "No such file"],
+    );
+    for (endpoint, problem) in [
+        ("127.0.0.1:5556", "not of a transport"),
+        ("tcp://127.0.0.1", "no port"),
+        ("tcp://127.0.0.1:99999", "not a number up to 65535"),
+        ("tcp://*:5556", "wildcard"),
+        ("tcp://::1:5556", "in brackets"),
+        ("ipc://", "no path"),
+    ] {
+        fails_with(
+            &["run", "--connect", endpoint],
+            2,
+            &["connect[0]", endpoint, problem, "tcp://"],
+        );
+    }
+    fails_with(&["publish", "--size", "3"], 2, &["--size = 3", "28 to"]);
+    fails_with(&["publish", "--topics", "0"], 2, &["--topics = 0", "1 to"]);
+    fails_with(&["publish", "--rate", "-5"], 2, &["--rate", "above 0"]);
+}
+
+#[test]
+fn a_port_in_use_is_found_before_anything_starts() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("tcp://{}", taken.local_addr().unwrap());
+    fails_with(
+        &["run", "--bind", &endpoint],
+        2,
+        &["bind[0]", &endpoint, "in use", "a port that is free"],
+    );
+    fails_with(
+        &["publish", "--bind", &endpoint],
+        2,
+        &["--bind", &endpoint, "in use"],
+    );
+}
+
+#[test]
+fn a_nic_without_the_right_to_it_is_refused_or_tied() {
+    // Root without CAP_NET_RAW; newer kernels allow the first binding to anyone.
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--bounding-set", "-net_raw", "--inh-caps", "-net_raw"])
+        .arg(env!("CARGO_BIN_EXE_pinfeed"))
+        .args([
+            "run",
+            "--connect",
+            "tcp://127.0.0.1:5556",
+            "--nic",
+            "lo",
+            "--for",
+            "10ms",
+            "--json",
+        ]);
+    let allowed = Command::new("setpriv")
+        .args(["--bounding-set", "-net_raw", "true"])
+        .status()
+        .is_ok_and(|status| status.success());
+    if !allowed {
+        support::skip("setpriv can't take CAP_NET_RAW away here");
+        return;
+    }
+    let mut process = Pinfeed::spawn(&mut command);
+    let (status, _) = process.finish();
+    match status.code() {
+        Some(0) => {}
+        Some(2) => assert!(process.said.contains("cap_net_raw"), "{}", process.said),
+        other => panic!("{other:?}: {}", process.said),
+    }
+}
+
+#[test]
+fn a_configuration_file_is_checked_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("feeds.toml");
+    let path = path.to_str().unwrap();
+    let good = "[[lane]]\nname = \"a\"\n[[feed]]\nname = \"f\"\nenvelope = \"raw\"\n\
+                [[feed.line]]\nlane = \"a\"\nconnect = [\"tcp://127.0.0.1:5556\"]\n";
+    let run = |text: &str, texts: &[&str]| {
+        fs::write(path, text).unwrap();
+        fails_with(&["run", path, "--for", "10ms"], 2, texts);
+    };
+    run(
+        &format!("{good}colour = 1\n"),
+        &["feeds.toml", "unknown field `colour`", "line 9"],
+    );
+    run(
+        &format!("{good}[workers]\ncount = \"two\"\n"),
+        &["feeds.toml", "count = \"two\"", "invalid type"],
+    );
+    run(
+        &good.replace("\"raw\"", "\"morse\""),
+        &["feeds.toml", "\"morse\" is not an envelope"],
+    );
+    run(
+        &good.replace("lane = \"a\"", "lane = \"b\""),
+        &["feed[0].line[0].lane = b", "give one of a"],
+    );
+    run(
+        &good.replace("name = \"a\"", "name = \"a\"\nnic = \"nosuch0\""),
+        &["lane[0].nic = nosuch0"],
+    );
+    run(
+        &format!("{good}[handoff]\nbatches = 1\n"),
+        &["handoff.batches = 1", "from 2 to"],
+    );
+    run(
+        &format!(
+            "{good}[sharding]\nmode = \"balanced\"\n[[sharding.override]]\nprefix = \"B\"\nworker = 0\n"
+        ),
+        &["sharding.override", "mode = \"keyed\""],
+    );
+    run(
+        &format!("{good}[[sharding.override]]\nprefix = \"B\"\nworker = 2\n"),
+        &["sharding.override.worker = 2", "from 0 to 1"],
+    );
+    run("", &["lane = 0", "from 1 to"]);
+    fs::write(path, good).unwrap();
+    let mut process = Pinfeed::start(&["run", path, "--for", "10ms", "--json"]);
+    assert_all_delivered(&process.json(0), 0);
+}
+
+#[test]
+fn the_summary_has_what_scripts_rely_on() {
+    let (mut publish, endpoint) = publisher(&[
+        "--json",
+        "--messages",
+        "20000",
+        "--topics",
+        "50",
+        "--skew",
+        "0",
+    ]);
+    let mut run = Pinfeed::start(&[
+        "run",
+        "--connect",
+        &endpoint,
+        "--envelope",
+        "pinfeed",
+        "--messages",
+        "20000",
+        "--json",
+    ]);
+    let summary = run.json(0);
+    assert_all_delivered(&summary, 20_000);
+    for zero in ["conflated", "dropped", "duplicates", "rejected"] {
+        assert_eq!(number(&summary, zero), 0);
+    }
+    assert_eq!(summary["engine"], "libzmq");
+    assert_eq!(summary["lost"], Value::Null);
+    assert_eq!(number(&summary, "topics"), 50);
+    let elapsed_s = summary["elapsed_s"].as_f64().unwrap();
+    assert!(
+        elapsed_s > 0.1 && elapsed_s < 30.0,
+        "20,000 messages at 100,000/s: {elapsed_s}"
+    );
+    let per_s = summary["msgs_per_s"].as_f64().unwrap();
+    assert!((per_s * elapsed_s - 20_000.0).abs() < 1.0);
+    assert!(summary["bytes_per_s"].as_f64().unwrap() > per_s * 28.0);
+    assert!(summary["cpu_ns_per_msg"].as_f64().unwrap() > 0.0);
+    for stage in ["queue", "handler", "feed"] {
+        let stage = &summary["latency_ns"][stage];
+        assert_eq!(number(stage, "count"), 20_000);
+        let percentiles =
+            ["p50", "p90", "p99", "p99_9", "p99_99", "max"].map(|key| number(stage, key));
+        assert!(percentiles.is_sorted(), "{stage}");
+        assert!(percentiles[5] > 0);
+    }
+    let threads: Vec<&str> = summary["threads"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|thread| {
+            assert!(thread.get("core_wanted").is_some() && thread.get("core_got").is_some());
+            thread["name"].as_str().unwrap()
+        })
+        .collect();
+    assert_eq!(threads.len(), 4);
+    for name in ["io-0", "lane-0", "worker-0", "worker-1"] {
+        assert!(threads.contains(&name), "{threads:?}");
+    }
+    let published = publish.json(0);
+    assert_eq!(number(&published, "published"), 20_000);
+}
+
+#[test]
+fn the_first_signal_drains_and_the_exit_code_tells_it() {
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let (mut publish, endpoint) = publisher(&["--rate", "50000"]);
+        let mut run = Pinfeed::start(&[
+            "run",
+            "--connect",
+            &endpoint,
+            "--envelope",
+            "pinfeed",
+            "--handler",
+            "print",
+            "--every",
+            "1000",
+            "--json",
+        ]);
+        run.wait_for_line("1 sim.");
+        run.signal(signal);
+        let summary = run.json(code);
+        assert!(number(&summary, "received") > 0);
+        assert_eq!(summary["balanced"], true);
+        publish.signal(signal);
+        let (status, _) = publish.finish();
+        assert_eq!(status.code(), Some(code));
+    }
+}
+
+#[test]
+fn malformed_messages_are_rejected_by_reason_and_stop_nothing() {
+    let (_publish, endpoint) = publisher(&["--envelope", "raw", "--messages", "1000"]);
+    let mut run = Pinfeed::start(&[
+        "run",
+        "--connect",
+        &endpoint,
+        "--envelope",
+        "delimited:#",
+        "--messages",
+        "1000",
+        "--json",
+    ]);
+    let summary = run.json(0);
+    assert_eq!(number(&summary, "received"), 1_000);
+    assert_eq!(number(&summary, "delivered"), 0);
+    assert_eq!(
+        number(&summary["rejected_by_reason"], "no_delimiter"),
+        1_000
+    );
+    assert_eq!(summary["balanced"], true);
+}
+
+#[test]
+fn a_demo_needs_nothing_and_loses_nothing() {
+    let mut demo = Pinfeed::start(&["demo", "--for", "2s", "--rate", "50000", "--json"]);
+    let summary = demo.json(0);
+    assert_all_delivered(&summary, 100_000);
+    assert_eq!(number(&summary, "lost"), 0);
+    assert_eq!(number(&summary, "topics"), 1_000);
+    let lines = demo
+        .said
+        .lines()
+        .filter(|line| line.contains("received  "))
+        .count();
+    assert!(lines >= 2, "a line a second: {}", demo.said);
+    assert!(
+        demo.said
+            .contains("balanced: every message received is accounted for")
+    );
+}

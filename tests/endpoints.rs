@@ -1,0 +1,107 @@
+//! Goal: messages arrive by every kind of endpoint and binding: tcp, IPv6 and ipc, connected and
+//! bound, over a network card by name and from a source address.
+
+mod support;
+
+use support::{Pinfeed, assert_all_delivered, publisher};
+
+const MESSAGES: &str = "5000";
+
+fn assert_arrives(run: &[&str]) {
+    let common = [
+        "run",
+        "--envelope",
+        "pinfeed",
+        "--messages",
+        MESSAGES,
+        "--json",
+    ];
+    let mut process = Pinfeed::start(&[&common[..], run].concat());
+    assert_all_delivered(&process.json(0), 5_000);
+}
+
+fn arrives_from_publisher(bind: &str, run: &[&str]) {
+    let mut publish = Pinfeed::start(&["publish", "--bind", bind, "--messages", MESSAGES]);
+    let endpoint = publish.wait_for_line("publishing on ");
+    assert_arrives(&[&["--connect", &endpoint], run].concat());
+}
+
+#[test]
+fn over_a_card_by_name() {
+    let (_publish, endpoint) = publisher(&["--messages", MESSAGES]);
+    assert_arrives(&["--connect", &endpoint, "--nic", "lo"]);
+}
+
+#[test]
+fn from_a_source_address() {
+    let (_publish, endpoint) = publisher(&["--messages", MESSAGES]);
+    assert_arrives(&["--connect", &endpoint, "--source", "127.0.0.2"]);
+}
+
+#[test]
+fn over_ipv6() {
+    if std::net::TcpListener::bind("[::1]:0").is_err() {
+        support::skip("this machine has no IPv6 loopback");
+        return;
+    }
+    arrives_from_publisher("tcp://[::1]:*", &[]);
+    arrives_from_publisher("tcp://[::1]:*", &["--source", "::1"]);
+}
+
+#[test]
+fn over_ipc() {
+    let folder = tempfile::tempdir().unwrap();
+    let endpoint = format!("ipc://{}/feed", folder.path().display());
+    arrives_from_publisher(&endpoint, &[]);
+}
+
+#[test]
+fn from_a_publisher_that_connects() {
+    let folder = tempfile::tempdir().unwrap();
+    for bind in [
+        "tcp://127.0.0.1:*",
+        "tcp://lo:*",
+        &format!("ipc://{}/feed", folder.path().display()),
+    ] {
+        let mut run = Pinfeed::start(&[
+            "run",
+            "--envelope",
+            "pinfeed",
+            "--messages",
+            MESSAGES,
+            "--json",
+            "--bind",
+            bind,
+        ]);
+        let endpoint = run.wait_for_line("listening on ");
+        let mut publish =
+            Pinfeed::start(&["publish", "--connect", &endpoint, "--messages", MESSAGES]);
+        assert_all_delivered(&run.json(0), 5_000);
+        assert!(publish.finish().0.success());
+    }
+}
+
+#[test]
+fn only_topics_subscribed_to() {
+    let (_publish, endpoint) = publisher(&["--skew", "0", "--topics", "20", "--wait-for", "2"]);
+    let mut run = Pinfeed::start(&[
+        "run",
+        "--connect",
+        &endpoint,
+        "--envelope",
+        "pinfeed",
+        "--subscribe",
+        "sim.00007",
+        "--subscribe",
+        "sim.0001",
+        "--messages",
+        "1100",
+        "--json",
+    ]);
+    let summary = run.json(0);
+    assert_all_delivered(&summary, 1_100);
+    assert_eq!(
+        summary["topics"], 11,
+        "sim.00007 and sim.00010 to sim.00019"
+    );
+}

@@ -1,0 +1,103 @@
+//! Goal: each thread really is where it was to be: the I/O threads of libzmq, lanes and workers, by
+//! the kernel's own account; and a pin that fails is an error.
+
+mod support;
+
+use std::fs;
+
+use pinfeed::{
+    config::{Config, Lane, Line, PinPolicy},
+    envelope::Envelope,
+    host::topology::usable_cores,
+    lane::Quota,
+    pipeline::Pipeline,
+    stop::Stop,
+    worker::handlers::Null,
+};
+use support::{publisher, wait_until};
+
+/// Returns the cores that a thread of this process may use, and the one it last ran on, as /proc
+/// shows them, for each thread whose name ends like this.
+fn seen_by_kernel(name: &str) -> Vec<(String, usize)> {
+    let mut found = Vec::new();
+    for task in fs::read_dir("/proc/self/task").unwrap().flatten() {
+        let read = |file: &str| fs::read_to_string(task.path().join(file)).unwrap_or_default();
+        if !read("comm").trim_end().ends_with(name) {
+            continue;
+        }
+        let allowed = read("status")
+            .lines()
+            .find_map(|line| line.strip_prefix("Cpus_allowed_list:\t").map(str::to_owned))
+            .unwrap_or_default();
+        let stat = read("stat");
+        let after_name = stat.rsplit_once(')').unwrap().1;
+        // Field 39 of the whole line; the third comes first after the name.
+        let last = after_name
+            .split_whitespace()
+            .nth(39 - 3)
+            .unwrap()
+            .parse()
+            .unwrap();
+        found.push((allowed, last));
+    }
+    found
+}
+
+#[test]
+fn threads_run_where_they_were_put() {
+    let cores = usable_cores();
+    let &[low, .., high] = &cores[..] else {
+        support::skip("this machine has only one core");
+        return;
+    };
+    let (_first, first_endpoint) = publisher(&["--rate", "10000", "--messages", "20000"]);
+    let (_second, second_endpoint) = publisher(&["--rate", "10000", "--messages", "20000"]);
+    let mut config = Config::connect(&first_endpoint, Envelope::Pinfeed);
+    config.pin = Some(PinPolicy::Strict);
+    config.workers.count = 1;
+    config.lanes[0].name = "low".to_owned();
+    config.feeds[0].lines[0].lane = "low".to_owned();
+    config.lanes.push(Lane::named("high"));
+    let mut line = Line::on("high");
+    line.connect.push(second_endpoint);
+    config.feeds[0].lines.push(line);
+    for (lane, core) in config.lanes.iter_mut().zip([low, high]) {
+        (lane.io_core, lane.core) = (Some(core), Some(core));
+    }
+    let pipeline = Pipeline::start(&config, Quota::of(40_000), Stop::default(), |_| Null).unwrap();
+    let placed: Vec<_> = pipeline
+        .placements()
+        .iter()
+        .map(|placement| {
+            (
+                placement.name.clone(),
+                placement.core_wanted,
+                placement.core_got,
+            )
+        })
+        .collect();
+    for (name, core) in [
+        ("io-low", low),
+        ("lane-low", low),
+        ("io-high", high),
+        ("lane-high", high),
+    ] {
+        let expected = (name.to_owned(), Some(core), Some(core));
+        assert!(placed.contains(&expected), "{placed:?}");
+    }
+    // A thread that sleeps moves when it next wakes, so this waits for it to have worked there.
+    for (name, core) in [
+        ("/ZMQbg/IO/0", low),
+        ("lane-low", low),
+        ("/ZMQbg/IO/1", high),
+        ("lane-high", high),
+    ] {
+        let expected = [(core.to_string(), core)];
+        wait_until("the thread is on its core", || {
+            seen_by_kernel(name) == expected
+        });
+    }
+    let outcome = pipeline.finish();
+    assert!(outcome.failure.is_none() && outcome.totals.balanced());
+    assert_eq!(outcome.totals.delivered, 40_000);
+}
