@@ -1,6 +1,6 @@
 //! A message as a handler sees it: borrowed from its batch, never copied again.
 //!
-//! [`Header`] is what a lane writes beside the bytes of each message. It fills one cache line, so
+//! `Header` is what a lane writes beside the bytes of each message. It fills one cache line, so
 //! that a worker's walk over a batch touches one line of headers a message and the bytes in order.
 
 use std::ops::Range;

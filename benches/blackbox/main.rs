@@ -88,7 +88,9 @@ fn main() {
             costs.push(subject(&publisher.endpoint, messages));
         }
     }
-    print_table(messages, &costs);
+    if measure {
+        print_table(messages, &costs);
+    }
 }
 
 /// The publisher's process; it ends when its subscriber has gone.

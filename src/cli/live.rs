@@ -58,7 +58,7 @@ pub(super) fn watch<H: Handler>(
                 let elapsed_s = (now.1 - before.1) as f64 / SECOND_NS as f64;
                 let per_s = (now.0.received - before.0.received) as f64 / elapsed_s;
                 let line = format!(
-                    "{} received  {}msg/s  {} under way  queue {}  feed {}",
+                    "{} received  {} msg/s  {} under way  queue {}  feed {}",
                     count(totals.received),
                     rate(per_s),
                     count(totals.under_way().max(0) as u64),

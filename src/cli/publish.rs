@@ -121,7 +121,7 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
     // Sends what is still queued.
     drop(publisher);
     say(format_args!(
-        "published {} messages in {:.2} s: {}msg/s, at most {} behind schedule",
+        "published {} messages in {:.2} s: {} msg/s, at most {} behind schedule",
         count(done.published),
         done.elapsed_s,
         rate(if done.elapsed_s > 0.0 {

@@ -1,6 +1,6 @@
 //! A run of messages handed from one lane to one worker at once, in arrival order.
 //!
-//! The bytes of all frames lie end to end in one buffer, beside one [`Header`] a message and the
+//! The bytes of all frames lie end to end in one buffer, beside one `Header` a message and the
 //! list of frame bounds. Messages are copied in: for the sizes price feeds have, a copy of the
 //! bytes is cheaper than keeping a reference count on the receive buffer of the engine.
 

@@ -16,10 +16,10 @@ pub fn count(number: u64) -> String {
     text
 }
 
-/// Writes a number a second with three digits and a factor: `412 k`, `3.41 M`.
+/// Writes a number a second with three digits and a factor: `412k`, `3.41M`.
 #[must_use]
 pub fn rate(per_s: f64) -> String {
-    scaled(per_s, &[(1e9, " G"), (1e6, " M"), (1e3, " k"), (1.0, " ")])
+    scaled(per_s, &[(1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, "")])
 }
 
 /// Writes nanoseconds with three digits and a unit: `850 ns`, `12.4 µs`, `1.07 ms`, `2.50 s`.
@@ -54,8 +54,8 @@ mod tests {
         assert_eq!(count(0), "0");
         assert_eq!(count(999), "999");
         assert_eq!(count(1_234_567), "1,234,567");
-        assert_eq!(rate(412_345.0), "412 k");
-        assert_eq!(rate(3_412_345.0), "3.41 M");
+        assert_eq!(rate(412_345.0), "412k");
+        assert_eq!(rate(3_412_345.0), "3.41M");
         assert_eq!(time(850.0), "850 ns");
         assert_eq!(time(12_400.0), "12.4 µs");
         assert_eq!(time(2_500_000_000.0), "2.50 s");

@@ -184,7 +184,7 @@ impl fmt::Display for Summary {
         };
         writeln!(out, "messages")?;
         let pace = format!(
-            "   in {:.2} s: {}msg/s, {}B/s, {:.0} ns of CPU each",
+            "   in {:.2} s: {} msg/s, {}B/s, {:.0} ns of CPU each",
             self.elapsed_s,
             rate(self.msgs_per_s),
             rate(self.bytes_per_s),
@@ -243,14 +243,10 @@ impl fmt::Display for Summary {
         )?;
         let latency = &self.latency_ns;
         let (feed, excess) = (&latency.feed.stage, latency.feed.basis == "excess");
-        for (name, stage, note) in [
-            ("queue", &latency.queue, "received to handler start"),
-            (
-                "handler",
-                &latency.handler,
-                "handler start to handler done, mean of each batch",
-            ),
-            ("feed", feed, "publisher to handler start"),
+        for (name, stage) in [
+            ("queue", &latency.queue),
+            ("handler", &latency.handler),
+            ("feed", feed),
         ] {
             if stage.count == 0 {
                 continue;
@@ -259,8 +255,13 @@ impl fmt::Display for Summary {
             for value in stage.columns() {
                 write!(out, "{:>10}", time(value.unwrap_or(0) as f64))?;
             }
-            writeln!(out, "   {note}")?;
+            writeln!(out)?;
         }
+        writeln!(
+            out,
+            "  queue: received to handler start; handler: its mean in each batch; feed: publisher to \
+             handler start"
+        )?;
         if feed.count > 0 && excess {
             writeln!(
                 out,
