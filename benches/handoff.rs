@@ -33,7 +33,7 @@ fn wait_for(seen: &AtomicU64, target: u64) {
 }
 
 fn one_by_one(criterion: &mut Criterion) {
-    let context = Context::new(0).expect("a context");
+    let context = Context::new(0, 2).expect("a context");
     let pull = context.socket(zmq::PULL).expect("a socket");
     pull.bind("inproc://one-by-one").expect("an endpoint");
     let push = context.socket(zmq::PUSH).expect("a socket");
@@ -75,7 +75,7 @@ fn batched(criterion: &mut Criterion) {
             },
             batches: 64,
         };
-        let context = Context::new(0).expect("a context");
+        let context = Context::new(0, 2).expect("a context");
         let (mut outlets, mut inlet) =
             connect(&context, 0, 1, limits, Wait::Park).expect("a handoff");
         let outlet = outlets.pop().expect("one lane");

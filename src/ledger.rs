@@ -91,6 +91,12 @@ pub struct LaneLedger {
     pub blocked: Counter,
     /// Nanoseconds the lane waited for a full handoff.
     pub blocked_ns: Counter,
+    /// Connections made: handshakes that succeeded.
+    pub connects: Counter,
+    /// Connections lost after that.
+    pub disconnects: Counter,
+    /// Connections that ended in their handshake.
+    pub handshake_failures: Counter,
     /// When the first message came, in nanoseconds of the pipeline's clock; 0 before it.
     pub first_received_ns: Counter,
 }
@@ -161,6 +167,9 @@ impl Ledger {
             batches: lane(|one| &one.batches),
             blocked: lane(|one| &one.blocked),
             blocked_ns: lane(|one| &one.blocked_ns),
+            connects: lane(|one| &one.connects),
+            disconnects: lane(|one| &one.disconnects),
+            handshake_failures: lane(|one| &one.handshake_failures),
             first_received_ns: self
                 .lanes
                 .iter()
@@ -196,6 +205,12 @@ pub struct Totals {
     pub blocked: u64,
     /// Nanoseconds lanes waited for full handoffs.
     pub blocked_ns: u64,
+    /// Connections made: handshakes that succeeded.
+    pub connects: u64,
+    /// Connections lost after that.
+    pub disconnects: u64,
+    /// Connections that ended in their handshake.
+    pub handshake_failures: u64,
     /// When the first message came, in nanoseconds of the pipeline's clock; 0 before it.
     pub first_received_ns: u64,
     /// When a handler was last done with a batch, in nanoseconds of the pipeline's clock.

@@ -34,3 +34,8 @@ pub mod wait;
 pub mod worker;
 
 pub use error::{Error, Result};
+
+/// Compiles the README's program.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -82,11 +82,12 @@ impl std::ops::Deref for Socket {
 }
 
 impl Context {
-    /// Makes a context with `io_threads` I/O threads, which start with its first socket.
+    /// Makes a context with `io_threads` I/O threads, which start with its first socket, and room
+    /// for `sockets` sockets.
     ///
     /// # Errors
     /// [`Error::Zmq`] where libzmq refuses, for instance for lack of file descriptors.
-    pub fn new(io_threads: usize) -> Result<Self> {
+    pub fn new(io_threads: usize, sockets: usize) -> Result<Self> {
         static CONTEXTS: AtomicU32 = AtomicU32::new(0);
         // Three digits at most, so that `999/ZMQbg/IO/63` still fits a thread's 15 bytes of name.
         let number = CONTEXTS.fetch_add(1, Ordering::Relaxed) % 1000;
@@ -103,6 +104,7 @@ impl Context {
             }),
         };
         context.set(zmq_sys::ZMQ_IO_THREADS as c_int, io_threads as c_int)?;
+        context.set(zmq_sys::ZMQ_MAX_SOCKETS as c_int, sockets as c_int)?;
         context.set(zmq_sys::ZMQ_THREAD_NAME_PREFIX as c_int, number as c_int)?;
         Ok(context)
     }

@@ -119,7 +119,11 @@ impl<H: Handler> Pipeline<H> {
         let ledger = Arc::new(Ledger::new(config.lanes.len(), config.workers.count));
         let cpu = CpuMarks::default();
 
-        let context = Context::new(config.lanes.len())?;
+        let (lane_count, worker_count) = (config.lanes.len(), config.workers.count);
+        let lines: usize = config.feeds.iter().map(|feed| feed.lines.len()).sum();
+        // A SUB and two of its monitor a line, a PULL a worker, a PUSH for each lane and worker.
+        let sockets = 3 * lines + worker_count + lane_count * worker_count;
+        let context = Context::new(lane_count, sockets)?;
         let sources = open_sources(config, &context)?;
         let endpoints = sources
             .iter()

@@ -105,3 +105,11 @@ fn only_topics_subscribed_to() {
         "sim.00007 and sim.00010 to sim.00019"
     );
 }
+
+#[test]
+fn however_threads_wait() {
+    for wait in ["spin", "park", "adaptive"] {
+        let (_publish, endpoint) = publisher(&["--messages", MESSAGES, "--rate", "50000"]);
+        assert_arrives(&["--connect", &endpoint, "--wait", wait]);
+    }
+}

@@ -191,7 +191,7 @@ pub struct TopicOverride {
 }
 
 /// The channels from lanes to workers, each with its own batches.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Handoff {
     /// The number of messages at which a batch is handed over.
@@ -225,7 +225,7 @@ impl Handoff {
 }
 
 /// The receiving sockets. Libzmq's own defaults lose messages or trust the peer where these don't.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Receive {
     /// Messages queued for each connection before reading stops (`ZMQ_RCVHWM`; libzmq's 1,000 stop
@@ -317,4 +317,30 @@ where
     let name = String::deserialize(deserializer)?;
     name.parse()
         .map_err(|problem| serde::de::Error::custom(format!("\"{name}\" is {problem}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The README shows a whole configuration, with the default of each key that has one.
+    #[test]
+    fn the_readme_shows_the_defaults() {
+        let readme = include_str!("../../README.md");
+        let example = readme
+            .split("```toml\n")
+            .nth(1)
+            .and_then(|rest| rest.split("```").next())
+            .expect("the README has a configuration");
+        let shown: Config = toml::from_str(example).expect("it is one");
+        let default = Config::default();
+        assert_eq!(shown.wait, default.wait);
+        assert_eq!(shown.workers.count, default.workers.count);
+        assert_eq!(shown.workers.handler_panic, default.workers.handler_panic);
+        assert_eq!(shown.sharding.mode, default.sharding.mode);
+        assert_eq!(shown.handoff, default.handoff);
+        assert_eq!(shown.receive, default.receive);
+        assert_eq!((shown.lanes.len(), shown.feeds.len()), (2, 1));
+        assert_eq!(shown.threads(), 6);
+    }
 }

@@ -238,7 +238,7 @@ mod tests {
     #[test]
     fn batches_arrive_in_order_from_each_lane_and_circle() {
         for wait in Wait::ALL {
-            let context = Context::new(0).unwrap();
+            let context = Context::new(0, 3).unwrap();
             let (outlets, mut inlet) = connect(&context, 0, 2, LIMITS, wait).unwrap();
             for round in 0..3 {
                 for outlet in &outlets {
@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn ends_when_every_lane_has_and_nothing_is_left() {
-        let context = Context::new(0).unwrap();
+        let context = Context::new(0, 3).unwrap();
         let (mut outlets, mut inlet) = connect(&context, 0, 2, LIMITS, Wait::Park).unwrap();
         drop(outlets.pop());
         outlets[0].send(fill(&outlets[0], b"last")).unwrap();

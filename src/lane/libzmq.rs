@@ -11,7 +11,7 @@ use crate::{
     envelope::Envelope,
     error::{Error, Result},
     handoff::FRAMES_MAX,
-    lane::{Quota, Router},
+    lane::{Quota, Router, reconnect::Connections},
     libzmq::{Context, Socket},
     message::Origin,
     random,
@@ -22,6 +22,9 @@ use crate::{
 /// Messages taken from one socket before the next has its turn.
 const RECEIVE_BUDGET: usize = 256;
 
+/// Rounds over a lane's sockets after which it looks at their connections even under full load.
+const ROUNDS_PER_LOOK: u64 = 1024;
+
 /// Bytes read from a connection at once. Libzmq's own 8,192 are some 120 small messages, after each
 /// of which the I/O thread looks at all of its connections again: 5 % less throughput.
 const READ_BYTES: u32 = 65_536;
@@ -29,6 +32,7 @@ const READ_BYTES: u32 = 65_536;
 /// One socket of a lane, and how to read what comes by it.
 pub(crate) struct Source {
     socket: Socket,
+    connections: Connections,
     /// The endpoints bound, with the ports that wildcards were given.
     bound: Vec<String>,
     origin: Origin,
@@ -69,6 +73,8 @@ impl Source {
                 .set_subscribe(prefix.as_bytes())
                 .map_err(Error::zmq(format!("subscribing to {prefix:?}")))?;
         }
+        let name = format!("{}-{}", origin.feed, origin.line);
+        let mut connections = Connections::watch(context, &socket, &name)?;
         let mut bound = Vec::new();
         for endpoint in &line.bind {
             socket
@@ -78,12 +84,11 @@ impl Source {
             bound.push(resolved.unwrap_or_else(|| endpoint.clone()));
         }
         for endpoint in &line.connect {
-            socket
-                .connect(&from_source(endpoint, lane))
-                .map_err(Error::zmq(format!("connecting to {endpoint}")))?;
+            connections.connect(&socket, from_source(endpoint, lane))?;
         }
         Ok(Self {
             socket,
+            connections,
             bound,
             origin,
             envelope: feed.envelope,
@@ -178,10 +183,13 @@ impl LibzmqLane {
             clock,
             ..
         } = self;
-        let mut items: Vec<PollItem<'_>> = sources
-            .iter()
-            .map(|source| source.socket.as_poll_item(PollEvents::POLLIN))
+        let sockets = sources.iter().map(|source| &source.socket);
+        let monitors = sources.iter().map(|source| source.connections.monitor());
+        let mut items: Vec<PollItem<'_>> = sockets
+            .chain(monitors)
+            .map(|socket| socket.as_poll_item(PollEvents::POLLIN))
             .collect();
+        let mut rounds = 0;
         while !self.stop.requested() {
             let mut dry = true;
             for source in sources.iter() {
@@ -206,11 +214,21 @@ impl LibzmqLane {
                     }
                 }
             }
+            rounds += 1;
+            let mut look_at_connections = rounds % ROUNDS_PER_LOOK == 0;
             if self.quota.is_used_up() {
                 self.stop.request();
             } else if dry {
                 router.flush()?;
-                wait_for_any(&mut items, self.wait)?;
+                let waited = wait_for_any(&mut items, self.wait)?;
+                let (_, monitors) = items.split_at(sources.len());
+                look_at_connections = !waited || monitors.iter().any(PollItem::is_readable);
+            }
+            if look_at_connections {
+                for source in sources.iter() {
+                    source.connections.note_events(router.counters())?;
+                    source.connections.retry(&source.socket);
+                }
             }
         }
         Ok(())
@@ -250,8 +268,8 @@ fn receive_frame(
     }
 }
 
-/// Waits until a socket has something, for a while.
-fn wait_for_any(items: &mut [PollItem<'_>], wait: Wait) -> Result<()> {
+/// Waits until a socket has something, for a while. Returns whether one has.
+fn wait_for_any(items: &mut [PollItem<'_>], wait: Wait) -> Result<bool> {
     let ready = wait.until(|may_sleep| {
         let timeout_ms = if may_sleep {
             IDLE_AFTER.as_millis() as i64
@@ -265,6 +283,7 @@ fn wait_for_any(items: &mut [PollItem<'_>], wait: Wait) -> Result<()> {
     });
     match ready {
         Some(Err(broken)) => Err(Error::zmq("waiting for messages")(broken)),
-        _ => Ok(()),
+        Some(Ok(_)) => Ok(true),
+        None => Ok(false),
     }
 }

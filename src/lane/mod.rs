@@ -3,6 +3,7 @@
 
 mod libzmq;
 mod quota;
+mod reconnect;
 mod router;
 
 pub(crate) use libzmq::{LibzmqLane, Source};

@@ -86,7 +86,8 @@ impl Router {
         }
     }
 
-    fn counters(&self) -> &LaneLedger {
+    /// The lane's side of the ledger.
+    pub(crate) fn counters(&self) -> &LaneLedger {
         &self.ledger.lanes[self.lane]
     }
 

@@ -47,7 +47,7 @@ impl Publisher {
     /// # Errors
     /// [`Error::Config`] for an endpoint that libzmq refuses, [`Error::Zmq`].
     pub fn open(options: &PublisherOptions) -> Result<Self> {
-        let context = Context::new(1)?;
+        let context = Context::new(1, 1)?;
         let mut socket = context.socket(SocketType::XPUB)?;
         socket.set_xpub_nodrop()?;
         socket

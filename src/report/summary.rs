@@ -52,6 +52,12 @@ pub struct Summary {
     pub blocked: u64,
     /// Seconds that lanes waited for full handoffs.
     pub blocked_s: f64,
+    /// Connections made: handshakes that succeeded.
+    pub connects: u64,
+    /// Connections lost after that.
+    pub disconnects: u64,
+    /// Connections that ended in their handshake: the peer was no publisher.
+    pub handshake_failures: u64,
     /// How long messages waited, in nanoseconds.
     pub latency_ns: LatencySummary,
     /// Where the threads ran.
@@ -159,6 +165,9 @@ impl Summary {
             batches: totals.batches,
             blocked: totals.blocked,
             blocked_s: totals.blocked_ns as f64 / 1e9,
+            connects: totals.connects,
+            disconnects: totals.disconnects,
+            handshake_failures: totals.handshake_failures,
             latency_ns: LatencySummary {
                 queue: StageSummary::new(&stages.queue),
                 handler: StageSummary::new(&stages.handler),
@@ -229,6 +238,12 @@ impl fmt::Display for Summary {
         if let Some(topics) = self.topics {
             line(out, "topics", topics, "")?;
         }
+        let lost = format!(
+            "   made, {} lost, {} failed in their handshake",
+            count(self.disconnects),
+            count(self.handshake_failures)
+        );
+        line(out, "connections", self.connects, &lost)?;
         if self.blocked > 0 {
             let note = format!(
                 "   times, {:.3} s in all, a lane waited for a worker",

@@ -1,0 +1,135 @@
+//! Goal: what is too large is refused, counted or cut off, and what comes after it arrives.
+
+mod support;
+
+use std::net::IpAddr;
+
+use pinfeed::{
+    config::Config, envelope::Envelope, handoff::FRAMES_MAX, lane::Quota, ledger::Totals,
+    message::Message, pipeline::Pipeline, stop::Stop, worker::Handler,
+};
+use support::{LIMIT, wait_until};
+
+const MESSAGE_BYTES_MAX: u32 = 10_000;
+
+/// Counts messages whose topic says that they are in order.
+#[derive(Default)]
+struct Good(u64);
+
+impl Handler for Good {
+    fn on_message(&mut self, message: &Message<'_>) {
+        assert_eq!(message.topic(), b"good");
+        self.0 += 1;
+    }
+}
+
+/// Receives from a plain PUB that `publish` is given once the subscription is there. Ends once
+/// `done` holds of the ledger.
+fn receive(publish: impl Fn(&zmq::Socket), done: impl Fn(&Totals) -> bool) -> (Totals, u64) {
+    receive_from("127.0.0.1", None, publish, done)
+}
+
+fn receive_from(
+    host: &str,
+    source: Option<IpAddr>,
+    publish: impl Fn(&zmq::Socket),
+    done: impl Fn(&Totals) -> bool,
+) -> (Totals, u64) {
+    let context = zmq::Context::new();
+    let socket = context.socket(zmq::XPUB).unwrap();
+    socket.bind("tcp://127.0.0.1:*").unwrap();
+    let endpoint = socket
+        .get_last_endpoint()
+        .unwrap()
+        .unwrap()
+        .replace("127.0.0.1", host);
+    let mut config = Config::connect(&endpoint, Envelope::Raw);
+    config.lanes[0].source = source;
+    config.receive.message_bytes_max = MESSAGE_BYTES_MAX;
+    let stop = Stop::default();
+    let mut pipeline = Pipeline::start(&config, Quota::unlimited(), stop.clone(), |_| {
+        Good::default()
+    })
+    .unwrap();
+    socket.set_rcvtimeo(LIMIT.as_millis() as i32).unwrap();
+    assert_eq!(socket.recv_bytes(0).unwrap(), [1]);
+    publish(&socket);
+    wait_until("what was published has come", || done(&pipeline.look()));
+    stop.request();
+    let outcome = pipeline.finish();
+    assert!(outcome.failure.is_none(), "{:?}", outcome.failure);
+    assert!(outcome.totals.balanced());
+    let good = outcome.handlers.iter().map(|handler| handler.0).sum();
+    (outcome.totals, good)
+}
+
+#[test]
+fn too_many_frames_and_too_many_bytes_are_rejected() {
+    let publish = |socket: &zmq::Socket| {
+        let send = |frames: &[&[u8]]| socket.send_multipart(frames, 0).unwrap();
+        send(&[b"good"]);
+        send(&vec![&b"good"[..]; FRAMES_MAX]);
+        send(&vec![&b"many"[..]; FRAMES_MAX + 1]);
+        send(&vec![&b"many"[..]; 3 * FRAMES_MAX]);
+        // Each frame is within the limit, all together are not.
+        send(&[b"large", &[0; 6_000], &[0; 6_000]]);
+        send(&[b"good", b"last"]);
+    };
+    let (totals, good) = receive(publish, |totals| totals.received == 6);
+    assert_eq!((totals.delivered, totals.rejected(), good), (3, 3, 3));
+    assert_eq!(
+        totals.rejected_by_reason[..2],
+        [2, 1],
+        "too many frames, too large"
+    );
+}
+
+#[test]
+fn a_frame_above_the_limit_ends_its_connection_and_the_next_one_works() {
+    let publish = |socket: &zmq::Socket| {
+        socket.send("good", 0).unwrap();
+        socket
+            .send(vec![0; MESSAGE_BYTES_MAX as usize + 1], 0)
+            .unwrap();
+        // The subscriber hangs up, which its publisher learns of as an end of the subscription, and
+        // connects again.
+        assert_eq!(socket.recv_bytes(0).unwrap(), [0]);
+        assert_eq!(socket.recv_bytes(0).unwrap(), [1]);
+        socket.send("good", 0).unwrap();
+    };
+    let loopback = IpAddr::from([127, 0, 0, 1]);
+    for (host, source) in [
+        ("127.0.0.1", None),
+        ("localhost", None),
+        ("127.0.0.1", Some(loopback)),
+    ] {
+        let (totals, good) = receive_from(host, source, publish, |totals| totals.received == 2);
+        assert_eq!((totals.delivered, good), (2, 2));
+        assert_eq!((totals.connects, totals.disconnects), (2, 1));
+    }
+}
+
+/// A peer that is no publisher does not keep the lane from the one that comes after it.
+#[test]
+fn a_wrong_peer_is_asked_again_until_it_is_right() {
+    let context = zmq::Context::new();
+    let wrong = context.socket(zmq::REP).unwrap();
+    wrong.bind("tcp://127.0.0.1:*").unwrap();
+    let endpoint = wrong.get_last_endpoint().unwrap().unwrap();
+    let stop = Stop::default();
+    let config = Config::connect(&endpoint, Envelope::Raw);
+    let mut pipeline = Pipeline::start(&config, Quota::of(1), stop, |_| Good::default()).unwrap();
+    wait_until("the wrong peer is noticed", || {
+        pipeline.look().handshake_failures > 0
+    });
+    wrong.unbind(&endpoint).unwrap();
+    drop(wrong);
+    let right = context.socket(zmq::XPUB).unwrap();
+    right.set_rcvtimeo(LIMIT.as_millis() as i32).unwrap();
+    wait_until("the port is free", || right.bind(&endpoint).is_ok());
+    assert_eq!(right.recv_bytes(0).unwrap(), [1]);
+    right.send("good", 0).unwrap();
+    let outcome = pipeline.finish();
+    assert_eq!(outcome.totals.delivered, 1);
+    assert_eq!(outcome.totals.connects, 1);
+}
