@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::libzmq::Errno;
+
 /// A `Result` whose error is pinfeed's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -56,7 +58,7 @@ pub enum Error {
         /// The operation and the endpoint or option it was for.
         doing: String,
         /// libzmq's reason.
-        source: zmq::Error,
+        source: Errno,
     },
     /// The libzmq in this binary lacks what the pins and NIC bindings rest on.
     #[error(
@@ -96,6 +98,12 @@ pub enum Error {
         /// The panic's own message.
         message: String,
     },
+    /// A worker ended while lanes still had messages for it.
+    #[error("worker-{worker} is gone")]
+    WorkerGone {
+        /// The worker, counted from 0.
+        worker: usize,
+    },
     /// A thread of pinfeed itself panicked: a defect of pinfeed.
     #[error("thread {thread} panicked; this is a defect of pinfeed, please report it")]
     ThreadPanicked {
@@ -121,10 +129,10 @@ impl Error {
     }
 
     /// Builds an [`Error::Zmq`], for `map_err`. Costs nothing where there is no error.
-    pub(crate) fn zmq(doing: impl Into<String>) -> impl FnOnce(zmq::Error) -> Self {
-        move |source| Self::Zmq {
+    pub(crate) fn zmq<E: Into<Errno>>(doing: impl Into<String>) -> impl FnOnce(E) -> Self {
+        move |reason| Self::Zmq {
             doing: doing.into(),
-            source,
+            source: reason.into(),
         }
     }
 

@@ -97,6 +97,10 @@ pub struct LaneLedger {
     pub disconnects: Counter,
     /// Connections that ended in their handshake.
     pub handshake_failures: Counter,
+    /// Connections that libzmq gave up after a protocol error, and that the lane makes again.
+    pub protocol_errors: Counter,
+    /// When a message was last rejected, in nanoseconds of the pipeline's clock.
+    pub last_rejected_ns: Counter,
     /// When the first message came, in nanoseconds of the pipeline's clock; 0 before it.
     pub first_received_ns: Counter,
 }
@@ -108,8 +112,8 @@ pub struct WorkerLedger {
     pub delivered: Counter,
     /// Messages discarded because the handler had panicked.
     pub dropped: Counter,
-    /// When the handler was last done with a batch, in nanoseconds of the pipeline's clock.
-    pub last_delivered_ns: Counter,
+    /// When the worker was last done with a batch, in nanoseconds of the pipeline's clock.
+    pub last_done_ns: Counter,
 }
 
 /// The counters of a pipeline.
@@ -133,20 +137,17 @@ impl Ledger {
 
     /// Adds the counters up.
     ///
-    /// Workers are read before lanes, and a lane counts a batch before it hands it over, so a message
-    /// is never delivered in the totals without having been received.
+    /// What became of messages is read before what was received, and counted after it, so no total
+    /// says of more messages what became of them than were received.
     #[must_use]
     pub fn totals(&self) -> Totals {
         let worker = |counter: fn(&WorkerLedger) -> &Counter| -> u64 {
             self.workers.iter().map(|one| counter(one).get()).sum()
         };
         let (delivered, dropped) = (worker(|one| &one.delivered), worker(|one| &one.dropped));
-        let last_delivered_ns = self
-            .workers
-            .iter()
-            .map(|one| one.last_delivered_ns.get())
-            .max()
-            .unwrap_or(0);
+        let workers_done = self.workers.iter().map(|one| one.last_done_ns.get());
+        let lanes_done = self.lanes.iter().map(|one| one.last_rejected_ns.get());
+        let last_accounted_ns = workers_done.chain(lanes_done).max().unwrap_or(0);
         let lane = |counter: fn(&LaneLedger) -> &Counter| -> u64 {
             self.lanes.iter().map(|one| counter(one).get()).sum()
         };
@@ -170,6 +171,8 @@ impl Ledger {
             connects: lane(|one| &one.connects),
             disconnects: lane(|one| &one.disconnects),
             handshake_failures: lane(|one| &one.handshake_failures),
+            protocol_errors: lane(|one| &one.protocol_errors),
+            last_accounted_ns,
             first_received_ns: self
                 .lanes
                 .iter()
@@ -177,7 +180,6 @@ impl Ledger {
                 .filter(|&at| at > 0)
                 .min()
                 .unwrap_or(0),
-            last_delivered_ns,
         }
     }
 }
@@ -211,10 +213,12 @@ pub struct Totals {
     pub disconnects: u64,
     /// Connections that ended in their handshake.
     pub handshake_failures: u64,
+    /// Connections that libzmq gave up after a protocol error, and that the lane makes again.
+    pub protocol_errors: u64,
     /// When the first message came, in nanoseconds of the pipeline's clock; 0 before it.
     pub first_received_ns: u64,
-    /// When a handler was last done with a batch, in nanoseconds of the pipeline's clock.
-    pub last_delivered_ns: u64,
+    /// When a message was last delivered, dropped or rejected, in nanoseconds of the pipeline's clock.
+    pub last_accounted_ns: u64,
 }
 
 impl Totals {
@@ -255,13 +259,13 @@ mod tests {
         }
         for (worker, at) in ledger.workers.iter().zip([90, 80]) {
             worker.delivered.add(8);
-            worker.last_delivered_ns.set(at);
+            worker.last_done_ns.set(at);
         }
         let totals = ledger.totals();
         assert_eq!((totals.received, totals.delivered), (20, 16));
         assert_eq!((totals.rejected(), totals.under_way()), (2, 2));
         assert_eq!(
-            (totals.first_received_ns, totals.last_delivered_ns),
+            (totals.first_received_ns, totals.last_accounted_ns),
             (70, 90)
         );
         assert!(!totals.balanced());

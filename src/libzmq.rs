@@ -4,7 +4,8 @@
 #![allow(unsafe_code, reason = "libzmq is a C library")]
 
 use std::{
-    ffi::{c_int, c_void},
+    ffi::{CStr, CString, c_char, c_int, c_void},
+    fmt,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -25,6 +26,40 @@ pub const IO_THREADS_MAX: usize = 64;
 
 /// How long the I/O threads may take to name themselves after they were started.
 const NAMING_LIMIT: Duration = Duration::from_secs(5);
+
+/// A reason that libzmq gives, by its number.
+///
+/// The `zmq` crate's own type has no value for many of the system's reasons, and panics on them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Errno(c_int);
+
+impl Errno {
+    /// Returns this thread's last.
+    fn last() -> Self {
+        // SAFETY: reads this thread's errno.
+        Self(unsafe { zmq_sys::zmq_errno() })
+    }
+
+    fn is(self, reason: zmq::Error) -> bool {
+        self.0 == reason.to_raw()
+    }
+}
+
+impl From<zmq::Error> for Errno {
+    fn from(reason: zmq::Error) -> Self {
+        Self(reason.to_raw())
+    }
+}
+
+impl fmt::Display for Errno {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // SAFETY: for every number the answer is a text that nobody changes or frees.
+        let text = unsafe { CStr::from_ptr(zmq_sys::zmq_strerror(self.0)) };
+        out.write_str(&text.to_string_lossy())
+    }
+}
+
+impl std::error::Error for Errno {}
 
 /// A libzmq context with a number of its own, which its threads carry in their names.
 ///
@@ -53,7 +88,7 @@ impl Drop for RawContext {
             // below holds an `Arc` of this, so none is open any more and the call returns at once
             // unless a socket lingers.
             let done = unsafe { zmq_sys::zmq_ctx_term(self.pointer) } == 0;
-            if done || last_error() != zmq::Error::EINTR {
+            if done || !Errno::last().is(zmq::Error::EINTR) {
                 break;
             }
         }
@@ -94,7 +129,7 @@ impl Context {
         // SAFETY: takes nothing, and answers null or a context of our own.
         let pointer = unsafe { zmq_sys::zmq_ctx_new() };
         if pointer.is_null() {
-            return Err(Error::zmq("making a libzmq context")(last_error()));
+            return Err(Error::zmq("making a libzmq context")(Errno::last()));
         }
         let context = Self {
             raw: Arc::new(RawContext {
@@ -117,7 +152,7 @@ impl Context {
         }
         Err(Error::zmq(format!(
             "setting context option {option} to {value}"
-        ))(last_error()))
+        ))(Errno::last()))
     }
 
     /// Makes a socket. Unsent messages are dropped when it is closed, unless told otherwise.
@@ -128,7 +163,9 @@ impl Context {
         // SAFETY: `pointer` is a live context; a null answer is handled below.
         let pointer = unsafe { zmq_sys::zmq_socket(self.raw.pointer, kind as c_int) };
         if pointer.is_null() {
-            return Err(Error::zmq(format!("making a {kind:?} socket"))(last_error()));
+            return Err(Error::zmq(format!("making a {kind:?} socket"))(
+                Errno::last(),
+            ));
         }
         let socket = Socket {
             // SAFETY: `pointer` is a fresh socket that nobody else has; the value closes it.
@@ -212,21 +249,39 @@ impl Socket {
             .map_err(Error::zmq("setting ZMQ_XPUB_NODROP"))
     }
 
-    /// Sends a small message without allocating, which the `zmq` crate's own way does.
-    pub(crate) fn send_small(
-        &self,
-        bytes: &[u8],
-        flags: c_int,
-    ) -> std::result::Result<(), zmq::Error> {
-        // SAFETY: the socket is live and the call copies the `bytes.len()` bytes. Casting away
-        // `const` is what the `zmq` crate does for every call that takes `&self`: a socket is not
-        // `Sync`, so no other thread is in one.
-        let sent =
-            unsafe { zmq_sys::zmq_send(self.pointer, bytes.as_ptr().cast(), bytes.len(), flags) };
-        if sent < 0 { Err(last_error()) } else { Ok(()) }
+    /// Fails a connection on which what was sent stays unacknowledged for so long.
+    ///
+    /// # Errors
+    /// [`Error::Zmq`].
+    pub fn set_tcp_user_timeout(&mut self, timeout_ms: u32) -> Result<()> {
+        self.set(zmq_sys::ZMQ_TCP_MAXRT as c_int, &timeout_ms.to_ne_bytes())
+            .map_err(Error::zmq("setting ZMQ_TCP_MAXRT"))
     }
 
-    fn set(&mut self, option: c_int, value: &[u8]) -> std::result::Result<(), zmq::Error> {
+    /// Sends a small message without allocating, which the `zmq` crate's own way does.
+    pub(crate) fn send_small(&self, bytes: &[u8]) -> std::result::Result<(), Errno> {
+        loop {
+            // SAFETY: the socket is live and the call copies the `bytes.len()` bytes. A socket is
+            // not `Sync`, so no other thread is in one.
+            let sent = unsafe {
+                zmq_sys::zmq_send(
+                    self.pointer,
+                    bytes.as_ptr().cast(),
+                    bytes.len(),
+                    zmq_sys::ZMQ_DONTWAIT as c_int,
+                )
+            };
+            if sent >= 0 {
+                return Ok(());
+            }
+            let reason = Errno::last();
+            if !reason.is(zmq::Error::EINTR) {
+                return Err(reason);
+            }
+        }
+    }
+
+    fn set(&mut self, option: c_int, value: &[u8]) -> std::result::Result<(), Errno> {
         // SAFETY: the socket is live, and the option's value is copied from the `value.len()` bytes.
         let status = unsafe {
             zmq_sys::zmq_setsockopt(self.pointer, option, value.as_ptr().cast(), value.len())
@@ -234,12 +289,57 @@ impl Socket {
         if status == 0 {
             Ok(())
         } else {
-            Err(last_error())
+            Err(Errno::last())
         }
     }
-}
 
-fn last_error() -> zmq::Error {
-    // SAFETY: reads this thread's errno.
-    zmq::Error::from_raw(unsafe { zmq_sys::zmq_errno() })
+    /// Binds the socket, and returns the endpoint with the port that a wildcard was given.
+    ///
+    /// # Errors
+    /// Libzmq's reason.
+    pub fn bind(&self, endpoint: &str) -> std::result::Result<String, Errno> {
+        self.with_endpoint(endpoint, zmq_sys::zmq_bind)?;
+        Ok(self.last_endpoint(endpoint))
+    }
+
+    /// Connects the socket, and returns the endpoint as libzmq calls it.
+    ///
+    /// # Errors
+    /// Libzmq's reason.
+    pub fn connect(&self, endpoint: &str) -> std::result::Result<String, Errno> {
+        self.with_endpoint(endpoint, zmq_sys::zmq_connect)?;
+        Ok(self.last_endpoint(endpoint))
+    }
+
+    /// Takes the socket off an endpoint.
+    ///
+    /// # Errors
+    /// Libzmq's reason.
+    pub fn disconnect(&self, endpoint: &str) -> std::result::Result<(), Errno> {
+        self.with_endpoint(endpoint, zmq_sys::zmq_disconnect)
+    }
+
+    fn with_endpoint(
+        &self,
+        endpoint: &str,
+        call: unsafe extern "C" fn(*mut c_void, *const c_char) -> c_int,
+    ) -> std::result::Result<(), Errno> {
+        let endpoint = CString::new(endpoint).map_err(|_| zmq::Error::EINVAL)?;
+        // SAFETY: the socket is live, and the text ends with a zero and outlives the call.
+        let status = unsafe { call(self.pointer, endpoint.as_ptr()) };
+        if status == 0 {
+            Ok(())
+        } else {
+            Err(Errno::last())
+        }
+    }
+
+    fn last_endpoint(&self, asked: &str) -> String {
+        let resolved = self
+            .inner
+            .get_last_endpoint()
+            .ok()
+            .and_then(|name| name.ok());
+        resolved.unwrap_or_else(|| asked.to_owned())
+    }
 }

@@ -49,7 +49,10 @@ pub(crate) struct Header {
     pub frame_count: u8,
 }
 
-const _: () = assert!(size_of::<Header>() == 64, "a header is one cache line");
+/// Bytes of the fixed part of a message in a batch: one cache line.
+pub(crate) const HEADER_BYTES: usize = 64;
+
+const _: () = assert!(size_of::<Header>() == HEADER_BYTES);
 
 impl Header {
     pub(crate) fn new(
@@ -79,6 +82,14 @@ impl Header {
             feed: origin.feed,
             line: origin.line,
             frame_count: 0,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn origin(&self) -> Origin {
+        Origin {
+            feed: self.feed,
+            line: self.line,
         }
     }
 
@@ -144,10 +155,7 @@ impl<'a> Message<'a> {
     /// Returns the feed and line that the message came by.
     #[must_use]
     pub fn origin(&self) -> Origin {
-        Origin {
-            feed: self.header.feed,
-            line: self.header.line,
-        }
+        self.header.origin()
     }
 
     /// Returns the publisher's sequence number, where the envelope carries one.

@@ -10,6 +10,7 @@
 //! ```
 
 use std::{
+    mem,
     sync::{Arc, OnceLock},
     thread::{self, JoinHandle},
 };
@@ -18,17 +19,17 @@ use crossbeam::channel::{self, Receiver, Sender};
 
 use crate::{
     clock::{Clock, SECOND_NS, process_cpu_ns},
-    config::{Config, HandlerPanic, ShardingMode},
+    config::{Config, ShardingMode},
     error::{Error, Result},
     handoff::inproc,
     host::pin::{self, Placement},
-    lane::{LibzmqLane, Quota, Router, Routing, Source},
-    latency::{self, Collector, Stages},
+    lane::{LibzmqLane, Opening, Quota, Router, Routing, Source},
+    latency::{self, Collector, FeedClocks, Stages},
     ledger::{Ledger, Totals},
     libzmq::Context,
     message::Origin,
     stop::Stop,
-    worker::{Handler, OnPanic, Worker, WorkerEnd},
+    worker::{Handler, Worker, WorkerEnd},
 };
 
 /// A running pipeline: lanes that receive, workers that run a handler each.
@@ -43,6 +44,7 @@ use crate::{
 /// # Ok::<(), pinfeed::Error>(())
 /// ```
 #[derive(Debug)]
+#[must_use = "a pipeline that is dropped stops"]
 pub struct Pipeline<H> {
     lanes: Vec<JoinHandle<Option<Result<()>>>>,
     workers: Vec<JoinHandle<Option<Result<WorkerEnd<H>>>>>,
@@ -52,8 +54,10 @@ pub struct Pipeline<H> {
     /// Gathered before the last call of `collect_stages`, and by it.
     stages: Stages,
     interval: Stages,
+    feed_clocks: FeedClocks,
     ledger: Arc<Ledger>,
     clock: Clock,
+    stop: Stop,
     cpu: CpuMarks,
 }
 
@@ -84,12 +88,14 @@ impl CpuMarks {
 pub struct Outcome<H> {
     /// The ledger, at rest.
     pub totals: Totals,
-    /// From the first message received to the last delivered, in nanoseconds.
+    /// From the first message received to the last delivered, dropped or rejected, in nanoseconds.
     pub elapsed_ns: u64,
     /// CPU time of this process, user and system, over that time, in nanoseconds.
     pub cpu_ns: u64,
     /// How long messages waited, over all workers.
     pub stages: Stages,
+    /// How to read their feed times.
+    pub feed_clocks: FeedClocks,
     /// Where the threads ran.
     pub placements: Vec<Placement>,
     /// The handlers, in the order of their workers.
@@ -101,8 +107,9 @@ pub struct Outcome<H> {
 impl<H: Handler> Pipeline<H> {
     /// Checks the configuration, opens all sockets, starts and ties all threads, then lets them go.
     ///
-    /// The pipeline runs until `stop` is requested or `quota` is used up. `handler` makes the
-    /// handler of each worker, counted from 0.
+    /// The pipeline runs until `stop` is requested or `quota` is used up; in the end, and where it
+    /// can't start, `stop` stands requested. `handler` makes the handler of each worker, counted
+    /// from 0.
     ///
     /// # Errors
     /// [`Error::Config`] before anything is started, [`Error::Zmq`], [`Error::Pin`] or
@@ -117,31 +124,15 @@ impl<H: Handler> Pipeline<H> {
         let cores = config.cores();
         let clock = Clock::start();
         let ledger = Arc::new(Ledger::new(config.lanes.len(), config.workers.count));
+        let feed_clocks = FeedClocks::new(config.feeds.iter().map(|feed| feed.lines.len()));
         let cpu = CpuMarks::default();
 
         let (lane_count, worker_count) = (config.lanes.len(), config.workers.count);
-        let lines: usize = config.feeds.iter().map(|feed| feed.lines.len()).sum();
-        // A SUB and two of its monitor a line, a PULL a worker, a PUSH for each lane and worker.
-        let sockets = 3 * lines + worker_count + lane_count * worker_count;
+        let lines = config.feeds.iter().flat_map(|feed| &feed.lines);
+        let sources: usize = lines.map(|line| line.connect.len() + 1).sum();
+        // A SUB and two for its monitor a source, a PULL a worker, a PUSH for each lane and worker.
+        let sockets = 3 * sources + worker_count + lane_count * worker_count;
         let context = Context::new(lane_count, sockets)?;
-        let sources = open_sources(config, &context)?;
-        let endpoints = sources
-            .iter()
-            .flatten()
-            .flat_map(|source| source.bound().iter().cloned())
-            .collect();
-        let mut placements = Vec::new();
-        for (index, (thread, lane)) in context
-            .io_thread_ids()?
-            .into_iter()
-            .zip(&config.lanes)
-            .enumerate()
-        {
-            let name = format!("io-{}", lane.name);
-            let core = cores.lanes[index].0;
-            placements.push(pin::pin_thread(&name, thread, core, cores.strict)?);
-        }
-
         let crew = Crew::new(cores.strict);
         let mut outlets: Vec<Vec<_>> = config.lanes.iter().map(|_| Vec::new()).collect();
         let mut collectors = Vec::new();
@@ -164,13 +155,11 @@ impl<H: Handler> Pipeline<H> {
                 handler: handler(index),
                 inlet,
                 recorder,
+                feed_clocks: feed_clocks.clone(),
                 ledger: ledger.clone(),
                 clock: clock.clone(),
                 stop: stop.clone(),
-                on_panic: match config.workers.handler_panic {
-                    HandlerPanic::Stop => OnPanic::Stop,
-                    HandlerPanic::Isolate => OnPanic::Isolate,
-                },
+                on_panic: config.workers.handler_panic,
             };
             let name = format!("worker-{index}");
             workers.push(
@@ -179,6 +168,25 @@ impl<H: Handler> Pipeline<H> {
                 })?,
             );
         }
+        let mut placements = Vec::new();
+        for (index, (thread, lane)) in context
+            .io_thread_ids()?
+            .into_iter()
+            .zip(&config.lanes)
+            .enumerate()
+        {
+            let name = format!("io-{}", lane.name);
+            let core = cores.lanes[index].0;
+            placements.push(pin::pin_thread(&name, thread, core, cores.strict)?);
+        }
+
+        // Last, so that messages don't wait for threads to start.
+        let sources = open_sources(config, &context)?;
+        let endpoints = sources
+            .iter()
+            .flatten()
+            .flat_map(|source| source.bound().iter().cloned())
+            .collect();
         let mut lanes = Vec::new();
         for (index, (sources, outlets)) in sources.into_iter().zip(outlets).enumerate() {
             let routing = match config.sharding.mode {
@@ -217,8 +225,10 @@ impl<H: Handler> Pipeline<H> {
             collectors,
             stages: Stages::default(),
             interval: Stages::default(),
+            feed_clocks,
             ledger,
             clock,
+            stop,
             cpu,
         })
     }
@@ -276,44 +286,46 @@ impl<H: Handler> Pipeline<H> {
 
     /// Waits until the pipeline has stopped and every message received has been accounted for.
     pub fn finish(mut self) -> Outcome<H> {
-        let mut failure = None;
-        for lane in self.lanes.drain(..) {
-            if let Err(error) = join(lane) {
-                failure.get_or_insert(error);
-            }
-        }
+        let mut failures = Vec::new();
         let mut handlers = Vec::new();
-        for (index, worker) in self.workers.drain(..).enumerate() {
+        // Workers first: where one failed, its lanes only say that it is gone.
+        for (index, worker) in mem::take(&mut self.workers).into_iter().enumerate() {
             match join(worker) {
                 Ok(end) => {
                     self.collectors[index].collect(&mut self.stages);
                     self.stages.merge(&end.stages);
                     handlers.push(end.handler);
-                    if let Some(message) = end.panic {
-                        failure.get_or_insert(Error::HandlerPanicked {
-                            worker: format!("worker-{index}"),
-                            message,
-                        });
-                    }
+                    failures.extend(end.panic.map(|message| Error::HandlerPanicked {
+                        worker: format!("worker-{index}"),
+                        message,
+                    }));
                 }
-                Err(error) => {
-                    failure.get_or_insert(error);
-                }
+                Err(error) => failures.push(error),
             }
         }
+        let lanes = mem::take(&mut self.lanes).into_iter();
+        failures.extend(lanes.filter_map(|lane| join(lane).err()));
         self.stages.merge(&self.interval);
         let totals = self.look();
         Outcome {
             totals,
             elapsed_ns: totals
-                .last_delivered_ns
+                .last_accounted_ns
                 .saturating_sub(totals.first_received_ns),
             cpu_ns: self.cpu.used_ns(),
-            stages: self.stages,
-            placements: self.placements,
+            stages: mem::take(&mut self.stages),
+            feed_clocks: self.feed_clocks.clone(),
+            placements: mem::take(&mut self.placements),
             handlers,
-            failure,
+            failure: failures.into_iter().next(),
         }
+    }
+}
+
+impl<H> Drop for Pipeline<H> {
+    /// Requests the pipeline to stop, if it has not been finished.
+    fn drop(&mut self) {
+        self.stop.request();
     }
 }
 
@@ -341,7 +353,8 @@ impl<H> Outcome<H> {
     }
 }
 
-fn ratio(numerator: f64, denominator: u64) -> f64 {
+/// Divides, with nothing for nothing.
+pub(crate) fn ratio(numerator: f64, denominator: u64) -> f64 {
     if denominator == 0 {
         0.0
     } else {
@@ -358,13 +371,20 @@ fn open_sources(config: &Config, context: &Context) -> Result<Vec<Vec<Source>>> 
                 feed: feed_index as u16,
                 line: line_index as u8,
             };
-            for (index, lane) in config.lanes.iter().enumerate() {
-                if lane.name == line.lane {
-                    let receive = &config.receive;
-                    sources[index].push(Source::open(
-                        context, index, lane, feed, line, receive, origin,
-                    )?);
+            for (lane_index, lane) in config.lanes.iter().enumerate() {
+                if lane.name != line.lane {
+                    continue;
                 }
+                let opening = Opening {
+                    context,
+                    lane_index,
+                    lane,
+                    feed,
+                    receive: &config.receive,
+                    origin,
+                    key: format!("feed[{feed_index}].line[{line_index}]"),
+                };
+                sources[lane_index].extend(opening.open(line)?);
             }
         }
     }

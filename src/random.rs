@@ -1,18 +1,11 @@
-//! The one seam to randomness: generators that repeat for a given seed, and seeds that don't.
+//! The one seam to randomness: generators that repeat for a given seed, and numbers that don't.
 
-use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 /// Returns a generator whose output is the same for the same seed.
 #[must_use]
 pub fn seeded(seed: u64) -> StdRng {
     StdRng::seed_from_u64(seed)
-}
-
-/// Returns a seed that differs from call to call.
-#[must_use]
-#[expect(clippy::disallowed_methods, reason = "this is the seam")]
-pub fn fresh_seed() -> u64 {
-    rand::rng().next_u64()
 }
 
 /// Returns `base` stretched or shrunk at random by up to a half.

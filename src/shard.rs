@@ -67,7 +67,10 @@ impl ShardTable {
                 "sharding.override.worker",
                 wrong.worker,
                 format!("there are {workers} workers"),
-                format!("give a number from 0 to {}", workers - 1),
+                match workers {
+                    1 => "give 0".to_owned(),
+                    _ => format!("give a number from 0 to {}", workers - 1),
+                },
             ));
         }
         overrides.sort_by_key(|rule| std::cmp::Reverse(rule.prefix.len()));

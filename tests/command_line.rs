@@ -6,6 +6,7 @@ mod support;
 use std::{
     fs,
     net::TcpListener,
+    os::unix::{net::UnixListener, process::CommandExt},
     process::{Command, Stdio},
     time::Duration,
 };
@@ -36,29 +37,30 @@ fn bad_flags_are_named_with_a_remedy() {
     let run = |more: &[&str], texts: &[&str]| fails_with(&[&connect[..], more].concat(), 2, texts);
     run(
         &["--cores", "4096"],
-        &["lane[0].io_core = 4096", "no such core", "give one of"],
+        &["--cores = 4096", "no such core", "give one of"],
     );
     run(
         &["--cores", "0,0,0"],
-        &["workers.cores[0] = 0", "lane[0].core has this core already"],
+        &["--cores = 0", "has this core already"],
+    );
+    run(
+        &["--cores", "0,0", "--wait", "spin"],
+        &["--cores = 0", "wait = \"park\""],
     );
     run(&["--cores", "2-1"], &["--cores", "2-1", "2,3,4-7"]);
     run(
         &["--nic", "nosuch0"],
-        &[
-            "lane[0].nic = nosuch0",
-            "no such network card",
-            "give one of",
-        ],
+        &["--nic = nosuch0", "no such network card", "give one of"],
     );
     run(
         &["--source", "192.0.2.1"],
-        &[
-            "lane[0].source = 192.0.2.1",
-            "no network card has this address",
-        ],
+        &["--source = 192.0.2.1", "no network card has this address"],
     );
-    run(&["--workers", "0"], &["workers.count = 0", "from 1 to 256"]);
+    run(
+        &["--source", "::1"],
+        &["--connect = tcp://127.0.0.1:5556", "of the other kind"],
+    );
+    run(&["--workers", "0"], &["--workers = 0", "from 1 to 256"]);
     run(
         &["--envelope", "morse"],
         &["--envelope", "morse", "raw, pinfeed"],
@@ -73,79 +75,108 @@ fn bad_flags_are_named_with_a_remedy() {
     );
     run(&["--engine", "native"], &["--engine", "native", "libzmq"]);
     run(&["--for", "soon"], &["--for", "soon"]);
+    run(
+        &["--connect", "tcp://127.0.0.1:5556"],
+        &["--connect", "another has the same"],
+    );
     fails_with(&["run"], 2, &["--connect", "FEEDS.toml"]);
     fails_with(
         &["run", "/nonexistent.toml"],
         2,
         &["/nonexistent.toml", "No such file"],
     );
+    fails_with(&["publish", "--size", "3"], 2, &["--size = 3", "28 to"]);
+    fails_with(&["publish", "--topics", "0"], 2, &["--topics = 0", "1 to"]);
+    fails_with(&["publish", "--rate", "-5"], 2, &["--rate", "above 0"]);
+    fails_with(&["demo", "--rate", "0"], 2, &["--rate", "above 0"]);
+}
+
+#[test]
+fn malformed_endpoints_are_refused() {
     for (endpoint, problem) in [
         ("127.0.0.1:5556", "not of a transport"),
         ("tcp://127.0.0.1", "no port"),
         ("tcp://127.0.0.1:99999", "not a number up to 65535"),
         ("tcp://*:5556", "wildcard"),
+        ("tcp://127.0.0.1:*", "wildcard"),
         ("tcp://::1:5556", "in brackets"),
+        ("tcp://[zz]:5556", "not an IPv6 address"),
+        ("tcp://999.1.1.1:5556", "not an address"),
+        ("tcp://-:5556", "not a name or an address"),
+        ("tcp://é:5556", "not a name or an address"),
+        ("tcp://a\tb:5556", "control character"),
         ("ipc://", "no path"),
     ] {
         fails_with(
             &["run", "--connect", endpoint],
             2,
-            &["connect[0]", endpoint, problem, "tcp://"],
+            &["--connect", problem, "tcp://"],
         );
     }
-    fails_with(&["publish", "--size", "3"], 2, &["--size = 3", "28 to"]);
-    fails_with(&["publish", "--topics", "0"], 2, &["--topics = 0", "1 to"]);
-    fails_with(&["publish", "--rate", "-5"], 2, &["--rate", "above 0"]);
+    for (endpoint, problem) in [
+        ("tcp://nosuch0:5556", "no such network card"),
+        ("tcp://192.0.2.1:5556", "can't be bound"),
+        ("ipc:///nonexistent/feed", "no folder /nonexistent"),
+        ("ipc:///proc/feed", "nothing can be made in /proc"),
+    ] {
+        fails_with(
+            &["run", "--bind", endpoint],
+            2,
+            &["--bind", endpoint, problem],
+        );
+        fails_with(
+            &["publish", "--bind", endpoint],
+            2,
+            &["--bind", endpoint, problem],
+        );
+    }
 }
 
 #[test]
 fn a_port_in_use_is_found_before_anything_starts() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let endpoint = format!("tcp://{}", taken.local_addr().unwrap());
-    fails_with(
-        &["run", "--bind", &endpoint],
-        2,
-        &["bind[0]", &endpoint, "in use", "a port that is free"],
-    );
-    fails_with(
-        &["publish", "--bind", &endpoint],
-        2,
-        &["--bind", &endpoint, "in use"],
-    );
+    let port = taken.local_addr().unwrap().port();
+    for host in ["127.0.0.1", "*", "lo"] {
+        let endpoint = format!("tcp://{host}:{port}");
+        fails_with(
+            &["run", "--bind", &endpoint],
+            2,
+            &["--bind", &endpoint, "in use"],
+        );
+        fails_with(
+            &["publish", "--bind", &endpoint],
+            2,
+            &["--bind", &endpoint, "in use"],
+        );
+    }
 }
 
 #[test]
-fn a_nic_without_the_right_to_it_is_refused_or_tied() {
-    // Root without CAP_NET_RAW; newer kernels allow the first binding to anyone.
-    let mut command = Command::new("setpriv");
-    command
-        .args(["--bounding-set", "-net_raw", "--inh-caps", "-net_raw"])
-        .arg(env!("CARGO_BIN_EXE_pinfeed"))
-        .args([
-            "run",
-            "--connect",
-            "tcp://127.0.0.1:5556",
-            "--nic",
-            "lo",
-            "--for",
-            "10ms",
-            "--json",
-        ]);
-    let allowed = Command::new("setpriv")
-        .args(["--bounding-set", "-net_raw", "true"])
-        .status()
-        .is_ok_and(|status| status.success());
-    if !allowed {
-        support::skip("setpriv can't take CAP_NET_RAW away here");
-        return;
+fn what_stands_at_an_ipc_path_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("notes.txt");
+    fs::write(&file, "mine").unwrap();
+    let socket = folder.path().join("feed");
+    let taken = UnixListener::bind(&socket).unwrap();
+    for (path, problem) in [(&file, "would be deleted"), (&socket, "in use")] {
+        let endpoint = format!("ipc://{}", path.display());
+        fails_with(
+            &["run", "--bind", &endpoint],
+            2,
+            &["--bind", &endpoint, problem],
+        );
+        fails_with(
+            &["publish", "--bind", &endpoint],
+            2,
+            &["--bind", &endpoint, problem],
+        );
     }
-    let mut process = Pinfeed::spawn(&mut command);
-    let (status, _) = process.finish();
-    match status.code() {
-        Some(0) => {}
-        Some(2) => assert!(process.said.contains("cap_net_raw"), "{}", process.said),
-        other => panic!("{other:?}: {}", process.said),
-    }
+    assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
+    // What its owner left behind is taken over.
+    drop(taken);
+    let endpoint = format!("ipc://{}", socket.display());
+    let mut run = Pinfeed::start(&["run", "--bind", &endpoint, "--for", "10ms", "--json"]);
+    run.json(0);
 }
 
 #[test]
@@ -193,7 +224,23 @@ fn a_configuration_file_is_checked_whole() {
         &format!("{good}[[sharding.override]]\nprefix = \"B\"\nworker = 2\n"),
         &["sharding.override.worker = 2", "from 0 to 1"],
     );
-    run("", &["lane = 0", "from 1 to"]);
+    run(
+        &good.replace("name = \"a\"", "name = \"a\\u0000b\""),
+        &["lane[0].name", "not a name"],
+    );
+    run(
+        &format!("{good}[handoff]\nbatches = 65536\nbatch_bytes = 1073741824\n"),
+        &["handoff.batches = 65536", "would hold"],
+    );
+    run(
+        &format!("{good}[sharding]\nmode = \"balanced\"\n[workers]\nhandler_panic = \"isolate\"\n"),
+        &["workers.handler_panic = isolate", "keyed"],
+    );
+    run(
+        &format!("{good}[receive]\nreconnect_ms = 5000\n"),
+        &["receive.reconnect_max_ms = 2000", "from 5000"],
+    );
+    run("", &["feeds.toml", "there is no [[lane]]"]);
     fs::write(path, good).unwrap();
     let mut process = Pinfeed::start(&["run", path, "--for", "10ms", "--json"]);
     assert_all_delivered(&process.json(0), 0);
@@ -229,10 +276,7 @@ fn the_summary_has_what_scripts_rely_on() {
     assert_eq!(summary["lost"], Value::Null);
     assert_eq!(number(&summary, "topics"), 50);
     let elapsed_s = summary["elapsed_s"].as_f64().unwrap();
-    assert!(
-        elapsed_s > 0.1 && elapsed_s < 30.0,
-        "20,000 messages at 100,000/s: {elapsed_s}"
-    );
+    assert!(elapsed_s > 0.0);
     let per_s = summary["msgs_per_s"].as_f64().unwrap();
     assert!((per_s * elapsed_s - 20_000.0).abs() < 1.0);
     assert!(summary["bytes_per_s"].as_f64().unwrap() > per_s * 28.0);
@@ -314,9 +358,11 @@ fn malformed_messages_are_rejected_by_reason_and_stop_nothing() {
 
 #[test]
 fn a_demo_needs_nothing_and_loses_nothing() {
-    let mut demo = Pinfeed::start(&["demo", "--for", "2s", "--rate", "50000", "--json"]);
+    let mut demo = Pinfeed::start(&["demo", "--for", "3s", "--rate", "50000", "--json"]);
     let summary = demo.json(0);
-    assert_all_delivered(&summary, 100_000);
+    let received = number(&summary, "received");
+    assert!(received > 0);
+    assert_all_delivered(&summary, received);
     assert_eq!(number(&summary, "lost"), 0);
     assert_eq!(number(&summary, "topics"), 1_000);
     let lines = demo
@@ -364,4 +410,44 @@ fn the_second_signal_ends_a_run_that_cannot_drain() {
     }
     rustix::process::kill_process(process, Signal::TERM).unwrap();
     assert_eq!(run.wait().unwrap().code(), Some(143));
+}
+
+#[test]
+fn an_interrupted_demo_claims_no_loss() {
+    let mut demo = Pinfeed::spawn(
+        Command::new(env!("CARGO_BIN_EXE_pinfeed"))
+            .args(["demo", "--rate", "50000", "--json"])
+            .process_group(0),
+    );
+    demo.wait_for_line("a synthetic exchange");
+    // As a terminal does, to the whole group.
+    let group = rustix::process::Pid::from_raw(demo.id() as i32).unwrap();
+    rustix::process::kill_process_group(group, Signal::INT).unwrap();
+    let summary = demo.json(130);
+    assert_eq!(summary["lost"], Value::Null);
+    assert_eq!(summary["balanced"], true);
+}
+
+#[test]
+fn a_summary_is_not_lost_with_the_digests() {
+    let (_publish, endpoint) = publisher(&["--messages", "1000"]);
+    let mut run = Pinfeed::start(&[
+        "run",
+        "--connect",
+        &endpoint,
+        "--envelope",
+        "pinfeed",
+        "--messages",
+        "1000",
+        "--digests",
+        "/dev/full",
+        "--json",
+    ]);
+    let summary = run.json(1);
+    assert_all_delivered(&summary, 1_000);
+    assert!(
+        run.said.contains("/dev/full: No space left"),
+        "{}",
+        run.said
+    );
 }

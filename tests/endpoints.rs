@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::net::TcpListener;
+
 use support::{Pinfeed, assert_all_delivered, publisher};
 
 const MESSAGES: &str = "5000";
@@ -36,6 +38,12 @@ fn over_a_card_by_name() {
 fn from_a_source_address() {
     let (_publish, endpoint) = publisher(&["--messages", MESSAGES]);
     assert_arrives(&["--connect", &endpoint, "--source", "127.0.0.2"]);
+    // What the publisher sees.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("tcp://{}", listener.local_addr().unwrap());
+    let _run = Pinfeed::start(&["run", "--connect", &endpoint, "--source", "127.0.0.2"]);
+    let (_, peer) = listener.accept().unwrap();
+    assert_eq!(peer.ip().to_string(), "127.0.0.2");
 }
 
 #[test]

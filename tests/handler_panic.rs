@@ -13,7 +13,7 @@ use pinfeed::{
     stop::Stop,
     worker::Handler,
 };
-use support::publisher;
+use support::{finish, publisher};
 
 const MESSAGES: u64 = 50_000;
 const SEEN_BEFORE_PANIC: u64 = 1_000;
@@ -40,11 +40,11 @@ fn run(handler_panic: HandlerPanic) -> Outcome<Fragile> {
         publisher(&["--rate", "max", "--skew", "0", "--messages", &messages]);
     let mut config = Config::connect(&endpoint, Envelope::Pinfeed);
     config.workers.handler_panic = handler_panic;
-    Pipeline::start(&config, Quota::of(MESSAGES), Stop::default(), |worker| {
+    let pipeline = Pipeline::start(&config, Quota::of(MESSAGES), Stop::default(), |worker| {
         Fragile { worker, seen: 0 }
     })
-    .unwrap()
-    .finish()
+    .unwrap();
+    finish(pipeline)
 }
 
 fn assert_accounted(outcome: &Outcome<Fragile>) {

@@ -2,13 +2,13 @@
 
 mod support;
 
-use std::net::IpAddr;
+use std::{net::IpAddr, thread, time::Duration};
 
 use pinfeed::{
-    config::Config, envelope::Envelope, handoff::FRAMES_MAX, lane::Quota, ledger::Totals,
-    message::Message, pipeline::Pipeline, stop::Stop, worker::Handler,
+    clock::Deadline, config::Config, envelope::Envelope, handoff::FRAMES_MAX, lane::Quota,
+    ledger::Totals, message::Message, pipeline::Pipeline, stop::Stop, worker::Handler,
 };
-use support::{LIMIT, wait_until};
+use support::{LIMIT, finish, wait_until};
 
 const MESSAGE_BYTES_MAX: u32 = 10_000;
 
@@ -56,7 +56,7 @@ fn receive_from(
     publish(&socket);
     wait_until("what was published has come", || done(&pipeline.look()));
     stop.request();
-    let outcome = pipeline.finish();
+    let outcome = finish(pipeline);
     assert!(outcome.failure.is_none(), "{:?}", outcome.failure);
     assert!(outcome.totals.balanced());
     let good = outcome.handlers.iter().map(|handler| handler.0).sum();
@@ -106,6 +106,7 @@ fn a_frame_above_the_limit_ends_its_connection_and_the_next_one_works() {
         let (totals, good) = receive_from(host, source, publish, |totals| totals.received == 2);
         assert_eq!((totals.delivered, good), (2, 2));
         assert_eq!((totals.connects, totals.disconnects), (2, 1));
+        assert_eq!(totals.protocol_errors, 1);
     }
 }
 
@@ -119,8 +120,9 @@ fn a_wrong_peer_is_asked_again_until_it_is_right() {
     let stop = Stop::default();
     let config = Config::connect(&endpoint, Envelope::Raw);
     let mut pipeline = Pipeline::start(&config, Quota::of(1), stop, |_| Good::default()).unwrap();
-    wait_until("the wrong peer is noticed", || {
-        pipeline.look().handshake_failures > 0
+    wait_until("the wrong peer is asked again", || {
+        let totals = pipeline.look();
+        totals.handshake_failures > 1 && totals.protocol_errors > 0
     });
     wrong.unbind(&endpoint).unwrap();
     drop(wrong);
@@ -129,7 +131,61 @@ fn a_wrong_peer_is_asked_again_until_it_is_right() {
     wait_until("the port is free", || right.bind(&endpoint).is_ok());
     assert_eq!(right.recv_bytes(0).unwrap(), [1]);
     right.send("good", 0).unwrap();
-    let outcome = pipeline.finish();
+    let outcome = finish(pipeline);
     assert_eq!(outcome.totals.delivered, 1);
-    assert_eq!(outcome.totals.connects, 1);
+    assert_eq!(
+        (outcome.totals.connects, outcome.totals.disconnects),
+        (1, 0)
+    );
+}
+
+/// An endpoint that libzmq connects to again by itself is left to it, whatever libzmq calls it.
+#[test]
+fn an_ordinary_loss_is_left_to_libzmq() {
+    for (host, source) in [
+        ("127.0.0.1", None),
+        ("localhost", None),
+        ("127.0.0.1", Some("127.0.0.1")),
+    ] {
+        let endpoint = support::free_endpoint();
+        let context = zmq::Context::new();
+        let publisher = || {
+            let socket = context.socket(zmq::XPUB).unwrap();
+            socket.set_rcvtimeo(LIMIT.as_millis() as i32).unwrap();
+            wait_until("the port is free", || socket.bind(&endpoint).is_ok());
+            socket
+        };
+        let first = publisher();
+        let mut config = Config::connect(&endpoint.replace("127.0.0.1", host), Envelope::Raw);
+        config.lanes[0].source = source.map(|source| source.parse().unwrap());
+        config.receive.reconnect_ms = 10;
+        config.workers.count = 1;
+        let stop = Stop::default();
+        let mut pipeline = Pipeline::start(&config, Quota::unlimited(), stop.clone(), |_| {
+            Good::default()
+        })
+        .unwrap();
+        assert_eq!(first.recv_bytes(0).unwrap(), [1]);
+        drop(first);
+        let second = publisher();
+        assert_eq!(second.recv_bytes(0).unwrap(), [1]);
+        // Longer than this would wait before it connects in libzmq's place.
+        let patience = Deadline::after(Duration::from_secs(1));
+        let mut sent = 0;
+        while !patience.passed() {
+            second.send("good", 0).unwrap();
+            sent += 1;
+            thread::sleep(Duration::from_millis(1));
+        }
+        wait_until("what was published has come", || {
+            pipeline.look().delivered == sent
+        });
+        stop.request();
+        let totals = finish(pipeline).totals;
+        assert_eq!(
+            (totals.connects, totals.disconnects, totals.protocol_errors),
+            (2, 1, 0),
+            "{host}"
+        );
+    }
 }

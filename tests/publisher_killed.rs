@@ -12,7 +12,7 @@ use pinfeed::{
     stop::Stop, worker::Handler,
 };
 use rustix::process::Signal;
-use support::{Pinfeed, free_endpoint, wait_until};
+use support::{Pinfeed, finish, free_endpoint, wait_until};
 
 const LIVES: u64 = 3;
 /// Messages that show that a publisher is really being received from.
@@ -60,7 +60,7 @@ fn ingestion_resumes_after_each_restart() {
         publisher.signal(Signal::KILL);
     }
     stop.request();
-    let outcome = pipeline.finish();
+    let outcome = finish(pipeline);
     assert!(outcome.failure.is_none(), "{:?}", outcome.failure);
     assert!(outcome.totals.balanced());
     assert!(outcome.totals.delivered >= LIVES * ENOUGH);

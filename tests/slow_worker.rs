@@ -8,10 +8,11 @@ use std::{
         Arc, Condvar, Mutex,
         atomic::{AtomicU64, Ordering::SeqCst},
     },
-    thread,
+    time::Duration,
 };
 
 use pinfeed::{
+    clock::Deadline,
     config::{Config, ShardingMode},
     envelope::Envelope,
     lane::Quota,
@@ -20,7 +21,7 @@ use pinfeed::{
     stop::Stop,
     worker::Handler,
 };
-use support::{publisher, wait_until};
+use support::{finish, publisher, wait_until};
 
 const MESSAGES: u64 = 100_000;
 
@@ -84,11 +85,7 @@ fn run(mode: ShardingMode) -> (pinfeed::ledger::Totals, Vec<u64>) {
     }
     assert_eq!(seen[0].load(SeqCst), 0);
     gate.open();
-    while !pipeline.is_finished() {
-        pipeline.look();
-        thread::yield_now();
-    }
-    let outcome = pipeline.finish();
+    let outcome = finish(pipeline);
     assert!(outcome.failure.is_none(), "{:?}", outcome.failure);
     let seen = seen.map(|seen| seen.load(SeqCst)).to_vec();
     (outcome.totals, seen)
@@ -100,6 +97,37 @@ fn blocks_its_lane_and_loses_nothing() {
     assert_eq!((totals.received, totals.delivered), (MESSAGES, MESSAGES));
     assert_eq!(seen.iter().sum::<u64>(), MESSAGES);
     assert!(totals.blocked >= 1 && totals.blocked_ns > 0, "{totals:?}");
+}
+
+/// While its lane waits, the socket is not read from: that must not look like a dead publisher.
+#[test]
+fn keeps_its_publisher_for_longer_than_heartbeats_may_fail() {
+    let messages = 600_000;
+    let (_publisher, endpoint) = publisher(&["--rate", "max", "--messages", &messages.to_string()]);
+    let mut config = Config::connect(&endpoint, Envelope::Pinfeed);
+    config.workers.count = 1;
+    config.receive.high_water_mark = 1_000;
+    (
+        config.receive.heartbeat_ms,
+        config.receive.heartbeat_timeout_ms,
+    ) = (50, 200);
+    let gate = Gate::default();
+    let mut pipeline =
+        Pipeline::start(&config, Quota::of(messages), Stop::default(), |_| Stalled {
+            gate: Some(gate.clone()),
+            seen: Arc::default(),
+        })
+        .unwrap();
+    wait_until("the lane is stuck", || pipeline.look().blocked > 0);
+    let stall = Deadline::after(Duration::from_secs(2));
+    while !stall.passed() {
+        assert_eq!(pipeline.look().delivered, 0);
+    }
+    gate.open();
+    let totals = finish(pipeline).totals;
+    assert_eq!(totals.delivered, messages);
+    // It leaves when all is sent, and had no need to come back.
+    assert_eq!(totals.connects, 1);
 }
 
 #[test]

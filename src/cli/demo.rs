@@ -5,6 +5,7 @@
 
 use std::{
     io::Read,
+    os::unix::process::CommandExt,
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -13,6 +14,7 @@ use crate::{
     cli::{
         Ending, Failure,
         live::{self, Show},
+        publish::{Rate, parse_rate},
         run::{conclude, warn_of_placements},
         say,
         signals::Signals,
@@ -34,8 +36,8 @@ const ARRIVAL_LIMIT: Duration = Duration::from_secs(5);
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Messages a second, or max
-    #[arg(long, value_name = "N", default_value = "200000")]
-    rate: String,
+    #[arg(long, value_name = "N", default_value = "200000", value_parser = parse_rate, allow_negative_numbers = true)]
+    rate: Rate,
 
     /// How long to publish
     #[arg(long = "for", value_name = "TIME", default_value = "9s", value_parser = humantime::parse_duration)]
@@ -79,7 +81,11 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
     let published = publisher.result()?;
     let rows = Count::merge(std::mem::take(&mut outcome.handlers));
     let mut summary = Summary::new(&outcome, Some(rows.len() as u64));
-    summary.lost = published.map(|published| published.published.saturating_sub(summary.received));
+    // After a signal nobody waited for what was still under way.
+    let interrupted = signals.caught().is_some();
+    summary.lost = published
+        .filter(|_| !interrupted)
+        .map(|published| published.published.saturating_sub(summary.received));
     if let Some(published) = published {
         say(format_args!(
             "{:<14}{:>15}",
@@ -106,10 +112,12 @@ impl PublisherProcess {
                 "--connect",
                 endpoint,
                 "--rate",
-                &args.rate,
+                &args.rate.to_string(),
             ])
             .arg("--for")
             .arg(humantime::format_duration(args.run_for).to_string())
+            // A Ctrl-C is for the demo, which ends its publisher itself.
+            .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

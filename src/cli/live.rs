@@ -10,6 +10,7 @@ use hdrhistogram::Histogram;
 
 use crate::{
     clock::{Deadline, SECOND_NS},
+    latency::Stages,
     ledger::Totals,
     pipeline::{Outcome, Pipeline},
     report::{count, rate, time},
@@ -28,6 +29,8 @@ pub(super) enum Show {
     OnTerminal,
     /// Also elsewhere: a line a second.
     Always,
+    /// Not at all.
+    Never,
 }
 
 /// Watches a pipeline until it has stopped. `tick` is called some fifty times a second with the
@@ -37,7 +40,7 @@ pub(super) fn watch<H: Handler>(
     show: Show,
     mut tick: impl FnMut(&Totals),
 ) -> Outcome<H> {
-    let on_terminal = std::io::stderr().is_terminal();
+    let on_terminal = std::io::stderr().is_terminal() && show != Show::Never;
     let shown = on_terminal || show == Show::Always;
     let mut next_line = Deadline::after(LINE_EVERY);
     let mut requested = false;
@@ -46,6 +49,9 @@ pub(super) fn watch<H: Handler>(
         thread::sleep(TICK);
         let totals = pipeline.look();
         tick(&totals);
+        if !shown {
+            continue;
+        }
         if !requested && next_line.passed() {
             next_line = Deadline::after(LINE_EVERY);
             pipeline.request_stages();
@@ -53,20 +59,8 @@ pub(super) fn watch<H: Handler>(
         } else if requested {
             requested = false;
             let now = (totals, pipeline.now_ns());
-            let interval = pipeline.collect_stages();
-            if shown {
-                let elapsed_s = (now.1 - before.1) as f64 / SECOND_NS as f64;
-                let per_s = (now.0.received - before.0.received) as f64 / elapsed_s;
-                let line = format!(
-                    "{} received  {} msg/s  {} under way  queue {}  feed {}",
-                    count(totals.received),
-                    rate(per_s),
-                    count(totals.under_way().max(0) as u64),
-                    percentiles(&interval.queue),
-                    percentiles(&interval.feed),
-                );
-                show_line(&line, on_terminal);
-            }
+            let line = line(before, now, pipeline.collect_stages());
+            show_line(&line, on_terminal);
             before = now;
         }
     }
@@ -74,6 +68,28 @@ pub(super) fn watch<H: Handler>(
         show_line("", true);
     }
     pipeline.finish()
+}
+
+/// What happened between two looks, each with its time.
+fn line(before: (Totals, u64), now: (Totals, u64), interval: &Stages) -> String {
+    let (totals, elapsed_s) = (now.0, (now.1 - before.1) as f64 / SECOND_NS as f64);
+    let mut line = format!(
+        "{} received  {} msg/s  {} under way",
+        count(totals.received),
+        rate((totals.received - before.0.received) as f64 / elapsed_s),
+        count(totals.under_way().unsigned_abs()),
+    );
+    if totals.connects == totals.disconnects {
+        line += "  not connected";
+    }
+    if totals.rejected() > 0 {
+        line += &format!("  {} rejected", count(totals.rejected()));
+    }
+    line + &format!(
+        "  queue {}  feed {}",
+        percentiles(&interval.queue),
+        percentiles(&interval.feed)
+    )
 }
 
 fn percentiles(histogram: &Histogram<u64>) -> String {
@@ -91,9 +107,11 @@ fn percentiles(histogram: &Histogram<u64>) -> String {
 
 fn show_line(line: &str, on_terminal: bool) {
     let mut out = std::io::stderr();
-    // Back to the start of the line, and clear it.
+    // Back to the start of the line, and clear it. A longer one would leave a piece behind.
     let _ = if on_terminal {
-        write!(out, "\r\x1b[2K{line}").and_then(|()| out.flush())
+        let columns = rustix::termios::tcgetwinsize(&out).map_or(80, |size| size.ws_col.into());
+        let cut: String = line.chars().take(columns).collect();
+        write!(out, "\r\x1b[2K{cut}").and_then(|()| out.flush())
     } else {
         writeln!(out, "{line}")
     };

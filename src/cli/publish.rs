@@ -1,9 +1,10 @@
 //! `pinfeed publish`: a publisher to test with.
 
-use std::{path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use crate::{
     cli::{Ending, Failure, print_json, say, signals::Signals},
+    config::check_bind,
     envelope::Envelope,
     publish::{
         self, Publisher, PublisherOptions, Source, Until,
@@ -44,7 +45,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", default_value_t = 1)]
     burst: u64,
 
-    /// Bytes of a payload
+    /// Bytes of a payload, 28 or more
     #[arg(long, value_name = "BYTES", default_value_t = Parameters::default().payload_bytes)]
     size: usize,
 
@@ -68,7 +69,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "N")]
     messages: Option<u64>,
 
-    /// Stop after this time, for instance 10s or 2m
+    /// Stop after this time, for instance 10s or 2m, counted from the first message
     #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
     run_for: Option<Duration>,
 
@@ -77,8 +78,18 @@ pub(super) struct Args {
     json: bool,
 }
 
+/// Messages a second; none for as many as possible.
 #[derive(Clone, Copy, Debug)]
-struct Rate(Option<f64>);
+pub(super) struct Rate(Option<f64>);
+
+impl fmt::Display for Rate {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(per_s) => per_s.fmt(out),
+            None => out.write_str("max"),
+        }
+    }
+}
 
 pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
     let mut source: Box<dyn Source> = match &args.capture {
@@ -92,11 +103,14 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
             seed: args.seed,
         })?),
     };
-    let signals = Signals::listen()?;
     let mut bind = args.bind.clone();
     if bind.is_empty() && args.connect.is_empty() {
         bind.push("tcp://127.0.0.1:5556".to_owned());
     }
+    for endpoint in &bind {
+        check_bind("--bind", endpoint)?;
+    }
+    let signals = Signals::listen()?;
     let mut publisher = Publisher::open(&PublisherOptions {
         bind,
         connect: args.connect.clone(),
@@ -120,8 +134,18 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
     let done = publish::publish(&mut *source, &mut publisher, until, signals.stop())?;
     // Sends what is still queued.
     drop(publisher);
+    let scheduled = args.capture.is_none() && args.rate.0.is_some()
+        || args.capture.is_some() && args.speed != Speed::Max;
+    let lateness = if scheduled {
+        format!(
+            ", at most {} behind schedule",
+            time(done.late_ns_max as f64)
+        )
+    } else {
+        String::new()
+    };
     say(format_args!(
-        "published {} messages in {:.2} s: {} msg/s, at most {} behind schedule",
+        "published {} messages in {:.2} s: {} msg/s{lateness}",
         count(done.published),
         done.elapsed_s,
         rate(if done.elapsed_s > 0.0 {
@@ -129,7 +153,6 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
         } else {
             0.0
         }),
-        time(done.late_ns_max as f64),
     ));
     if args.json {
         print_json(&done)?;
@@ -137,7 +160,7 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
     Ok(signals.caught().map_or(Ending::Ok, Ending::Signal))
 }
 
-fn parse_rate(text: &str) -> Result<Rate, String> {
+pub(super) fn parse_rate(text: &str) -> Result<Rate, String> {
     positive_or_max(text).map(Rate)
 }
 

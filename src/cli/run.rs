@@ -10,11 +10,17 @@ use std::{
 use clap::ValueEnum;
 
 use crate::{
-    cli::{Ending, Failure, live, print_json, say, shape::Shape, signals::Signals},
+    cli::{
+        Ending, Failure,
+        live::{self, Show},
+        print_json, say,
+        shape::Shape,
+        signals::Signals,
+    },
     clock::Deadline,
     config::Config,
     error::Error,
-    host::topology,
+    host::{pin::Placement, topology},
     lane::Quota,
     pipeline::{Outcome, Pipeline},
     report::{Summary, count},
@@ -95,46 +101,51 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
                 let uncounted: u64 = handlers.iter().map(Count::uncounted).sum();
                 let rows = Count::merge(handlers);
                 show_top(&rows, args.top, uncounted);
-                if let Some(file) = digests {
-                    file.write(&rows)?;
-                }
-                Ok(Some(rows.len() as u64))
+                let written = digests.map_or(Ok(()), |file| file.write(&rows));
+                (Some(rows.len() as u64), written)
             },
         ),
         HandlerName::Print => receive(
             args,
             &config,
             |_| Print::new(args.every, stderr()),
-            |_| Ok(None),
+            |_| (None, Ok(())),
         ),
-        HandlerName::Null => receive(args, &config, |_| Null, |_| Ok(None)),
+        HandlerName::Null => receive(args, &config, |_| Null, |_| (None, Ok(()))),
     }
 }
 
-/// Runs the pipeline and sums it up. `topics` makes what it likes of the handlers, and returns the
-/// number of distinct topics if it knows.
+/// Runs the pipeline and sums it up. `evaluate` makes what it likes of the handlers, and returns the
+/// number of distinct topics if it knows, and whether it succeeded.
 fn receive<H: Handler>(
     args: &Args,
     config: &Config,
     handler: impl FnMut(usize) -> H,
-    topics: impl FnOnce(Vec<H>) -> Result<Option<u64>, Failure>,
+    evaluate: impl FnOnce(Vec<H>) -> (Option<u64>, Result<(), Failure>),
 ) -> Result<Ending, Failure> {
     let signals = Signals::listen()?;
     let quota = args.messages.map_or(Quota::unlimited(), Quota::of);
-    let pipeline = Pipeline::start(config, quota, signals.stop().clone(), handler)?;
+    let pipeline = Pipeline::start(config, quota, signals.stop().clone(), handler)
+        .map_err(|error| args.shape.name_flags(error))?;
     warn_of_placements(&pipeline, config);
     for endpoint in pipeline.endpoints() {
         say(format_args!("listening on {endpoint}"));
     }
     let deadline = args.run_for.map(Deadline::after);
-    let mut outcome = live::watch(pipeline, live::Show::OnTerminal, |_| {
+    let show = match args.handler {
+        // Its lines and the live one would write over each other.
+        HandlerName::Print => Show::Never,
+        HandlerName::Count | HandlerName::Null => Show::OnTerminal,
+    };
+    let mut outcome = live::watch(pipeline, show, |_| {
         if deadline.is_some_and(|deadline| deadline.passed()) {
             signals.stop().request();
         }
     });
-    let topics = topics(std::mem::take(&mut outcome.handlers))?;
+    let (topics, evaluated) = evaluate(std::mem::take(&mut outcome.handlers));
     let summary = Summary::new(&outcome, topics);
-    conclude(&summary, outcome, args.json, &signals)
+    let ending = conclude(&summary, outcome, args.json, &signals)?;
+    evaluated.map(|()| ending)
 }
 
 /// Prints the summary and decides how the command ends.
@@ -161,28 +172,22 @@ pub(super) fn conclude<H>(
 /// Says once what is not as it should be with cores.
 pub(super) fn warn_of_placements<H: Handler>(pipeline: &Pipeline<H>, config: &Config) {
     let placements = pipeline.placements();
-    let failed: Vec<&str> = placements
-        .iter()
-        .filter(|placement| placement.failed())
-        .map(|placement| placement.name.as_str())
-        .collect();
+    let names = |wanted: fn(&Placement) -> bool| {
+        let names = placements.iter().filter(|placement| wanted(placement));
+        let names: Vec<&str> = names.map(|placement| placement.name.as_str()).collect();
+        names.join(", ")
+    };
+    let failed = names(Placement::failed);
+    let (cores, threads) = (topology::usable_cores().len(), config.threads());
     if !failed.is_empty() {
         say(format_args!(
-            "warning: not on the core asked for: {}; --pin strict makes this an error",
-            failed.join(", ")
+            "warning: not on the core asked for: {failed}; --pin strict makes this an error"
         ));
-        return;
-    }
-    let free = placements
-        .iter()
-        .filter(|placement| placement.core_wanted.is_none())
-        .count();
-    if free > 0 {
+    } else if cores < threads {
         say(format_args!(
-            "warning: this process may use {} cores and has {} busy threads: {free} run on any core; \
-             --cores or feeds.toml give them theirs",
-            topology::usable_cores().len(),
-            config.threads(),
+            "warning: {threads} busy threads have to share the {cores} cores that this process may use; \
+             on any core: {}",
+            names(|placement| placement.core_wanted.is_none()),
         ));
     }
 }

@@ -66,11 +66,12 @@ pub(super) struct Shape {
     #[arg(long, value_name = "NAME")]
     wait: Option<Wait>,
 
-    /// Cores, for each lane's I/O thread and receive thread, then for each worker: 2,3,4-7
+    /// Cores, for each lane's I/O thread and receive thread, then for each worker: 2,3,4-7 [default: one
+    /// for each thread where there are enough, else one for each lane; other processes get the same]
     #[arg(long, value_name = "LIST", value_parser = parse_cores)]
     cores: Option<CoreList>,
 
-    /// What a pin that does not take effect is [default: strict where there is a core for each thread]
+    /// What it is if a thread can't be pinned [default: strict where there is a core for each thread]
     #[arg(long, value_enum)]
     pin: Option<Pin>,
 }
@@ -152,6 +153,49 @@ impl Shape {
             });
         }
         Ok(config)
+    }
+
+    /// Names the flag in an error that names the key it stands for.
+    pub(super) fn name_flags(&self, error: Error) -> Error {
+        let Error::Config {
+            key,
+            value,
+            problem,
+            remedy,
+        } = error
+        else {
+            return error;
+        };
+        let file = self
+            .file
+            .as_ref()
+            .map(|path| format!("{}: ", path.display()));
+        let flags = [
+            (
+                "feed[0].line[0].connect",
+                "--connect",
+                !self.connect.is_empty(),
+            ),
+            ("feed[0].line[0].bind", "--bind", !self.bind.is_empty()),
+            ("lane[0].nic", "--nic", self.nic.is_some()),
+            ("lane[0].source", "--source", self.source.is_some()),
+            ("lane[0].core", "--cores", self.cores.is_some()),
+            ("lane[0].io_core", "--cores", self.cores.is_some()),
+            ("workers.cores", "--cores", self.cores.is_some()),
+            ("workers.count", "--workers", self.workers.is_some()),
+        ];
+        let flag = flags
+            .iter()
+            .find(|(start, _, given)| *given && key.starts_with(start));
+        Error::Config {
+            key: match flag {
+                Some((_, flag, _)) => (*flag).to_owned(),
+                None => file.unwrap_or_default() + &key,
+            },
+            value,
+            problem,
+            remedy,
+        }
     }
 
     fn single_feed(&self) -> Config {

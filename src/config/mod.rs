@@ -3,10 +3,12 @@
 //! [`Config::load`] reads a file, the commands build the same structure from flags, and
 //! [`Config::validate`] checks either against this machine before anything is started.
 
+mod endpoint;
 mod placement;
 mod schema;
 mod validate;
 
+pub(crate) use endpoint::check_bind;
 pub use placement::Cores;
 pub use schema::{
     Config, Feed, HandlerPanic, Handoff, Lane, Line, PinPolicy, Receive, Sharding, ShardingMode,

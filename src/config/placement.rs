@@ -1,6 +1,10 @@
 //! Which core each thread is to run on.
 
-use crate::{config::Config, config::PinPolicy, host::topology};
+use crate::{
+    config::{Config, PinPolicy},
+    host::topology,
+    wait::Wait,
+};
 
 /// The cores of a pipeline's threads, where they are to have one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +40,8 @@ impl Config {
     /// Where the configuration names no core at all and this process may use one for each thread,
     /// they are [handed out](Self::hand_out) in order, the lowest left free if there is one to
     /// spare. Where it has fewer, each lane gets one core for its two threads, from the highest
-    /// down, and workers run anywhere.
+    /// down, and workers run anywhere; but not where threads wait by polling, since the I/O thread
+    /// could not run meanwhile.
     ///
     /// On two cores the receive thread alone, without workers, took in 8.1 million messages a
     /// second beside its I/O thread, and 4.6 million on the other core: the two share reference
@@ -57,7 +62,7 @@ impl Config {
         if !named && enough {
             let spare = usize::from(usable.len() > self.threads());
             config.hand_out(&usable[spare..spare + self.threads()]);
-        } else if !named && usable.len() >= self.lanes.len() {
+        } else if !named && usable.len() >= self.lanes.len() && self.wait == Wait::Park {
             for (lane, &core) in config.lanes.iter_mut().zip(usable.iter().rev()) {
                 (lane.io_core, lane.core) = (Some(core), Some(core));
             }

@@ -131,7 +131,7 @@ impl Line {
 pub struct Workers {
     /// How many there are.
     pub count: usize,
-    /// The core of each, in order. Empty: see [`Config::validate`].
+    /// The core of each, in order. Those without run where [`Config::cores`] says.
     pub cores: Vec<usize>,
     /// What a panic in a handler leads to.
     pub handler_panic: HandlerPanic,
@@ -147,13 +147,14 @@ impl Default for Workers {
     }
 }
 
-/// What a panic in a handler leads to: [`worker::OnPanic`](crate::worker::OnPanic).
+/// What a panic in a handler leads to. In both cases its worker discards and counts as dropped what
+/// still comes to it, so that no lane waits for it and the ledger balances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HandlerPanic {
-    /// The pipeline stops.
+    /// The pipeline stops, as on request, and reports the panic as its failure.
     Stop,
-    /// The other workers go on.
+    /// The other workers go on; the panic is reported when the pipeline stops.
     Isolate,
 }
 
@@ -236,7 +237,9 @@ pub struct Receive {
     pub message_bytes_max: u32,
     /// The time between heartbeats in milliseconds, 0 for none.
     pub heartbeat_ms: u32,
-    /// The silence in milliseconds after which a peer is taken for dead.
+    /// How long what was sent, heartbeats included, may stay unacknowledged before the peer's host is
+    /// taken for dead, in milliseconds (`TCP_USER_TIMEOUT`). Libzmq's own timeout is off: it would
+    /// hang up on a publisher that is well while a slow worker makes the lane wait.
     pub heartbeat_timeout_ms: u32,
     /// The first wait before connecting again, in milliseconds. Each wait doubles the one before.
     /// Every socket draws its own start from half to one and a half times this, so that the

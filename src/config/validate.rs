@@ -1,17 +1,15 @@
 //! Checking a configuration whole, against this machine, before any thread starts.
 
-use std::{
-    collections::HashSet,
-    net::{IpAddr, TcpListener, UdpSocket},
-    path::Path,
-};
+use std::{collections::HashSet, net::UdpSocket};
 
 use crate::{
-    config::{Config, Lane, Line, ShardingMode},
+    config::{Config, HandlerPanic, Lane, Line, ShardingMode, endpoint},
     error::{Error, Result},
     host::topology,
     libzmq::IO_THREADS_MAX,
+    message::HEADER_BYTES,
     shard::{Override, ShardTable},
+    wait::Wait,
 };
 
 /// The most lanes: each has an I/O thread.
@@ -26,8 +24,8 @@ const BATCH_MESSAGES_MAX: usize = 1 << 16;
 const BYTES_MAX: usize = 1 << 30;
 /// The most batches between a lane and a worker.
 const BATCHES_MAX: usize = 1 << 16;
-/// The longest path of a Unix socket, without the terminating zero.
-const IPC_PATH_BYTES_MAX: usize = 107;
+/// The most bytes that all batches together may hold before one grows.
+const BATCHES_BYTES_MAX: usize = 16 << 30;
 
 impl Config {
     /// Checks the whole configuration against this machine.
@@ -42,13 +40,13 @@ impl Config {
         }
         let mut names = HashSet::new();
         for (index, lane) in self.lanes.iter().enumerate() {
-            unique(&mut names, format!("lane[{index}].name"), &lane.name)?;
+            check_name(&mut names, format!("lane[{index}].name"), &lane.name)?;
         }
         names.clear();
         let mut bound = HashSet::new();
         for (index, feed) in self.feeds.iter().enumerate() {
             let key = format!("feed[{index}]");
-            unique(&mut names, format!("{key}.name"), &feed.name)?;
+            check_name(&mut names, format!("{key}.name"), &feed.name)?;
             if feed.lines.is_empty() {
                 return Err(Error::config(
                     format!("{key}.line"),
@@ -62,10 +60,31 @@ impl Config {
                 self.check_line(&format!("{key}.line[{index}]"), line, &mut bound)?;
             }
         }
+        if self.sharding.mode == ShardingMode::Balanced
+            && self.workers.handler_panic == HandlerPanic::Isolate
+        {
+            return Err(Error::config(
+                "workers.handler_panic",
+                "isolate",
+                "with `mode = \"balanced\"` a failed worker, always ready, would be given most messages to drop",
+                "use `handler_panic = \"stop\"`, or `mode = \"keyed\"`",
+            ));
+        }
         self.shard_table().map(drop)
     }
 
     fn check_counts(&self) -> Result<()> {
+        for (key, count) in [("lane", self.lanes.len()), ("feed", self.feeds.len())] {
+            if count == 0 {
+                let problem = format!("there is no [[{key}]]");
+                return Err(Error::config(
+                    key,
+                    "none",
+                    problem,
+                    "add one, as the README shows",
+                ));
+            }
+        }
         within("lane", self.lanes.len(), 1, LANES_MAX)?;
         within("feed", self.feeds.len(), 1, FEEDS_MAX)?;
         let handoff = &self.handoff;
@@ -77,6 +96,18 @@ impl Config {
         )?;
         within("handoff.batch_bytes", handoff.batch_bytes, 1, BYTES_MAX)?;
         within("handoff.batches", handoff.batches, 2, BATCHES_MAX)?;
+        let handoffs = self.lanes.len().saturating_mul(self.workers.count);
+        let bytes = handoffs
+            .saturating_mul(handoff.batches)
+            .saturating_mul(handoff.batch_bytes + handoff.batch_messages * HEADER_BYTES);
+        if bytes > BATCHES_BYTES_MAX {
+            return Err(Error::config(
+                "handoff.batches",
+                handoff.batches,
+                format!("all batches between all lanes and workers would hold {bytes} bytes"),
+                format!("lower it, or batch_bytes, to stay within {BATCHES_BYTES_MAX} bytes"),
+            ));
+        }
         let receive = &self.receive;
         let message_bytes_max = receive.message_bytes_max as usize;
         within("receive.message_bytes_max", message_bytes_max, 1, BYTES_MAX)?;
@@ -96,7 +127,13 @@ impl Config {
                 whole_int / 2,
             )?;
         }
-        Ok(())
+        let (first, max) = (receive.reconnect_ms, receive.reconnect_max_ms);
+        within(
+            "receive.reconnect_max_ms",
+            max as usize,
+            first as usize,
+            whole_int / 2,
+        )
     }
 
     fn check_cores(&self) -> Result<()> {
@@ -124,6 +161,18 @@ impl Config {
             Ok(())
         };
         for (index, lane) in self.lanes.iter().enumerate() {
+            let shared = lane.core.filter(|_| lane.core == lane.io_core);
+            if let (Some(core), true) = (shared, self.wait != Wait::Park) {
+                return Err(Error::config(
+                    format!("lane[{index}].core"),
+                    core,
+                    format!(
+                        "it is the I/O thread's too, which waits while this one waits by {}",
+                        self.wait
+                    ),
+                    "give each a core of its own, or use wait = \"park\"",
+                ));
+            }
             // A lane's two threads may share a core, see `Config::cores`.
             let io_core = lane.io_core.filter(|_| lane.io_core != lane.core);
             for (name, core) in [("io_core", io_core), ("core", lane.core)] {
@@ -165,13 +214,17 @@ impl Config {
                 "give `connect` or `bind` at least one, like tcp://127.0.0.1:5556",
             ));
         }
+        let mut connected = HashSet::new();
         for (index, endpoint) in line.connect.iter().enumerate() {
-            check_connect(&format!("{key}.connect[{index}]"), endpoint, lane)?;
+            unique(&mut connected, format!("{key}.connect[{index}]"), endpoint)?;
+            endpoint::check_connect(&format!("{key}.connect[{index}]"), endpoint, lane)?;
         }
         for (index, endpoint) in line.bind.iter().enumerate() {
             let key = format!("{key}.bind[{index}]");
-            unique(bound, key.clone(), endpoint)?;
-            check_bind(&key, endpoint)?;
+            if !endpoint.ends_with(":*") && !endpoint.ends_with(":0") {
+                unique(bound, key.clone(), endpoint)?;
+            }
+            endpoint::check_bind_on(&key, endpoint, lane)?;
         }
         Ok(())
     }
@@ -207,10 +260,7 @@ fn within(key: &str, value: usize, least: usize, most: usize) -> Result<()> {
 }
 
 fn unique(seen: &mut HashSet<String>, key: String, value: &str) -> Result<()> {
-    if value.is_empty() {
-        return Err(Error::config(key, "\"\"", "it is empty", "give it a name"));
-    }
-    if seen.insert(value.to_owned()) || value.ends_with(":*") {
+    if seen.insert(value.to_owned()) {
         return Ok(());
     }
     Err(Error::config(
@@ -219,6 +269,20 @@ fn unique(seen: &mut HashSet<String>, key: String, value: &str) -> Result<()> {
         "another has the same",
         "give each its own",
     ))
+}
+
+/// Checks a name that a thread or a message for people will carry.
+fn check_name(seen: &mut HashSet<String>, key: String, name: &str) -> Result<()> {
+    if name.is_empty() || name.chars().any(char::is_control) {
+        let remedy = "give it a name without control characters";
+        return Err(Error::config(
+            key,
+            name.escape_debug(),
+            "it is not a name",
+            remedy,
+        ));
+    }
+    unique(seen, key, name)
 }
 
 fn check_lane(key: &str, lane: &Lane) -> Result<()> {
@@ -244,99 +308,4 @@ fn check_lane(key: &str, lane: &Lane) -> Result<()> {
         })?;
     }
     Ok(())
-}
-
-/// An endpoint that libzmq understands.
-enum Endpoint<'a> {
-    Tcp { host: &'a str, port: &'a str },
-    Ipc { path: &'a str },
-}
-
-fn parse<'a>(key: &str, endpoint: &'a str) -> Result<Endpoint<'a>> {
-    let malformed = |problem: &str| {
-        Err(Error::config(
-            key,
-            endpoint,
-            problem,
-            "write tcp://HOST:PORT, tcp://[IPV6]:PORT or ipc://PATH",
-        ))
-    };
-    if let Some(path) = endpoint.strip_prefix("ipc://") {
-        return match path.len() {
-            0 => malformed("it has no path"),
-            1..=IPC_PATH_BYTES_MAX => Ok(Endpoint::Ipc { path }),
-            _ => malformed("its path is longer than the 107 bytes that Unix sockets allow"),
-        };
-    }
-    let Some(address) = endpoint.strip_prefix("tcp://") else {
-        return malformed("it is not of a transport that feeds come by");
-    };
-    let Some((host, port)) = address.rsplit_once(':') else {
-        return malformed("it has no port");
-    };
-    if host.is_empty() || host.contains(['/', ' ', ';']) {
-        return malformed("its host is not a name or an address");
-    }
-    if host.contains(':') && !(host.starts_with('[') && host.ends_with(']')) {
-        return malformed("an IPv6 address has to stand in brackets");
-    }
-    if port != "*" && port.parse::<u16>().is_err() {
-        return malformed("its port is not a number up to 65535");
-    }
-    Ok(Endpoint::Tcp { host, port })
-}
-
-fn check_connect(key: &str, endpoint: &str, lane: &Lane) -> Result<()> {
-    match parse(key, endpoint)? {
-        Endpoint::Tcp { host, port } if host == "*" || port == "*" || port == "0" => {
-            Err(Error::config(
-                key,
-                endpoint,
-                "one can't connect to a wildcard",
-                "give the publisher's host and port, or use `bind`",
-            ))
-        }
-        Endpoint::Ipc { .. } if lane.nic.is_some() || lane.source.is_some() => Err(Error::config(
-            key,
-            endpoint,
-            format!("ipc does not pass the network card of lane {}", lane.name),
-            "use a lane without `nic` and `source`",
-        )),
-        _ => Ok(()),
-    }
-}
-
-fn check_bind(key: &str, endpoint: &str) -> Result<()> {
-    match parse(key, endpoint)? {
-        Endpoint::Tcp { host, port } => {
-            let address = match host.trim_matches(['[', ']']) {
-                "*" => Some(IpAddr::from([0, 0, 0, 0])),
-                // Libzmq takes the name of a network card, too.
-                literal => literal.parse().ok(),
-            };
-            let (Some(address), Ok(port)) = (address, port.parse::<u16>()) else {
-                return Ok(());
-            };
-            TcpListener::bind((address, port)).map(drop).map_err(|refused| {
-                Error::config(
-                    key,
-                    endpoint,
-                    format!("it can't be bound ({refused})"),
-                    "give an address of this machine and a port that is free, or `*` as the port for any",
-                )
-            })
-        }
-        Endpoint::Ipc { path } => {
-            let folder = Path::new(path).parent().unwrap_or(Path::new("/"));
-            if folder.as_os_str().is_empty() || folder.is_dir() {
-                return Ok(());
-            }
-            Err(Error::config(
-                key,
-                endpoint,
-                format!("there is no folder {}", folder.display()),
-                "make the folder first",
-            ))
-        }
-    }
 }

@@ -55,6 +55,9 @@ impl Batch {
     }
 
     /// Appends a message: copies its frames and notes where its fields stand.
+    ///
+    /// # Panics
+    /// Where there are more than [`FRAMES_MAX`] frames, or a field stands outside them.
     #[inline]
     pub fn push<F: Deref<Target = [u8]>>(
         &mut self,
@@ -64,6 +67,7 @@ impl Batch {
         fields: &Fields,
         frames: &[F],
     ) {
+        assert!(frames.len() <= FRAMES_MAX);
         let first_bound = self.bounds.len() - 1;
         for frame in frames {
             self.bytes.extend_from_slice(frame);

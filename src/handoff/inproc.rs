@@ -73,12 +73,12 @@ pub fn connect(
     wait: Wait,
 ) -> Result<(Vec<Outlet>, Inlet)> {
     let endpoint = format!("inproc://worker-{worker}");
-    let failed = || Error::zmq(format!("opening the handoff {endpoint}"));
+    let doing = format!("opening the handoff {endpoint}");
     let pull = context.socket(SocketType::PULL)?;
-    pull.set_rcvhwm(0).map_err(failed())?;
+    pull.set_rcvhwm(0).map_err(Error::zmq(&doing))?;
     pull.set_rcvtimeo(IDLE_AFTER.as_millis() as i32)
-        .map_err(failed())?;
-    pull.bind(&endpoint).map_err(failed())?;
+        .map_err(Error::zmq(&doing))?;
+    pull.bind(&endpoint).map_err(Error::zmq(&doing))?;
     let slots: Slots = (0..lanes * limits.batches)
         .map(|_| Mutex::new(None))
         .collect();
@@ -86,8 +86,8 @@ pub fn connect(
     let mut homes = Vec::with_capacity(lanes);
     for lane in 0..lanes {
         let push = context.socket(SocketType::PUSH)?;
-        push.set_sndhwm(0).map_err(failed())?;
-        push.connect(&endpoint).map_err(failed())?;
+        push.set_sndhwm(0).map_err(Error::zmq(&doing))?;
+        push.connect(&endpoint).map_err(Error::zmq(&doing))?;
         let (home, spares) = channel::bounded(limits.batches);
         for index in 0..limits.batches {
             let batch = Batch::new(limits.batch, lane, lane * limits.batches + index);
@@ -122,13 +122,13 @@ impl Outlet {
     /// As [`spare`](Self::spare), but waits up to `limit` for one to come back.
     ///
     /// # Errors
-    /// [`Error::ThreadPanicked`] where the worker has gone, so that none will.
+    /// [`Error::WorkerGone`] where none will.
     pub fn wait_for_spare(&self, limit: Duration) -> Result<Option<Box<Batch>>> {
         match self.spares.recv_timeout(limit) {
             Ok(batch) => Ok(Some(batch)),
             Err(RecvTimeoutError::Timeout) => Ok(None),
-            Err(RecvTimeoutError::Disconnected) => Err(Error::ThreadPanicked {
-                thread: format!("worker-{}", self.worker),
+            Err(RecvTimeoutError::Disconnected) => Err(Error::WorkerGone {
+                worker: self.worker,
             }),
         }
     }
@@ -146,12 +146,9 @@ impl Outlet {
     }
 
     fn push_number(&self, number: u32) -> Result<()> {
-        loop {
-            match self.push.send_small(&number.to_ne_bytes(), DONTWAIT) {
-                Err(zmq::Error::EINTR) => {}
-                sent => return sent.map_err(Error::zmq("handing a batch over")),
-            }
-        }
+        self.push
+            .send_small(&number.to_ne_bytes())
+            .map_err(Error::zmq("handing a batch over"))
     }
 }
 

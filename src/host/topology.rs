@@ -1,6 +1,6 @@
 //! Which cores this process may use, and which network cards there are.
 
-use std::{fs, net::UdpSocket};
+use std::{fs, io, net::UdpSocket};
 
 use socket2::SockRef;
 
@@ -46,12 +46,40 @@ pub fn check_nic(key: &str, nic: &str) -> Result<()> {
     }
     let tied = UdpSocket::bind(("0.0.0.0", 0))
         .and_then(|socket| SockRef::from(&socket).bind_device(Some(nic.as_bytes())));
-    tied.map_err(|refused| {
-        Error::config(
-            key,
-            nic,
-            format!("a socket could not be tied to this card ({refused})"),
-            "run `setcap cap_net_raw+ep` on the binary, or give the card's address as `source`",
-        )
-    })
+    tied.map_err(|refused| not_tied(key, nic, &refused))
+}
+
+fn not_tied(key: &str, nic: &str, refused: &io::Error) -> Error {
+    Error::config(
+        key,
+        nic,
+        format!("a socket could not be tied to this card ({refused})"),
+        "run `setcap cap_net_raw+ep` on the binary, or give the card's address as `source`",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cards_are_found_and_others_are_not() {
+        assert!(check_nic("nic", "lo").is_ok());
+        let error = check_nic("lane[0].nic", "nosuch0").unwrap_err().to_string();
+        assert!(
+            error.contains("lane[0].nic = nosuch0") && error.contains("lo"),
+            "{error}"
+        );
+    }
+
+    /// Kernels before 5.7 refuse it without the capability, and all do for a socket tied already.
+    #[test]
+    fn a_missing_capability_comes_with_its_remedy() {
+        let refused = io::Error::from(io::ErrorKind::PermissionDenied);
+        let error = not_tied("--nic", "eth0", &refused).to_string();
+        assert!(
+            error.contains("--nic = eth0") && error.contains("setcap cap_net_raw+ep"),
+            "{error}"
+        );
+    }
 }

@@ -1,7 +1,8 @@
 //! The engine that libzmq is: every transport it has, at libzmq's price.
 //!
-//! Each feed that the lane receives has a socket of its own, since libzmq does not tell which
-//! connection a message came by. All of a lane's sockets share the lane's I/O thread.
+//! Each endpoint that a line connects to has a socket of its own, since libzmq does not tell which
+//! connection a message came by, nor reliably which an event is about. All of a lane's sockets share
+//! the lane's I/O thread.
 
 use zmq::{DONTWAIT, Message, PollEvents, PollItem, SocketType};
 
@@ -12,7 +13,7 @@ use crate::{
     error::{Error, Result},
     handoff::FRAMES_MAX,
     lane::{Quota, Router, reconnect::Connections},
-    libzmq::{Context, Socket},
+    libzmq::{Context, Errno, Socket},
     message::Origin,
     random,
     stop::Stop,
@@ -40,31 +41,82 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// Opens the socket of a line, on the I/O thread with index `lane_index`.
+    /// Returns the endpoints that publishers may connect to.
+    pub(crate) fn bound(&self) -> &[String] {
+        &self.bound
+    }
+}
+
+/// What the sockets of a line are opened with.
+pub(crate) struct Opening<'a> {
+    pub context: &'a Context,
+    /// The lane's place in the configuration, which is that of its I/O thread.
+    pub lane_index: usize,
+    pub lane: &'a Lane,
+    pub feed: &'a Feed,
+    pub receive: &'a Receive,
+    pub origin: Origin,
+    /// The line's key in the configuration.
+    pub key: String,
+}
+
+impl Opening<'_> {
+    /// Opens a socket for all endpoints that the line binds, and one for each that it connects to.
     ///
     /// # Errors
-    /// [`Error::Zmq`], naming the endpoint that libzmq refused.
-    pub(crate) fn open(
-        context: &Context,
-        lane_index: usize,
-        lane: &Lane,
-        feed: &Feed,
-        line: &Line,
-        receive: &Receive,
-        origin: Origin,
-    ) -> Result<Self> {
-        let mut socket = context.socket(SocketType::SUB)?;
-        set_options(&socket, lane_index, line, receive).map_err(Error::zmq(format!(
-            "setting up a socket of lane {}",
-            lane.name
-        )))?;
+    /// [`Error::Config`], naming the endpoint that libzmq refused, and [`Error::Zmq`].
+    pub(crate) fn open(&self, line: &Line) -> Result<Vec<Source>> {
+        let mut sources = Vec::new();
+        if !line.bind.is_empty() {
+            let mut source = self.socket("bind", &line.bind)?;
+            for (index, endpoint) in line.bind.iter().enumerate() {
+                let bound = source.socket.bind(endpoint);
+                let bound =
+                    bound.map_err(|reason| self.refused("bind", index, endpoint, reason))?;
+                source.bound.push(bound);
+            }
+            sources.push(source);
+        }
+        for (index, endpoint) in line.connect.iter().enumerate() {
+            let mut source = self.socket(&index.to_string(), std::slice::from_ref(endpoint))?;
+            let asked = from_source(endpoint, self.lane);
+            let resolved = source.socket.connect(&asked);
+            let resolved =
+                resolved.map_err(|reason| self.refused("connect", index, endpoint, reason))?;
+            let delays_ms = (self.receive.reconnect_ms, self.receive.reconnect_max_ms);
+            source.connections.keep(asked, resolved, delays_ms);
+            sources.push(source);
+        }
+        Ok(sources)
+    }
+
+    fn refused(&self, side: &str, index: usize, endpoint: &str, reason: Errno) -> Error {
+        Error::config(
+            format!("{}.{side}[{index}]", self.key),
+            endpoint,
+            format!("libzmq refused it ({reason})"),
+            "give a host and a port that this machine can use",
+        )
+    }
+
+    fn socket(&self, name: &str, endpoints: &[String]) -> Result<Source> {
+        let mut socket = self.context.socket(SocketType::SUB)?;
+        let Origin { feed, line } = self.origin;
+        let name = format!("{feed}-{line}-{name}");
+        let connections = Connections::watch(self.context, &socket, &name)?;
+        self.set_options(&socket, endpoints)
+            .map_err(Error::zmq(format!(
+                "setting up a socket of lane {}",
+                self.lane.name
+            )))?;
         // A libzmq without its draft API keeps its own 8,192, and works.
         let _ = socket.set_read_bytes(READ_BYTES);
-        if let Some(nic) = &lane.nic {
+        socket.set_tcp_user_timeout(self.receive.heartbeat_timeout_ms)?;
+        if let Some(nic) = &self.lane.nic {
             socket.set_bind_to_device(nic)?;
         }
         let everything = [String::new()];
-        let prefixes = match &feed.subscribe[..] {
+        let prefixes = match &self.feed.subscribe[..] {
             [] => &everything[..],
             prefixes => prefixes,
         };
@@ -73,56 +125,40 @@ impl Source {
                 .set_subscribe(prefix.as_bytes())
                 .map_err(Error::zmq(format!("subscribing to {prefix:?}")))?;
         }
-        let name = format!("{}-{}", origin.feed, origin.line);
-        let mut connections = Connections::watch(context, &socket, &name)?;
-        let mut bound = Vec::new();
-        for endpoint in &line.bind {
-            socket
-                .bind(endpoint)
-                .map_err(Error::zmq(format!("binding {endpoint}")))?;
-            let resolved = socket.get_last_endpoint().ok().and_then(|name| name.ok());
-            bound.push(resolved.unwrap_or_else(|| endpoint.clone()));
-        }
-        for endpoint in &line.connect {
-            connections.connect(&socket, from_source(endpoint, lane))?;
-        }
-        Ok(Self {
+        Ok(Source {
             socket,
             connections,
-            bound,
-            origin,
-            envelope: feed.envelope,
+            bound: Vec::new(),
+            origin: self.origin,
+            envelope: self.feed.envelope,
         })
     }
 
-    /// Returns the endpoints that publishers may connect to.
-    pub(crate) fn bound(&self) -> &[String] {
-        &self.bound
+    fn set_options(
+        &self,
+        socket: &Socket,
+        endpoints: &[String],
+    ) -> std::result::Result<(), zmq::Error> {
+        let receive = self.receive;
+        socket.set_affinity(1 << self.lane_index)?;
+        // After a reconnect libzmq sends all subscriptions again, and drops those over this mark.
+        socket.set_sndhwm(0)?;
+        socket.set_rcvhwm(receive.high_water_mark as i32)?;
+        socket.set_maxmsgsize(i64::from(receive.message_bytes_max))?;
+        // While a slow worker makes the lane wait, libzmq reads nothing, answers to its heartbeats
+        // included, and would hang up on a publisher that is well. So heartbeats are sent, and the
+        // kernel says whether they arrive: see `set_tcp_user_timeout`.
+        socket.set_heartbeat_ivl(receive.heartbeat_ms as i32)?;
+        socket.set_heartbeat_timeout(0)?;
+        // Doubling from one start for all would bring all subscribers back at once, and libzmq adds
+        // no chance of its own once it doubles.
+        socket.set_reconnect_ivl(random::spread(receive.reconnect_ms) as i32)?;
+        socket.set_reconnect_ivl_max(random::spread(receive.reconnect_max_ms) as i32)?;
+        if receive.buffer_bytes > 0 {
+            socket.set_rcvbuf(receive.buffer_bytes as i32)?;
+        }
+        socket.set_ipv6(endpoints.iter().any(|endpoint| endpoint.contains('[')))
     }
-}
-
-fn set_options(
-    socket: &Socket,
-    lane_index: usize,
-    line: &Line,
-    receive: &Receive,
-) -> std::result::Result<(), zmq::Error> {
-    socket.set_affinity(1 << lane_index)?;
-    // After a reconnect libzmq sends all subscriptions again, and drops those over this mark.
-    socket.set_sndhwm(0)?;
-    socket.set_rcvhwm(receive.high_water_mark as i32)?;
-    socket.set_maxmsgsize(i64::from(receive.message_bytes_max))?;
-    socket.set_heartbeat_ivl(receive.heartbeat_ms as i32)?;
-    socket.set_heartbeat_timeout(receive.heartbeat_timeout_ms as i32)?;
-    // Doubling from one start for all would bring all subscribers back at once, and libzmq adds no
-    // chance of its own once it doubles.
-    socket.set_reconnect_ivl(random::spread(receive.reconnect_ms) as i32)?;
-    socket.set_reconnect_ivl_max(random::spread(receive.reconnect_max_ms) as i32)?;
-    if receive.buffer_bytes > 0 {
-        socket.set_rcvbuf(receive.buffer_bytes as i32)?;
-    }
-    let endpoints = line.bind.iter().chain(&line.connect);
-    socket.set_ipv6(endpoints.clone().any(|endpoint| endpoint.contains('[')))
 }
 
 /// Writes the address to connect from into an endpoint, the way libzmq wants it.
@@ -173,7 +209,11 @@ impl LibzmqLane {
         let outcome = self.receive_all(&mut router);
         // Whatever happened, what was received is handed over.
         let flushed = router.flush();
-        outcome.and(flushed)
+        let noted = self
+            .sources
+            .iter()
+            .try_for_each(|source| source.connections.note_events(router.counters()));
+        outcome.and(flushed).and(noted)
     }
 
     fn receive_all(&mut self, router: &mut Router) -> Result<()> {
@@ -224,11 +264,11 @@ impl LibzmqLane {
                 let (_, monitors) = items.split_at(sources.len());
                 look_at_connections = !waited || monitors.iter().any(PollItem::is_readable);
             }
-            if look_at_connections {
-                for source in sources.iter() {
+            for source in sources.iter().filter(|_| dry || look_at_connections) {
+                if look_at_connections {
                     source.connections.note_events(router.counters())?;
-                    source.connections.retry(&source.socket);
                 }
+                source.connections.retry(&source.socket, router.counters());
             }
         }
         Ok(())

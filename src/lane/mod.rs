@@ -6,6 +6,6 @@ mod quota;
 mod reconnect;
 mod router;
 
-pub(crate) use libzmq::{LibzmqLane, Source};
+pub(crate) use libzmq::{LibzmqLane, Opening, Source};
 pub use quota::Quota;
 pub(crate) use router::{Router, Routing};

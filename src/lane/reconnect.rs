@@ -2,9 +2,12 @@
 //!
 //! Libzmq connects again by itself after a connection is lost or refused. After a protocol error, a
 //! frame above the size limit or a peer that turns out to be no publisher, it never does, and says
-//! nothing: the socket stays deaf to that endpoint. Its monitor tells the two apart. A connection
-//! that is lost is followed at once by word of when the next attempt will be; where that word does
-//! not come, this makes the attempt.
+//! nothing: the socket stays deaf. Its monitor tells the two apart. A connection that is lost is
+//! followed at once by word of when the next attempt will be; where that word does not come, this
+//! makes the attempt, with waits that double from one failure to the next.
+//!
+//! A socket connects to one endpoint only, so that each event is about that one: libzmq names an
+//! endpoint by the host's name in one event and by its address in another.
 
 use std::{cell::Cell, time::Duration};
 
@@ -18,28 +21,26 @@ use crate::{
     random,
 };
 
-/// How long libzmq may take to say when it will connect again; then, how long to wait before this
-/// does. It says so within microseconds, and the wait keeps a bad peer from being asked too often.
-const RETRY_AFTER_MS: u32 = 500;
+/// The shortest wait. Libzmq says within microseconds whether it will connect again itself.
+const DELAY_MS_MIN: u32 = 100;
+/// Events kept while the lane has no time for them. Then libzmq's I/O thread waits.
+const EVENTS_MAX: i32 = 10_000;
 
 const CONNECTED: u16 = zmq_sys::ZMQ_EVENT_CONNECTED as u16;
 const CONNECT_DELAYED: u16 = zmq_sys::ZMQ_EVENT_CONNECT_DELAYED as u16;
 const CONNECT_RETRIED: u16 = zmq_sys::ZMQ_EVENT_CONNECT_RETRIED as u16;
 const DISCONNECTED: u16 = zmq_sys::ZMQ_EVENT_DISCONNECTED as u16;
 const HANDSHAKE_SUCCEEDED: u16 = zmq_sys::ZMQ_EVENT_HANDSHAKE_SUCCEEDED as u16;
-const HANDSHAKE_FAILED_NO_DETAIL: u16 = zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL as u16;
-const HANDSHAKE_FAILED_PROTOCOL: u16 = zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL as u16;
-const HANDSHAKE_FAILED_AUTH: u16 = zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_AUTH as u16;
 
-/// The connections of one socket.
+/// The connections of one socket: the one it makes, or those it is bound for.
 pub(super) struct Connections {
     monitor: Socket,
-    endpoints: Vec<Endpoint>,
-    /// Handshakes that failed, and whose end of connection is still to be told.
-    failing: Cell<u64>,
+    endpoint: Option<Endpoint>,
+    /// Connections whose handshake has succeeded.
+    up: Cell<u64>,
 }
 
-/// An endpoint that the socket connects to.
+/// The endpoint that the socket connects to.
 struct Endpoint {
     /// As it was asked for.
     asked: String,
@@ -47,6 +48,9 @@ struct Endpoint {
     resolved: String,
     /// When to connect again, if libzmq does not say before that it will.
     retry_at: Cell<Option<Deadline>>,
+    delay_ms: Cell<u32>,
+    delay_ms_first: u32,
+    delay_ms_max: u32,
 }
 
 impl Connections {
@@ -56,47 +60,34 @@ impl Connections {
     /// [`Error::Zmq`].
     pub(super) fn watch(context: &Context, socket: &Socket, name: &str) -> Result<Self> {
         let endpoint = format!("inproc://monitor-{name}");
-        let failed = || Error::zmq("watching the connections of a socket");
+        let doing = "watching the connections of a socket";
         let monitor = context.socket(SocketType::PAIR)?;
-        // The I/O thread waits where it can't tell of an event, so there must always be room.
-        monitor.set_rcvhwm(0).map_err(failed())?;
-        let events = [
-            CONNECTED,
-            CONNECT_DELAYED,
-            CONNECT_RETRIED,
-            DISCONNECTED,
-            HANDSHAKE_SUCCEEDED,
-            HANDSHAKE_FAILED_NO_DETAIL,
-            HANDSHAKE_FAILED_PROTOCOL,
-            HANDSHAKE_FAILED_AUTH,
-        ];
-        let events = events
-            .into_iter()
-            .fold(0, |mask, event| mask | i32::from(event));
-        socket.monitor(&endpoint, events).map_err(failed())?;
-        monitor.connect(&endpoint).map_err(failed())?;
+        monitor.set_rcvhwm(EVENTS_MAX).map_err(Error::zmq(doing))?;
+        let events =
+            CONNECTED | CONNECT_DELAYED | CONNECT_RETRIED | DISCONNECTED | HANDSHAKE_SUCCEEDED;
+        socket
+            .monitor(&endpoint, events.into())
+            .map_err(Error::zmq(doing))?;
+        monitor.connect(&endpoint).map_err(Error::zmq(doing))?;
         Ok(Self {
             monitor,
-            endpoints: Vec::new(),
-            failing: Cell::new(0),
+            endpoint: None,
+            up: Cell::new(0),
         })
     }
 
-    /// Connects the socket to an endpoint, and sees to it that it stays connected.
-    ///
-    /// # Errors
-    /// [`Error::Zmq`].
-    pub(super) fn connect(&mut self, socket: &Socket, endpoint: String) -> Result<()> {
-        socket
-            .connect(&endpoint)
-            .map_err(Error::zmq(format!("connecting to {endpoint}")))?;
-        let resolved = socket.get_last_endpoint().ok().and_then(|name| name.ok());
-        self.endpoints.push(Endpoint {
-            resolved: resolved.unwrap_or_else(|| endpoint.clone()),
-            asked: endpoint,
+    /// Notes that the socket was connected to an endpoint, for it to stay so. Waits before connecting
+    /// again double from one limit to the other.
+    pub(super) fn keep(&mut self, asked: String, resolved: String, delays_ms: (u32, u32)) {
+        let delay_ms_first = delays_ms.0.max(DELAY_MS_MIN);
+        self.endpoint = Some(Endpoint {
+            asked,
+            resolved,
             retry_at: Cell::new(None),
+            delay_ms: Cell::new(delay_ms_first),
+            delay_ms_first,
+            delay_ms_max: delays_ms.1.max(delay_ms_first),
         });
-        Ok(())
     }
 
     /// The socket that has something to receive when a connection changes.
@@ -109,67 +100,72 @@ impl Connections {
     /// # Errors
     /// [`Error::Zmq`].
     pub(super) fn note_events(&self, counters: &LaneLedger) -> Result<()> {
-        while let Some((event, address)) = self.next_event()? {
-            let retry_at = match event {
+        while let Some(event) = self.next_event()? {
+            match event {
                 HANDSHAKE_SUCCEEDED => {
                     counters.connects.add(1);
-                    None
-                }
-                HANDSHAKE_FAILED_NO_DETAIL | HANDSHAKE_FAILED_PROTOCOL | HANDSHAKE_FAILED_AUTH => {
-                    counters.handshake_failures.add(1);
-                    self.failing.set(self.failing.get() + 1);
-                    continue;
-                }
-                DISCONNECTED => {
-                    match self.failing.get() {
-                        0 => counters.disconnects.add(1),
-                        failing => self.failing.set(failing - 1),
+                    self.up.set(self.up.get() + 1);
+                    if let Some(endpoint) = &self.endpoint {
+                        endpoint.delay_ms.set(endpoint.delay_ms_first);
                     }
-                    let after_ms = random::spread(RETRY_AFTER_MS);
-                    Some(Deadline::after(Duration::from_millis(after_ms.into())))
                 }
-                _ => None,
-            };
-            for endpoint in &self.endpoints {
-                if endpoint.resolved == address {
-                    endpoint.retry_at.set(retry_at);
+                DISCONNECTED if self.up.get() > 0 => {
+                    counters.disconnects.add(1);
+                    self.up.set(self.up.get() - 1);
                 }
+                DISCONNECTED => counters.handshake_failures.add(1),
+                _ => {}
+            }
+            if let Some(endpoint) = &self.endpoint {
+                let lost = event == DISCONNECTED;
+                endpoint.retry_at.set(lost.then(|| endpoint.next_attempt()));
             }
         }
         Ok(())
     }
 
-    /// Returns the next event with the endpoint that it is about, if there is one.
-    fn next_event(&self) -> Result<Option<(u16, String)>> {
-        let event = match self.monitor.recv_bytes(DONTWAIT) {
-            Err(zmq::Error::EAGAIN | zmq::Error::EINTR) => return Ok(None),
-            event => event.map_err(Error::zmq("reading of connections"))?,
+    /// Returns the next event's number, if there is one.
+    fn next_event(&self) -> Result<Option<u16>> {
+        // An event is a frame with its number and a frame with the endpoint.
+        let Some(event) = self.next_frame()? else {
+            return Ok(None);
         };
-        let address = self
-            .monitor
-            .recv_bytes(0)
-            .map_err(Error::zmq("reading of connections"))?;
-        let number = event
-            .first_chunk()
-            .map_or(0, |bytes| u16::from_ne_bytes(*bytes));
-        Ok(Some((
-            number,
-            String::from_utf8_lossy(&address).into_owned(),
-        )))
+        while self.next_frame()?.is_none() {}
+        let number = event.first_chunk().map(|bytes| u16::from_ne_bytes(*bytes));
+        Ok(number)
     }
 
-    /// Connects the socket again to the endpoints that libzmq has given up.
-    pub(super) fn retry(&self, socket: &Socket) {
-        for endpoint in &self.endpoints {
-            if endpoint.retry_at.get().is_some_and(|at| at.passed()) {
-                // What fails here, a name that no longer resolves, fails again until it does not.
-                let _ = socket.disconnect(&endpoint.resolved);
-                let again = socket
-                    .connect(&endpoint.asked)
-                    .err()
-                    .map(|_| Deadline::after(Duration::from_millis(RETRY_AFTER_MS.into())));
-                endpoint.retry_at.set(again);
-            }
+    fn next_frame(&self) -> Result<Option<Vec<u8>>> {
+        match self.monitor.recv_bytes(DONTWAIT) {
+            Err(zmq::Error::EAGAIN | zmq::Error::EINTR) => Ok(None),
+            frame => frame
+                .map(Some)
+                .map_err(Error::zmq("reading of connections")),
         }
+    }
+
+    /// Connects the socket again, if libzmq has given its endpoint up and the wait is over.
+    #[inline]
+    pub(super) fn retry(&self, socket: &Socket, counters: &LaneLedger) {
+        if let Some(endpoint) = &self.endpoint
+            && endpoint.retry_at.get().is_some_and(|at| at.passed())
+        {
+            counters.protocol_errors.add(1);
+            let _ = socket.disconnect(&endpoint.resolved);
+            // What fails here, a name that does not resolve, is tried again.
+            let failed = socket.connect(&endpoint.asked).is_err();
+            endpoint
+                .retry_at
+                .set(failed.then(|| endpoint.next_attempt()));
+        }
+    }
+}
+
+impl Endpoint {
+    fn next_attempt(&self) -> Deadline {
+        let delay_ms = self.delay_ms.get();
+        self.delay_ms
+            .set(delay_ms.saturating_mul(2).min(self.delay_ms_max));
+        Deadline::after(Duration::from_millis(random::spread(delay_ms).into()))
     }
 }

@@ -21,6 +21,8 @@ use crate::{
     shard::{ShardTable, topic_hash},
 };
 
+/// Messages that the ledger may not know of yet while all are rejected.
+const PENDING_MAX: u64 = 1_024;
 /// How long a lane waits for one worker's spare batch before it looks at the others again.
 const SPARE_WAIT: Duration = Duration::from_millis(1);
 
@@ -60,6 +62,8 @@ pub(crate) struct Router {
 struct Pending {
     received: u64,
     bytes: u64,
+    rejected: [u64; Rejection::ALL.len()],
+    last_rejected_ns: u64,
 }
 
 impl Router {
@@ -96,7 +100,7 @@ impl Router {
     /// Waits where the handoff to the message's worker is full.
     ///
     /// # Errors
-    /// [`Error::ThreadPanicked`](crate::Error::ThreadPanicked) where a worker has gone.
+    /// [`Error::WorkerGone`](crate::Error::WorkerGone).
     #[inline]
     pub(crate) fn route<F: Deref<Target = [u8]>>(
         &mut self,
@@ -114,7 +118,11 @@ impl Router {
         let fields = match self.open(envelope, bytes, frames) {
             Ok(fields) => fields,
             Err(reason) => {
-                self.counters().rejected[reason as usize].add(1);
+                self.pending.rejected[reason as usize] += 1;
+                self.pending.last_rejected_ns = received_ns;
+                if self.pending.received >= PENDING_MAX {
+                    self.settle();
+                }
                 return Ok(());
             }
         };
@@ -197,7 +205,9 @@ impl Router {
         loop {
             let returned = self.outlets[first].wait_for_spare(SPARE_WAIT)?;
             let now_ns = self.clock.now_ns();
-            self.counters().blocked_ns.add(now_ns - since_ns);
+            self.counters()
+                .blocked_ns
+                .add(now_ns.saturating_sub(since_ns));
             since_ns = now_ns;
             if let Some(batch) = returned {
                 self.fill_next(first, batch);
@@ -233,10 +243,17 @@ impl Router {
         Ok(())
     }
 
-    /// Brings the ledger up to date.
+    /// Brings the ledger up to date: first what was received, then what became of it.
     fn settle(&mut self) {
-        let Pending { received, bytes } = mem::take(&mut self.pending);
-        self.counters().received.add(received);
-        self.counters().received_bytes.add(bytes);
+        let pending = mem::take(&mut self.pending);
+        let counters = self.counters();
+        counters.received.add(pending.received);
+        counters.received_bytes.add(pending.bytes);
+        if pending.last_rejected_ns > 0 {
+            for (counter, rejected) in counters.rejected.iter().zip(pending.rejected) {
+                counter.add(rejected);
+            }
+            counters.last_rejected_ns.set(pending.last_rejected_ns);
+        }
     }
 }

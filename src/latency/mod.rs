@@ -15,4 +15,4 @@ mod recorder;
 mod stages;
 
 pub use recorder::{Collector, Recorder, recorder};
-pub use stages::{FeedClock, HandledAt, Stages};
+pub use stages::{FeedClocks, HandledAt, Stages};

@@ -72,11 +72,10 @@ impl Recorder {
     }
 
     fn exchange(&mut self) {
-        let Ok(mut empty) = self.empty.try_recv() else {
+        let Ok(empty) = self.empty.try_recv() else {
             return;
         };
         self.wanted.store(false, Relaxed);
-        empty.feed_clock.behind_ns = self.stages.feed_clock.behind_ns;
         let full = std::mem::replace(&mut self.stages, empty);
         // There is room: only two sets exist, and the collector just had the other one.
         let _ = self.full.try_send(full);
@@ -130,20 +129,5 @@ mod tests {
         total.merge(&rest);
         assert_eq!(total.queue.len(), 100);
         assert_eq!(total.queue.max(), 100);
-    }
-
-    #[test]
-    fn what_was_learned_of_the_clock_survives_an_exchange() {
-        let (mut recorder, collector) = recorder();
-        let mut total = Stages::default();
-        recorder.stages().feed_clock.feed_ns(100, 600);
-        collector.request();
-        recorder.offer();
-        assert_eq!(recorder.stages().feed_clock.feed_ns(100, 590), 10);
-        collector.collect(&mut total);
-        assert_eq!(
-            (total.feed_clock.behind_ns, total.feed_clock.negative),
-            (-500, 1)
-        );
     }
 }

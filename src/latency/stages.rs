@@ -3,49 +3,61 @@
 //! Three digits keep a bucket within 0.1 % of its value; a set is about 0.8 MB, of which a run
 //! touches a few kilobytes. Longer than an hour counts as an hour.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering::Relaxed},
+};
+
 use hdrhistogram::Histogram;
 
-use crate::message::Header;
+use crate::message::{Header, Origin};
 
 const HIGHEST_NS: u64 = 3_600_000_000_000;
 const SIGNIFICANT_DIGITS: u8 = 3;
 
-/// What is known about the publishers' clock against ours.
+/// What is known about the publishers' clocks against ours, line by line.
 ///
-/// Clocks of two hosts differ, and a histogram takes no negative numbers. As long as no message
-/// seems to have arrived before it was sent, feed times are plain differences. Once one has, the
-/// clocks are known to differ, and what is recorded from then on is the excess over the smallest
+/// Clocks of two hosts differ, and a histogram takes no negative numbers. As long as no message of a
+/// line seems to have arrived before it was sent, its feed times are plain differences. Once one has,
+/// the clocks are known to differ, and what is recorded from then on is the excess over the smallest
 /// difference seen: zero for the fastest message, and true for how much longer the others took.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FeedClock {
-    /// The smallest difference seen, ours minus theirs, in nanoseconds, where below zero.
-    pub behind_ns: i64,
-    /// Messages that seemed to have arrived before they were sent.
-    pub negative: u64,
-}
+///
+/// Copies share what they know, so all workers record the same for the same message.
+#[derive(Clone, Debug)]
+pub struct FeedClocks(Arc<[Box<[AtomicI64]>]>);
 
-impl FeedClock {
-    /// Returns the feed time to record for a message handled at `handled_ns` by our wall clock and
-    /// stamped at `stamped_ns` by the publisher's.
-    #[inline]
-    pub fn feed_ns(&mut self, handled_ns: u64, stamped_ns: u64) -> u64 {
-        let difference = handled_ns.wrapping_sub(stamped_ns) as i64;
-        if difference < 0 {
-            self.negative += 1;
-            self.behind_ns = self.behind_ns.min(difference);
-        }
-        difference.abs_diff(self.behind_ns)
-    }
-
-    /// Tells whether feed times are an excess over the fastest message, not plain differences.
+impl FeedClocks {
+    /// Starts with nothing known. `lines` is the number of lines of each feed.
     #[must_use]
-    pub fn is_excess(&self) -> bool {
-        self.behind_ns < 0
+    pub fn new(lines: impl IntoIterator<Item = usize>) -> Self {
+        let unknown = |lines| (0..lines).map(|_| AtomicI64::new(0)).collect();
+        Self(lines.into_iter().map(unknown).collect())
     }
 
-    fn merge(&mut self, other: &Self) {
-        self.behind_ns = self.behind_ns.min(other.behind_ns);
-        self.negative += other.negative;
+    /// Returns the feed time to record for a message handled at `handled_ns` by our wall clock and
+    /// stamped at `stamped_ns` by the publisher's, and whether it seems to have come before it was
+    /// sent.
+    #[inline]
+    fn feed_ns(&self, origin: Origin, handled_ns: u64, stamped_ns: u64) -> (u64, bool) {
+        let difference = handled_ns.wrapping_sub(stamped_ns) as i64;
+        let smallest = &self.0[usize::from(origin.feed)][usize::from(origin.line)];
+        let mut behind = smallest.load(Relaxed);
+        if difference < behind {
+            behind = smallest.fetch_min(difference, Relaxed).min(difference);
+        }
+        // Another worker may have seen a smaller one meanwhile; this one's is then 0 at least.
+        (
+            difference.saturating_sub(behind).max(0) as u64,
+            difference < 0,
+        )
+    }
+
+    /// Returns how far our clock is behind the one of the publisher that is ahead of it most, in
+    /// nanoseconds; 0 where none is known to be ahead.
+    #[must_use]
+    pub fn behind_ns(&self) -> u64 {
+        let smallest = self.0.iter().flatten().map(|one| one.load(Relaxed)).min();
+        smallest.unwrap_or(0).unsigned_abs()
     }
 }
 
@@ -58,8 +70,8 @@ pub struct Stages {
     pub handler: Histogram<u64>,
     /// Publisher's timestamp to handler start; empty where the envelope has no timestamp.
     pub feed: Histogram<u64>,
-    /// How to read `feed`.
-    pub feed_clock: FeedClock,
+    /// Messages that seemed to have arrived before they were sent; see [`FeedClocks`].
+    pub feed_negative: u64,
 }
 
 impl Default for Stages {
@@ -72,7 +84,7 @@ impl Default for Stages {
             queue: empty(),
             handler: empty(),
             feed: empty(),
-            feed_clock: FeedClock::default(),
+            feed_negative: 0,
         }
     }
 }
@@ -90,7 +102,7 @@ pub struct HandledAt {
 
 impl Stages {
     /// Records the messages that the handler has seen of a batch, in order.
-    pub(crate) fn record(&mut self, handled: &[Header], at: HandledAt) {
+    pub(crate) fn record(&mut self, handled: &[Header], at: HandledAt, clocks: &FeedClocks) {
         if handled.is_empty() {
             return;
         }
@@ -103,9 +115,9 @@ impl Stages {
             let queue_ns = (at.start_ns + behind_ns).saturating_sub(header.received_ns);
             self.queue.saturating_record(queue_ns);
             if let Some(stamped_ns) = header.timestamp_ns() {
-                let feed_ns = self
-                    .feed_clock
-                    .feed_ns(at.start_wall_ns + behind_ns, stamped_ns);
+                let handled_ns = at.start_wall_ns + behind_ns;
+                let (feed_ns, negative) = clocks.feed_ns(header.origin(), handled_ns, stamped_ns);
+                self.feed_negative += u64::from(negative);
                 self.feed.saturating_record(feed_ns);
             }
         }
@@ -121,15 +133,15 @@ impl Stages {
         for (into, from) in pairs {
             into.add(from).expect("all histograms have the same bounds");
         }
-        self.feed_clock.merge(&other.feed_clock);
+        self.feed_negative += other.feed_negative;
     }
 
-    /// Forgets the counts, but not what was learned of the publishers' clock.
+    /// Forgets the counts.
     pub(crate) fn reset(&mut self) {
         self.queue.reset();
         self.handler.reset();
         self.feed.reset();
-        self.feed_clock.negative = 0;
+        self.feed_negative = 0;
     }
 }
 
@@ -138,30 +150,43 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const FIRST: Origin = Origin { feed: 0, line: 0 };
+    const SECOND: Origin = Origin { feed: 0, line: 1 };
+
     #[test]
     fn equal_clocks_give_plain_differences() {
-        let mut clock = FeedClock::default();
-        assert_eq!(clock.feed_ns(150, 100), 50);
-        assert_eq!(clock.feed_ns(220, 200), 20);
-        assert!(!clock.is_excess());
+        let clocks = FeedClocks::new([1]);
+        assert_eq!(clocks.feed_ns(FIRST, 150, 100), (50, false));
+        assert_eq!(clocks.feed_ns(FIRST, 220, 200), (20, false));
+        assert_eq!(clocks.behind_ns(), 0);
     }
 
     #[test]
     fn a_publisher_ahead_of_us_gives_the_excess_over_the_fastest() {
-        let mut clock = FeedClock::default();
-        assert_eq!(clock.feed_ns(1_000, 1_500), 0);
-        assert_eq!(clock.feed_ns(2_000, 2_470), 30);
-        assert_eq!(clock.feed_ns(3_000, 3_510), 0);
-        assert_eq!((clock.behind_ns, clock.negative), (-510, 3));
-        assert!(clock.is_excess());
+        let clocks = FeedClocks::new([1]);
+        let other_worker = clocks.clone();
+        assert_eq!(clocks.feed_ns(FIRST, 1_000, 1_500), (0, true));
+        assert_eq!(other_worker.feed_ns(FIRST, 2_000, 2_470), (30, true));
+        assert_eq!(clocks.feed_ns(FIRST, 3_000, 3_510), (0, true));
+        assert_eq!(other_worker.feed_ns(FIRST, 4_000, 4_500), (10, true));
+        assert_eq!(clocks.behind_ns(), 510);
+    }
+
+    #[test]
+    fn one_publishers_clock_says_nothing_of_anothers() {
+        let clocks = FeedClocks::new([2]);
+        assert_eq!(clocks.feed_ns(FIRST, 1_000, 6_000), (0, true));
+        assert_eq!(clocks.feed_ns(SECOND, 1_000, 900), (100, false));
+        assert_eq!(clocks.feed_ns(FIRST, 1_000, 5_900), (100, true));
     }
 
     #[test]
     fn hours_of_clock_jump_stay_within_the_histogram() {
+        let clocks = FeedClocks::new([1]);
         let mut stages = Stages::default();
         let hours = 48 * 3_600_000_000_000;
         for (handled, stamped) in [(hours, 1), (1, hours), (0, u64::MAX), (u64::MAX, 1)] {
-            let feed_ns = stages.feed_clock.feed_ns(handled, stamped);
+            let (feed_ns, _) = clocks.feed_ns(FIRST, handled, stamped);
             stages.feed.saturating_record(feed_ns);
         }
         assert_eq!(stages.feed.len(), 4);
@@ -169,12 +194,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn never_above_the_distance_from_the_fastest(times: Vec<(u64, u64)>) {
-            let mut clock = FeedClock::default();
+        fn the_distance_from_the_fastest_so_far(times: Vec<(u32, u32)>) {
+            let clocks = FeedClocks::new([1]);
+            let mut smallest = 0;
             for (handled, stamped) in times {
-                let feed_ns = clock.feed_ns(handled, stamped);
-                let difference = handled.wrapping_sub(stamped) as i64;
-                prop_assert_eq!(i128::from(feed_ns), i128::from(difference) - i128::from(clock.behind_ns));
+                let difference = i64::from(handled) - i64::from(stamped);
+                smallest = smallest.min(difference);
+                let (feed_ns, negative) = clocks.feed_ns(FIRST, handled.into(), stamped.into());
+                prop_assert_eq!(feed_ns as i64, difference - smallest);
+                prop_assert_eq!(negative, difference < 0);
             }
         }
     }

@@ -89,7 +89,7 @@ pub fn publish(
         let Some(item) = source.next(&mut payload)? else {
             break;
         };
-        now_ns = clock.now_ns() - start_ns;
+        now_ns = clock.now_ns().saturating_sub(start_ns);
         if let Some(due_ns) = item.due_ns {
             while now_ns < due_ns && !stop.requested() {
                 thread::sleep(Duration::from_nanos(due_ns - now_ns).min(SLEEP_MAX));
@@ -98,7 +98,7 @@ pub fn publish(
             done.late_ns_max = done.late_ns_max.max(now_ns.saturating_sub(due_ns));
         }
         let stamp_ns = item.due_ns.unwrap_or(now_ns);
-        if end_ns.is_some_and(|end_ns| stamp_ns >= end_ns) {
+        if end_ns.is_some_and(|end_ns| stamp_ns.max(now_ns) >= end_ns) {
             break;
         }
         let topic = source.topic(item.topic);

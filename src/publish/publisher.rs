@@ -6,7 +6,7 @@ use crate::{
     clock::wall_ns,
     envelope::{Envelope, pinfeed},
     error::{Error, Result},
-    libzmq::{Context, Socket},
+    libzmq::{Context, Errno, Socket},
     message::Stamp,
     stop::Stop,
 };
@@ -60,7 +60,7 @@ impl Publisher {
                 socket.set_ipv6(endpoints.any(|endpoint| endpoint.contains('[')))
             })
             .map_err(Error::zmq("setting up the publishing socket"))?;
-        let refused = |flag: &str, endpoint: &str, reason: zmq::Error| {
+        let refused = |flag: &str, endpoint: &str, reason: Errno| {
             Error::config(
                 flag,
                 endpoint,
@@ -70,17 +70,12 @@ impl Publisher {
         };
         let mut endpoints = Vec::new();
         for endpoint in &options.bind {
-            socket
-                .bind(endpoint)
-                .map_err(|reason| refused("--bind", endpoint, reason))?;
-            let resolved = socket.get_last_endpoint().ok().and_then(|name| name.ok());
-            endpoints.push(resolved.unwrap_or_else(|| endpoint.clone()));
+            let bound = socket.bind(endpoint);
+            endpoints.push(bound.map_err(|reason| refused("--bind", endpoint, reason))?);
         }
         for endpoint in &options.connect {
-            socket
-                .connect(endpoint)
-                .map_err(|reason| refused("--connect", endpoint, reason))?;
-            endpoints.push(endpoint.clone());
+            let connected = socket.connect(endpoint);
+            endpoints.push(connected.map_err(|reason| refused("--connect", endpoint, reason))?);
         }
         Ok(Self {
             socket,

@@ -7,9 +7,8 @@ use serde::Serialize;
 
 use crate::{
     host::pin::Placement,
-    latency::FeedClock,
     ledger::Rejection,
-    pipeline::Outcome,
+    pipeline::{Outcome, ratio},
     report::{count, rate, time},
 };
 
@@ -18,7 +17,7 @@ use crate::{
 pub struct Summary {
     /// What received: `libzmq`.
     pub engine: &'static str,
-    /// From the first message received to the last delivered, in seconds.
+    /// From the first message received to the last delivered, dropped or rejected, in seconds.
     pub elapsed_s: f64,
     /// Messages received, whatever became of them.
     pub received: u64,
@@ -58,6 +57,8 @@ pub struct Summary {
     pub disconnects: u64,
     /// Connections that ended in their handshake: the peer was no publisher.
     pub handshake_failures: u64,
+    /// Connections given up by libzmq after a protocol error, such as a frame above the size limit.
+    pub protocol_errors: u64,
     /// How long messages waited, in nanoseconds.
     pub latency_ns: LatencySummary,
     /// Where the threads ran.
@@ -101,10 +102,12 @@ pub struct FeedSummary {
     #[serde(flatten)]
     pub stage: StageSummary,
     /// `absolute`: plain differences of the two clocks. `excess`: our clock is behind a publisher's,
-    /// so this is the excess over the smallest difference seen.
+    /// so for the lines it came by this is the excess over the smallest difference seen.
     pub basis: &'static str,
-    /// That smallest difference, ours minus theirs, where below zero.
-    pub clock_behind_ns: i64,
+    /// That smallest difference, theirs minus ours, over all lines.
+    pub clock_behind_ns: u64,
+    /// Messages that seemed to have arrived before they were sent.
+    pub negative: u64,
 }
 
 impl StageSummary {
@@ -140,7 +143,7 @@ impl Summary {
     pub fn new<H>(outcome: &Outcome<H>, topics: Option<u64>) -> Self {
         let totals = &outcome.totals;
         let stages = &outcome.stages;
-        let FeedClock { behind_ns, .. } = stages.feed_clock;
+        let behind_ns = outcome.feed_clocks.behind_ns();
         Self {
             engine: "libzmq",
             elapsed_s: outcome.elapsed_ns as f64 / 1e9,
@@ -168,29 +171,42 @@ impl Summary {
             connects: totals.connects,
             disconnects: totals.disconnects,
             handshake_failures: totals.handshake_failures,
+            protocol_errors: totals.protocol_errors,
             latency_ns: LatencySummary {
                 queue: StageSummary::new(&stages.queue),
                 handler: StageSummary::new(&stages.handler),
                 feed: FeedSummary {
                     stage: StageSummary::new(&stages.feed),
-                    basis: if stages.feed_clock.is_excess() {
-                        "excess"
-                    } else {
-                        "absolute"
-                    },
+                    basis: if behind_ns > 0 { "excess" } else { "absolute" },
                     clock_behind_ns: behind_ns,
+                    negative: stages.feed_negative,
                 },
             },
-            threads: outcome.placements.clone(),
+            threads: {
+                let mut threads = outcome.placements.clone();
+                threads.sort_by(|a, b| a.name.cmp(&b.name));
+                threads
+            },
         }
     }
 }
 
 impl fmt::Display for Summary {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let line = |out: &mut fmt::Formatter<'_>, name: &str, number: u64, note: &str| {
-            writeln!(out, "  {name:<12}{:>15}{note}", count(number))
-        };
+        self.write_messages(out)?;
+        self.write_connections(out)?;
+        self.write_latency(out)?;
+        self.write_threads(out)
+    }
+}
+
+/// Writes a row of the table.
+fn row(out: &mut fmt::Formatter<'_>, name: &str, number: u64, note: &str) -> fmt::Result {
+    writeln!(out, "  {name:<12}{:>15}{note}", count(number))
+}
+
+impl Summary {
+    fn write_messages(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(out, "messages")?;
         let pace = format!(
             "   in {:.2} s: {} msg/s, {}B/s, {:.0} ns of CPU each",
@@ -199,91 +215,121 @@ impl fmt::Display for Summary {
             rate(self.bytes_per_s),
             self.cpu_ns_per_msg,
         );
-        line(out, "received", self.received, &pace)?;
-        let size = ratio(self.delivered, self.batches);
+        row(
+            out,
+            "received",
+            self.received,
+            if self.received > 0 { &pace } else { "" },
+        )?;
+        let size = ratio(self.delivered as f64, self.batches);
         let batches = format!("   in {} batches of {size:.1}", count(self.batches));
-        line(out, "delivered", self.delivered, &batches)?;
+        row(
+            out,
+            "delivered",
+            self.delivered,
+            if self.batches > 0 { &batches } else { "" },
+        )?;
         for (name, number) in [
             ("conflated", self.conflated),
-            ("dropped", self.dropped),
             ("duplicates", self.duplicates),
         ] {
-            line(out, name, number, "")?;
+            if number > 0 {
+                row(out, name, number, "")?;
+            }
         }
-        let reasons: Vec<String> = self
-            .rejected_by_reason
-            .iter()
+        row(out, "dropped", self.dropped, "")?;
+        let reasons = self.rejected_by_reason.iter();
+        let mut reasons: Vec<String> = reasons
             .map(|(reason, number)| format!("{} {reason}", count(*number)))
             .collect();
-        let reasons = if reasons.is_empty() {
-            String::new()
-        } else {
-            format!("   {}", reasons.join(", "))
-        };
-        line(out, "rejected", self.rejected, &reasons)?;
+        if self.received > 0 && self.rejected == self.received {
+            reasons.push("is --envelope the publisher's?".to_owned());
+        }
+        let reasons = reasons.join(", ");
+        row(
+            out,
+            "rejected",
+            self.rejected,
+            format!("   {reasons}").trim_end(),
+        )?;
         match self.lost {
-            Some(lost) => line(out, "lost", lost, "")?,
+            Some(lost) => row(out, "lost", lost, "")?,
             None => writeln!(
                 out,
                 "  {:<12}{:>15}   nothing counts what was published",
                 "lost", "unknown"
             )?,
         }
-        let verdict = if self.balanced {
-            "balanced: every message received is accounted for"
-        } else {
-            "NOT BALANCED: messages received are not accounted for"
+        let verdict = match (self.balanced, self.received) {
+            (true, 0) => "nothing was received",
+            (true, _) => "balanced: every message received is accounted for",
+            (false, _) => "NOT BALANCED: messages received are not accounted for",
         };
         writeln!(out, "  {verdict}")?;
-        if let Some(topics) = self.topics {
-            line(out, "topics", topics, "")?;
+        self.topics
+            .map_or(Ok(()), |topics| row(out, "topics", topics, ""))
+    }
+
+    fn write_connections(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut note = format!("   made, {} lost", count(self.disconnects));
+        if self.handshake_failures > 0 {
+            note += &format!(", {} to no publisher", count(self.handshake_failures));
         }
-        let lost = format!(
-            "   made, {} lost, {} failed in their handshake",
-            count(self.disconnects),
-            count(self.handshake_failures)
-        );
-        line(out, "connections", self.connects, &lost)?;
+        if self.protocol_errors > 0 {
+            note += &format!(
+                ", {} given up for a protocol error: a frame above receive.message_bytes_max?",
+                count(self.protocol_errors)
+            );
+        }
+        row(out, "connections", self.connects, &note)?;
         if self.blocked > 0 {
             let note = format!(
                 "   times, {:.3} s in all, a lane waited for a worker",
                 self.blocked_s
             );
-            line(out, "blocked", self.blocked, &note)?;
+            row(out, "blocked", self.blocked, &note)?;
         }
-        writeln!(
-            out,
-            "latency{:>15}{:>10}{:>10}{:>10}{:>10}{:>10}{:>10}",
-            "count", "p50", "p90", "p99", "p99.9", "p99.99", "max"
-        )?;
+        Ok(())
+    }
+
+    fn write_latency(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let latency = &self.latency_ns;
-        let (feed, excess) = (&latency.feed.stage, latency.feed.basis == "excess");
+        let feed = &latency.feed;
+        if latency.queue.count == 0 {
+            return Ok(());
+        }
+        write!(out, "latency{:>15}", "count")?;
+        for column in ["p50", "p90", "p99", "p99.9", "p99.99", "max"] {
+            write!(out, "{column:>10}")?;
+        }
         for (name, stage) in [
             ("queue", &latency.queue),
             ("handler", &latency.handler),
-            ("feed", feed),
+            ("feed", &feed.stage),
         ] {
-            if stage.count == 0 {
-                continue;
+            if stage.count > 0 {
+                write!(out, "\n  {name:<8}{:>12}", count(stage.count))?;
+                for value in stage.columns() {
+                    write!(out, "{:>10}", time(value.unwrap_or(0) as f64))?;
+                }
             }
-            write!(out, "  {name:<8}{:>12}", count(stage.count))?;
-            for value in stage.columns() {
-                write!(out, "{:>10}", time(value.unwrap_or(0) as f64))?;
-            }
-            writeln!(out)?;
         }
         writeln!(
             out,
-            "  queue: received to handler start; handler: its mean in each batch; feed: publisher to \
-             handler start"
+            "\n  queue: received to handler start; handler: its mean in each batch"
         )?;
-        if feed.count > 0 && excess {
-            writeln!(
+        match (feed.stage.count, feed.clock_behind_ns) {
+            (0, _) => Ok(()),
+            (_, 0) => writeln!(out, "  feed: publisher's timestamp to handler start"),
+            (_, behind_ns) => writeln!(
                 out,
-                "  feed is the excess over the fastest message: our clock is {} behind the publisher's",
-                time(latency.feed.clock_behind_ns.unsigned_abs() as f64)
-            )?;
+                "  feed: excess over the fastest message; our clock is {} behind the publisher's",
+                time(behind_ns as f64)
+            ),
         }
+    }
+
+    fn write_threads(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "threads")?;
         for thread in &self.threads {
             match (thread.core_wanted, thread.core_got) {
@@ -295,13 +341,5 @@ impl fmt::Display for Summary {
             }
         }
         writeln!(out)
-    }
-}
-
-fn ratio(numerator: u64, denominator: u64) -> f64 {
-    if denominator == 0 {
-        0.0
-    } else {
-        numerator as f64 / denominator as f64
     }
 }

@@ -37,14 +37,3 @@ pub trait Handler: Send + 'static {
     /// Called once, after the last message.
     fn on_stop(&mut self) {}
 }
-
-/// What a panic in a handler leads to. In both cases the worker discards and counts as dropped
-/// what still comes to it, so that no lane waits for it and the ledger balances.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnPanic {
-    /// The pipeline stops, as on request, and reports the panic as its error.
-    #[default]
-    Stop,
-    /// The other workers go on; the panic is reported when the pipeline stops.
-    Isolate,
-}

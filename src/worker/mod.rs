@@ -4,5 +4,5 @@ mod handler;
 pub mod handlers;
 mod thread;
 
-pub use handler::{Handler, OnPanic};
+pub use handler::Handler;
 pub(crate) use thread::{Worker, WorkerEnd};

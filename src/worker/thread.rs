@@ -8,15 +8,16 @@ use std::{
 
 use crate::{
     clock::{Clock, wall_ns},
+    config::HandlerPanic,
     error::Result,
     handoff::{
         Batch,
         inproc::{Inlet, Received},
     },
-    latency::{HandledAt, Recorder, Stages},
+    latency::{FeedClocks, HandledAt, Recorder, Stages},
     ledger::Ledger,
     stop::Stop,
-    worker::{Handler, OnPanic},
+    worker::Handler,
 };
 
 /// A worker, ready to run on a thread of its own.
@@ -25,10 +26,11 @@ pub(crate) struct Worker<H> {
     pub handler: H,
     pub inlet: Inlet,
     pub recorder: Recorder,
+    pub feed_clocks: FeedClocks,
     pub ledger: Arc<Ledger>,
     pub clock: Clock,
     pub stop: Stop,
-    pub on_panic: OnPanic,
+    pub on_panic: HandlerPanic,
 }
 
 /// What is left of a worker when every lane has ended.
@@ -96,9 +98,9 @@ impl<H: Handler> Worker<H> {
         };
         self.recorder
             .stages()
-            .record(&batch.headers()[..handled], at);
+            .record(&batch.headers()[..handled], at, &self.feed_clocks);
         let counters = &self.ledger.workers[self.index];
-        counters.last_delivered_ns.set(end_ns);
+        counters.last_done_ns.set(end_ns);
         counters.delivered.add(handled as u64);
         self.count_dropped(batch.len() - handled);
         panic
@@ -108,7 +110,7 @@ impl<H: Handler> Worker<H> {
     #[inline]
     fn call(&mut self, call: impl FnOnce(&mut H)) -> Option<String> {
         let panic = catch_unwind(AssertUnwindSafe(|| call(&mut self.handler))).err()?;
-        if self.on_panic == OnPanic::Stop {
+        if self.on_panic == HandlerPanic::Stop {
             self.stop.request();
         }
         Some(panic_message(&*panic))

@@ -9,18 +9,26 @@ use std::{
     net::TcpListener,
     path::PathBuf,
     process::{Child, ChildStderr, Command, ExitStatus, Stdio},
+    sync::mpsc::{self, RecvTimeoutError, Sender},
+    thread,
     time::Duration,
 };
 
-use pinfeed::clock::Deadline;
+use pinfeed::{
+    clock::Deadline,
+    pipeline::{Outcome, Pipeline},
+    worker::Handler,
+};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// How long anything in a test may take before it is a failure.
 pub const LIMIT: Duration = Duration::from_secs(60);
 
-/// A `pinfeed` process. Killed, should it still run, when dropped.
+/// A `pinfeed` process. Killed, should it still run, when dropped, or after [`LIMIT`].
 pub struct Pinfeed {
     child: Child,
+    _watchdog: Sender<()>,
     stderr: BufReader<ChildStderr>,
     /// The lines of standard error read so far.
     pub said: String,
@@ -39,8 +47,16 @@ impl Pinfeed {
             .spawn()
             .expect("the program starts");
         let stderr = BufReader::new(child.stderr.take().expect("a pipe"));
+        let process = Pid::from_child(&child);
+        let (watchdog, ended) = mpsc::channel::<()>();
+        thread::spawn(move || {
+            if ended.recv_timeout(LIMIT) == Err(RecvTimeoutError::Timeout) {
+                let _ = kill_process(process, Signal::KILL);
+            }
+        });
         Self {
             child,
+            _watchdog: watchdog,
             stderr,
             said: String::new(),
         }
@@ -63,17 +79,21 @@ impl Pinfeed {
         self.child.id()
     }
 
-    pub fn signal(&self, signal: rustix::process::Signal) {
-        let process = rustix::process::Pid::from_raw(self.child.id() as i32).expect("a process");
-        rustix::process::kill_process(process, signal).expect("it runs");
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("it runs");
     }
 
     /// Waits for the end, and returns the status and what went to standard output.
     pub fn finish(&mut self) -> (ExitStatus, String) {
-        self.stderr.read_to_string(&mut self.said).expect("text");
-        let mut output = String::new();
         let mut stdout = self.child.stdout.take().expect("not finished before");
-        stdout.read_to_string(&mut output).expect("text");
+        // Both at once, or a full pipe of one would keep the other from ending.
+        let output = thread::spawn(move || {
+            let mut output = String::new();
+            stdout.read_to_string(&mut output).expect("text");
+            output
+        });
+        self.stderr.read_to_string(&mut self.said).expect("text");
+        let output = output.join().expect("the reader does not panic");
         (self.child.wait().expect("a child"), output)
     }
 
@@ -111,8 +131,21 @@ pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     let deadline = Deadline::after(LIMIT);
     while !done() {
         assert!(!deadline.passed(), "waited too long until {what}");
-        std::thread::yield_now();
+        thread::yield_now();
     }
+}
+
+/// Waits until a pipeline has stopped, and returns what it did.
+pub fn finish<H: Handler>(mut pipeline: Pipeline<H>) -> Outcome<H> {
+    wait_until("the pipeline has stopped", || {
+        let totals = pipeline.look();
+        assert!(
+            totals.under_way() >= 0,
+            "never more than was received: {totals:?}"
+        );
+        pipeline.is_finished()
+    });
+    pipeline.finish()
 }
 
 /// Returns the folder with captures, or says that the test is skipped.
@@ -131,7 +164,7 @@ pub fn captures() -> Option<PathBuf> {
 /// Says that a test is skipped, past the capture of its output.
 pub fn skip(reason: &str) {
     use std::io::Write;
-    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    let test = thread::current().name().unwrap_or("a test").to_owned();
     let line = format!("SKIPPED {test}: {reason}\n");
     let _ = std::io::stderr().write_all(line.as_bytes());
 }

@@ -7,7 +7,7 @@ use crate::{message::Message, worker::Handler};
 /// The most bytes of a payload that a line shows.
 const PAYLOAD_BYTES_SHOWN: usize = 96;
 
-/// A handler that writes one line for every so many messages, to standard error.
+/// A handler that writes one line for every so many messages.
 ///
 /// A line is: sequence number or `-`, topic, payload, with bytes that are not printable ASCII
 /// escaped, and a long payload cut.

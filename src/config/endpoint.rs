@@ -1,0 +1,240 @@
+//! Endpoints: what libzmq understands, and what this machine can bind.
+
+use std::{
+    fs,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener},
+    os::unix::{fs::FileTypeExt, net::UnixStream},
+    path::Path,
+};
+
+use crate::{
+    config::Lane,
+    error::{Error, Result},
+    host::topology,
+};
+
+/// The longest path of a Unix socket, without the terminating zero.
+const IPC_PATH_BYTES_MAX: usize = 107;
+const FORMS: &str = "write tcp://HOST:PORT, tcp://[IPV6]:PORT or ipc://PATH";
+
+/// An endpoint, taken apart.
+enum Endpoint<'a> {
+    Tcp { host: Host<'a>, port: Option<u16> },
+    Ipc { path: &'a str },
+}
+
+enum Host<'a> {
+    Any,
+    Address(IpAddr),
+    /// A host's name, or that of a network card.
+    Name(&'a str),
+}
+
+fn parse<'a>(key: &str, endpoint: &'a str) -> Result<Endpoint<'a>> {
+    let malformed =
+        |problem: &str| Err(Error::config(key, endpoint.escape_debug(), problem, FORMS));
+    if endpoint.chars().any(char::is_control) {
+        return malformed("it has a control character");
+    }
+    if let Some(path) = endpoint.strip_prefix("ipc://") {
+        return match path.len() {
+            0 => malformed("it has no path"),
+            1..=IPC_PATH_BYTES_MAX => Ok(Endpoint::Ipc { path }),
+            _ => malformed("its path is longer than the 107 bytes that Unix sockets allow"),
+        };
+    }
+    let Some(address) = endpoint.strip_prefix("tcp://") else {
+        return malformed("it is not of a transport that feeds come by");
+    };
+    let Some((host, port)) = address.rsplit_once(':') else {
+        return malformed("it has no port");
+    };
+    let port = match (port, port.parse::<u16>()) {
+        ("*" | "0", _) => None,
+        (_, Ok(port)) => Some(port),
+        _ => return malformed("its port is not a number up to 65535"),
+    };
+    let host = match host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+    {
+        Some(bracketed) => match bracketed.split('%').next().unwrap_or_default().parse() {
+            Ok(address) => Host::Address(IpAddr::V6(address)),
+            Err(_) => return malformed("what stands in brackets is not an IPv6 address"),
+        },
+        None if host == "*" => Host::Any,
+        None if host.parse::<Ipv6Addr>().is_ok() => {
+            return malformed("an IPv6 address has to stand in brackets");
+        }
+        None if host.chars().all(|c| c.is_ascii_digit() || c == '.') => match host.parse() {
+            Ok(address) => Host::Address(IpAddr::V4(address)),
+            Err(_) => return malformed("its host is not an address"),
+        },
+        None if is_name(host) => Host::Name(host),
+        None => return malformed("its host is not a name or an address"),
+    };
+    Ok(Endpoint::Tcp { host, port })
+}
+
+/// Tells whether this may be the name of a host or a network card.
+fn is_name(name: &str) -> bool {
+    let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.chars().all(inner)
+}
+
+/// Checks an endpoint that a lane is to connect to.
+///
+/// # Errors
+/// [`Error::Config`] with `key`.
+pub(crate) fn check_connect(key: &str, endpoint: &str, lane: &Lane) -> Result<()> {
+    let refused =
+        |problem: String, remedy: &str| Err(Error::config(key, endpoint, problem, remedy));
+    match parse(key, endpoint)? {
+        Endpoint::Tcp {
+            host: Host::Any, ..
+        }
+        | Endpoint::Tcp { port: None, .. } => refused(
+            "one can't connect to a wildcard".to_owned(),
+            "give the publisher's host and port, or use `bind`",
+        ),
+        Endpoint::Tcp {
+            host: Host::Address(address),
+            ..
+        } if lane
+            .source
+            .is_some_and(|source| source.is_ipv4() != address.is_ipv4()) =>
+        {
+            refused(
+                format!(
+                    "lane {} connects from an address of the other kind",
+                    lane.name
+                ),
+                "use a lane whose `source` is of the same kind, IPv4 or IPv6",
+            )
+        }
+        Endpoint::Ipc { .. } => check_ipc_lane(key, endpoint, lane),
+        Endpoint::Tcp { .. } => Ok(()),
+    }
+}
+
+fn check_ipc_lane(key: &str, endpoint: &str, lane: &Lane) -> Result<()> {
+    if lane.nic.is_none() && lane.source.is_none() {
+        return Ok(());
+    }
+    Err(Error::config(
+        key,
+        endpoint,
+        format!("ipc does not pass the network card of lane {}", lane.name),
+        "use a lane without `nic` and `source`",
+    ))
+}
+
+/// Checks an endpoint that a lane is to bind.
+///
+/// # Errors
+/// [`Error::Config`] with `key`.
+pub(crate) fn check_bind_on(key: &str, endpoint: &str, lane: &Lane) -> Result<()> {
+    if endpoint.starts_with("ipc:") {
+        check_ipc_lane(key, endpoint, lane)?;
+    } else if let Some(source) = lane.source {
+        return Err(Error::config(
+            key,
+            endpoint,
+            format!(
+                "lane {} has a `source`, which only connections are made from",
+                lane.name
+            ),
+            format!("bind that address, tcp://{source}:PORT, on a lane without `source`"),
+        ));
+    }
+    check_bind(key, endpoint)
+}
+
+/// Checks that this machine can bind an endpoint, by binding it where that leaves nothing behind.
+///
+/// # Errors
+/// [`Error::Config`] with `key`: it is malformed, in use, or no address of this machine.
+pub(crate) fn check_bind(key: &str, endpoint: &str) -> Result<()> {
+    match parse(key, endpoint)? {
+        Endpoint::Ipc { path } => check_ipc_path(key, endpoint, Path::new(path)),
+        Endpoint::Tcp { host, port } => {
+            let address = match host {
+                Host::Any => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+                Host::Address(address) => address,
+                Host::Name(name) => return check_nic_name(key, endpoint, name),
+            };
+            let bound = TcpListener::bind((address, port.unwrap_or(0)));
+            bound.map(drop).map_err(|refused| {
+                Error::config(
+                    key,
+                    endpoint,
+                    format!("it can't be bound ({refused})"),
+                    "give an address of this machine and a port that is free, or * as the port for any",
+                )
+            })
+        }
+    }
+}
+
+/// Libzmq resolves no names for binding, but takes those of network cards.
+fn check_nic_name(key: &str, endpoint: &str, name: &str) -> Result<()> {
+    let nics = topology::nics();
+    if nics.iter().any(|nic| nic == name) {
+        return Ok(());
+    }
+    Err(Error::config(
+        key,
+        endpoint,
+        "its host is not an address, and there is no such network card",
+        format!(
+            "bind an address of this machine, *, or one of: {}",
+            nics.join(", ")
+        ),
+    ))
+}
+
+/// Libzmq deletes what stands at the path before it binds it.
+fn check_ipc_path(key: &str, endpoint: &str, path: &Path) -> Result<()> {
+    let refused =
+        |problem: String, remedy: &str| Err(Error::config(key, endpoint, problem, remedy));
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    if !folder.is_dir() {
+        return refused(
+            format!("there is no folder {}", folder.display()),
+            "make the folder first",
+        );
+    }
+    let there = match fs::symlink_metadata(path) {
+        Ok(there) => there,
+        // Making a file there is the only way to learn whether a socket could be made.
+        Err(_) => {
+            return match tempfile_in(folder) {
+                Ok(()) => Ok(()),
+                Err(reason) => refused(
+                    format!("nothing can be made in {} ({reason})", folder.display()),
+                    "give a folder that this process may write to",
+                ),
+            };
+        }
+    };
+    if !there.file_type().is_socket() {
+        return refused(
+            "what stands there is not a socket, and would be deleted".to_owned(),
+            "give a path that is free",
+        );
+    }
+    if UnixStream::connect(path).is_ok() {
+        return refused("it is in use".to_owned(), "give a path that is free");
+    }
+    Ok(())
+}
+
+/// Makes a file in a folder and deletes it.
+fn tempfile_in(folder: &Path) -> std::io::Result<()> {
+    let path = folder.join(format!(".pinfeed-{}", std::process::id()));
+    fs::File::create_new(&path)?;
+    fs::remove_file(&path)
+}
