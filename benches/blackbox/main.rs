@@ -10,7 +10,8 @@
 //! The publisher is a process of its own that writes frames encoded beforehand, so that nearly all
 //! of the machine is left to the subscriber. Each run checks that every message came.
 //!
-//! `cargo bench --bench blackbox -- [MESSAGES] [ROUNDS]` prints a Markdown table.
+//! `cargo bench --bench blackbox -- [MESSAGES] [ROUNDS]` prints a Markdown table. What is unplaced varies
+//! much from run to run, since the kernel decides whether two threads share a core.
 
 mod blaster;
 
@@ -76,11 +77,21 @@ fn main() {
     }
     // Without `--bench` this is `cargo test`, which only wants to know whether it works.
     let measure = arguments.iter().any(|word| word == "--bench");
-    let mut numbers = arguments.iter().filter_map(|word| word.parse().ok());
-    let messages = numbers
-        .next()
-        .unwrap_or(if measure { 4_000_000 } else { 20_000 });
-    let rounds = numbers.next().unwrap_or(if measure { 5 } else { 1 });
+    let numbers: Option<Vec<u64>> = arguments
+        .iter()
+        .filter(|word| *word != "--bench")
+        .map(|word| word.parse().ok().filter(|number| *number > 0))
+        .collect();
+    let (messages, rounds) = match numbers.as_deref() {
+        Some([]) if measure => (4_000_000, 5),
+        Some([]) => (20_000, 1),
+        Some(&[messages]) => (messages, 5),
+        Some(&[messages, rounds]) => (messages, rounds),
+        _ => {
+            eprintln!("usage: blackbox [MESSAGES] [ROUNDS], whole numbers above 0");
+            std::process::exit(2);
+        }
+    };
     let mut costs = SUBJECTS.map(|_| Vec::new());
     for _ in 0..rounds {
         for ((_, subject), costs) in SUBJECTS.iter().zip(&mut costs) {
@@ -235,29 +246,40 @@ fn print_table(messages: u64, costs: &[Vec<Cost>]) {
     let rate = |cost: &Cost| messages as f64 / cost.elapsed_ns as f64 * 1e3;
     let cpu = |cost: &Cost| cost.cpu_ns as f64 / messages as f64;
     println!(
-        "| {MESSAGE_BYTES}-byte messages, {TOPICS} topics | M msg/s | from - to | CPU ns/msg | to bare | to one by one |"
+        "{MESSAGE_BYTES}-byte messages, {TOPICS} topics; medians of {} rounds, ratios of medians",
+        costs[0].len()
     );
-    println!("|---|---|---|---|---|---|");
+    println!();
+    println!(
+        "| | M msg/s | from - to | CPU ns/msg | to bare | to bare on one core | to one by one |"
+    );
+    println!("|---|---|---|---|---|---|---|");
     let medians: Vec<f64> = costs
         .iter()
         .map(|costs| median(costs.iter().map(rate)))
         .collect();
     for (index, ((name, _), costs)) in SUBJECTS.iter().zip(costs).enumerate() {
         let rates = costs.iter().map(rate);
+        let [bare, bare_on_one_core, one_by_one] =
+            [0, 1, 2].map(|baseline: usize| medians[index] / medians[baseline]);
         println!(
-            "| {name} | {:.2} | {:.2} - {:.2} | {:.0} | {:.2} | {:.2} |",
+            "| {name} | {:.2} | {:.2} - {:.2} | {:.0} | {bare:.2} | {bare_on_one_core:.2} | {one_by_one:.2} |",
             medians[index],
             rates.clone().fold(f64::INFINITY, f64::min),
             rates.fold(0.0, f64::max),
             median(costs.iter().map(cpu)),
-            medians[index] / medians[0],
-            medians[index] / medians[2],
         );
     }
 }
 
+/// The middle value, or the mean of the two in the middle.
 fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+    let middle = values.len() / 2;
+    if values.len() % 2 == 1 {
+        values[middle]
+    } else {
+        f64::midpoint(values[middle - 1], values[middle])
+    }
 }

@@ -69,7 +69,7 @@ pub(super) struct Args {
 enum HandlerName {
     /// Count messages and bytes by topic
     Count,
-    /// Print messages to standard error
+    /// Print messages to standard error: sequence number or -, topic, payload
     Print,
     /// Do nothing
     Null,

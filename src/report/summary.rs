@@ -266,8 +266,16 @@ impl Summary {
             (false, _) => "NOT BALANCED: messages received are not accounted for",
         };
         writeln!(out, "  {verdict}")?;
-        self.topics
-            .map_or(Ok(()), |topics| row(out, "topics", topics, ""))
+        let Some(topics) = self.topics else {
+            return Ok(());
+        };
+        // A topic of its own for most messages is what the wrong envelope makes of a feed.
+        let note = if self.delivered > 1_000 && topics > self.delivered / 2 {
+            "   nearly as many as messages: is --envelope the publisher's?"
+        } else {
+            ""
+        };
+        row(out, "topics", topics, note)
     }
 
     fn write_connections(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {

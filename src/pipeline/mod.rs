@@ -1,0 +1,204 @@
+//! The whole black box: a configuration in, running threads out.
+//!
+//! This is the only place that knows how the parts are wired:
+//!
+//! ```text
+//!            I/O thread 0 ──> lane 0 ──┬── PUSH ──> PULL worker 0: handler, recorder
+//!  (libzmq,                            └── PUSH ─┐┌> PULL worker 1: handler, recorder
+//!   pinned)  I/O thread 1 ──> lane 1 ──┬── PUSH ─┼┘
+//!                                      └── PUSH ─┘
+//! ```
+
+mod assembly;
+mod crew;
+mod outcome;
+
+pub use outcome::Outcome;
+pub(crate) use outcome::ratio;
+
+use std::{mem, sync::Arc, thread::JoinHandle};
+
+use crate::{
+    clock::Clock,
+    config::Config,
+    error::{Error, Result},
+    host::pin::Placement,
+    lane::{Quota, Source},
+    latency::{Collector, FeedClocks, Stages},
+    ledger::{Ledger, Totals},
+    stop::Stop,
+    worker::{Handler, WorkerEnd},
+};
+use assembly::Assembly;
+use crew::join;
+use outcome::CpuMarks;
+
+/// A thread, and what it ends with.
+type Running<T> = JoinHandle<Option<Result<T>>>;
+
+/// A running pipeline: lanes that receive, workers that run a handler each.
+///
+/// ```no_run
+/// use pinfeed::{config::Config, lane::Quota, pipeline::Pipeline, stop::Stop, worker::handlers::Count};
+///
+/// let config = Config::load("feeds.toml".as_ref())?;
+/// let pipeline = Pipeline::start(&config, Quota::of(1_000_000), Stop::default(), |_worker| Count::default())?;
+/// let outcome = pipeline.finish();
+/// assert!(outcome.totals.balanced());
+/// # Ok::<(), pinfeed::Error>(())
+/// ```
+#[derive(Debug)]
+#[must_use = "a pipeline that is dropped stops"]
+pub struct Pipeline<H> {
+    lanes: Vec<Running<()>>,
+    workers: Vec<Running<WorkerEnd<H>>>,
+    placements: Vec<Placement>,
+    endpoints: Vec<String>,
+    collectors: Vec<Collector>,
+    /// Gathered before the last call of `collect_stages`, and by it.
+    stages: Stages,
+    interval: Stages,
+    feed_clocks: FeedClocks,
+    ledger: Arc<Ledger>,
+    clock: Clock,
+    stop: Stop,
+    cpu: CpuMarks,
+}
+
+impl<H: Handler> Pipeline<H> {
+    /// Checks the configuration, opens all sockets, starts and ties all threads, then lets them go.
+    ///
+    /// The pipeline runs until `stop` is requested or `quota` is used up; in the end, and where it
+    /// can't start, `stop` stands requested. `handler` makes the handler of each worker, counted
+    /// from 0.
+    ///
+    /// # Errors
+    /// [`Error::Config`] before anything is started, [`Error::Zmq`], [`Error::Pin`] or
+    /// [`Error::Thread`] after; what was started by then ends again.
+    pub fn start(
+        config: &Config,
+        quota: Quota,
+        stop: Stop,
+        mut handler: impl FnMut(usize) -> H,
+    ) -> Result<Self> {
+        config.validate()?;
+        let assembly = Assembly::new(config, stop)?;
+        let (workers, collectors, outlets) = assembly.start_workers(&mut handler)?;
+        let mut placements = assembly.pin_io_threads()?;
+        // Last, so that messages don't wait for threads to start.
+        let sources = assembly.open_sources()?;
+        let bound = sources.iter().flatten().flat_map(Source::bound);
+        let endpoints = bound.cloned().collect();
+        let lanes = assembly.start_lanes(sources, outlets, &quota)?;
+        placements.extend(assembly.crew.set_off(lanes.len() + workers.len())?);
+        Ok(Self {
+            lanes,
+            workers,
+            placements,
+            endpoints,
+            collectors,
+            stages: Stages::default(),
+            interval: Stages::default(),
+            feed_clocks: assembly.feed_clocks,
+            ledger: assembly.ledger,
+            clock: assembly.clock,
+            stop: assembly.stop,
+            cpu: assembly.cpu,
+        })
+    }
+
+    /// Returns the endpoints that publishers may connect to, with the ports that wildcards were given.
+    #[must_use]
+    pub fn endpoints(&self) -> &[String] {
+        &self.endpoints
+    }
+
+    /// Returns where the threads run: I/O threads, then workers and lanes.
+    #[must_use]
+    pub fn placements(&self) -> &[Placement] {
+        &self.placements
+    }
+
+    /// Returns the ledger so far. To be called some times a second for the summary's CPU time to
+    /// leave out the time after the last message.
+    pub fn look(&mut self) -> Totals {
+        let totals = self.ledger.totals();
+        self.cpu.look(&totals);
+        totals
+    }
+
+    /// Asks the workers for what they have recorded. Each answers after its next batch, or within
+    /// [`IDLE_AFTER`](crate::wait::IDLE_AFTER).
+    pub fn request_stages(&self) {
+        for collector in &self.collectors {
+            collector.request();
+        }
+    }
+
+    /// Gathers the workers' answers, and returns what they recorded since their last ones.
+    pub fn collect_stages(&mut self) -> &Stages {
+        self.stages.merge(&self.interval);
+        self.interval.reset();
+        for collector in &self.collectors {
+            collector.collect(&mut self.interval);
+        }
+        &self.interval
+    }
+
+    /// Returns the time on the clock that the ledger's times are by, in nanoseconds.
+    #[must_use]
+    pub fn now_ns(&self) -> u64 {
+        self.clock.now_ns()
+    }
+
+    /// Tells whether all threads have ended.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.lanes.iter().all(JoinHandle::is_finished)
+            && self.workers.iter().all(JoinHandle::is_finished)
+    }
+
+    /// Waits until the pipeline has stopped and every message received has been accounted for.
+    pub fn finish(mut self) -> Outcome<H> {
+        let mut failures = Vec::new();
+        let mut handlers = Vec::new();
+        // Workers first: where one failed, its lanes only say that it is gone.
+        for (index, worker) in mem::take(&mut self.workers).into_iter().enumerate() {
+            match join(worker) {
+                Ok(end) => {
+                    self.collectors[index].collect(&mut self.stages);
+                    self.stages.merge(&end.stages);
+                    handlers.push(end.handler);
+                    failures.extend(end.panic.map(|message| Error::HandlerPanicked {
+                        worker: format!("worker-{index}"),
+                        message,
+                    }));
+                }
+                Err(error) => failures.push(error),
+            }
+        }
+        let lanes = mem::take(&mut self.lanes).into_iter();
+        failures.extend(lanes.filter_map(|lane| join(lane).err()));
+        self.stages.merge(&self.interval);
+        let totals = self.look();
+        Outcome {
+            totals,
+            elapsed_ns: totals
+                .last_accounted_ns
+                .saturating_sub(totals.first_received_ns),
+            cpu_ns: self.cpu.used_ns(),
+            stages: mem::take(&mut self.stages),
+            feed_clocks: self.feed_clocks.clone(),
+            placements: mem::take(&mut self.placements),
+            handlers,
+            failure: failures.into_iter().next(),
+        }
+    }
+}
+
+impl<H> Drop for Pipeline<H> {
+    /// Requests the pipeline to stop, if it has not been finished.
+    fn drop(&mut self) {
+        self.stop.request();
+    }
+}

@@ -1,0 +1,87 @@
+//! What a pipeline did, and the figures that follow from it.
+
+use std::sync::{Arc, OnceLock};
+
+use crate::{
+    clock::{SECOND_NS, process_cpu_ns},
+    error::Error,
+    host::pin::Placement,
+    latency::{FeedClocks, Stages},
+    ledger::Totals,
+};
+
+/// What a pipeline did, once it has stopped.
+#[derive(Debug)]
+pub struct Outcome<H> {
+    /// The ledger, at rest.
+    pub totals: Totals,
+    /// From the first message received to the last delivered, dropped or rejected, in nanoseconds.
+    pub elapsed_ns: u64,
+    /// CPU time of this process, user and system, over that time, in nanoseconds.
+    pub cpu_ns: u64,
+    /// How long messages waited, over all workers.
+    pub stages: Stages,
+    /// How to read their feed times.
+    pub feed_clocks: FeedClocks,
+    /// Where the threads ran.
+    pub placements: Vec<Placement>,
+    /// The handlers, in the order of their workers.
+    pub handlers: Vec<H>,
+    /// What went wrong on the way, if anything did: the first error or handler's panic.
+    pub failure: Option<Error>,
+}
+
+impl<H> Outcome<H> {
+    /// Returns messages received a second, over the time that they flowed.
+    #[must_use]
+    pub fn messages_per_s(&self) -> f64 {
+        self.per_s(self.totals.received)
+    }
+
+    /// Returns bytes received a second, over the time that they flowed.
+    #[must_use]
+    pub fn bytes_per_s(&self) -> f64 {
+        self.per_s(self.totals.received_bytes)
+    }
+
+    fn per_s(&self, amount: u64) -> f64 {
+        ratio(amount as f64 * SECOND_NS as f64, self.elapsed_ns)
+    }
+
+    /// Returns the CPU time for each message received, in nanoseconds.
+    #[must_use]
+    pub fn cpu_ns_per_message(&self) -> f64 {
+        ratio(self.cpu_ns as f64, self.totals.received)
+    }
+}
+
+/// Divides, with nothing for nothing.
+pub(crate) fn ratio(numerator: f64, denominator: u64) -> f64 {
+    if denominator == 0 {
+        0.0
+    } else {
+        numerator / denominator as f64
+    }
+}
+
+/// The process's CPU time at the ends of the time that messages flowed.
+#[derive(Debug, Default)]
+pub(super) struct CpuMarks {
+    pub(super) at_first_ns: Arc<OnceLock<u64>>,
+    /// The delivered count at the last look, and the CPU time then.
+    last: (u64, u64),
+}
+
+impl CpuMarks {
+    pub(super) fn look(&mut self, totals: &Totals) {
+        let accounted = totals.delivered + totals.dropped + totals.rejected();
+        if accounted != self.last.0 {
+            self.last = (accounted, process_cpu_ns());
+        }
+    }
+
+    pub(super) fn used_ns(&self) -> u64 {
+        let first = self.at_first_ns.get().copied().unwrap_or(self.last.1);
+        self.last.1.saturating_sub(first)
+    }
+}
