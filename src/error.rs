@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::libzmq::Errno;
+use crate::errno::Errno;
 
 /// A `Result` whose error is pinfeed's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;

@@ -81,7 +81,7 @@ impl Counter {
 pub struct LaneLedger {
     /// Messages received, whatever became of them.
     pub received: Counter,
-    /// Bytes of their frames.
+    /// Bytes of their frames, up to one more than a message may have.
     pub received_bytes: Counter,
     /// Messages rejected, by [`Rejection::ALL`].
     pub rejected: [Counter; Rejection::ALL.len()],
@@ -233,9 +233,13 @@ impl Totals {
     /// Negative where more is accounted for than was received, which no moment allows.
     #[must_use]
     pub fn under_way(&self) -> i64 {
-        let accounted =
-            self.delivered + self.conflated + self.dropped + self.duplicates + self.rejected();
-        self.received as i64 - accounted as i64
+        self.received as i64 - self.accounted() as i64
+    }
+
+    /// Returns the messages whose fate is known.
+    #[must_use]
+    pub fn accounted(&self) -> u64 {
+        self.delivered + self.conflated + self.dropped + self.duplicates + self.rejected()
     }
 
     /// Tells whether every message received is accounted for. True at rest, or a defect.

@@ -16,6 +16,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod envelope;
+pub mod errno;
 pub mod error;
 pub mod handoff;
 pub mod host;

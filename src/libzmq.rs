@@ -1,11 +1,11 @@
 //! What the `zmq` crate does not reach: a context whose I/O threads can be told apart, and socket
-//! options it has no name for. All calls into libzmq's C interface are here.
+//! options it has no name for. Calls into libzmq's C interface are here, but for the reasons of
+//! its refusals, which are in `errno.rs`.
 
 #![allow(unsafe_code, reason = "libzmq is a C library")]
 
 use std::{
-    ffi::{CStr, CString, c_char, c_int, c_void},
-    fmt,
+    ffi::{CString, c_char, c_int, c_void},
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -18,6 +18,7 @@ use zmq::SocketType;
 
 use crate::{
     clock::Deadline,
+    errno::Errno,
     error::{Error, Result},
 };
 
@@ -26,40 +27,6 @@ pub const IO_THREADS_MAX: usize = 64;
 
 /// How long the I/O threads may take to name themselves after they were started.
 const NAMING_LIMIT: Duration = Duration::from_secs(5);
-
-/// A reason that libzmq gives, by its number.
-///
-/// The `zmq` crate's own type has no value for many of the system's reasons, and panics on them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Errno(c_int);
-
-impl Errno {
-    /// Returns this thread's last.
-    fn last() -> Self {
-        // SAFETY: reads this thread's errno.
-        Self(unsafe { zmq_sys::zmq_errno() })
-    }
-
-    fn is(self, reason: zmq::Error) -> bool {
-        self.0 == reason.to_raw()
-    }
-}
-
-impl From<zmq::Error> for Errno {
-    fn from(reason: zmq::Error) -> Self {
-        Self(reason.to_raw())
-    }
-}
-
-impl fmt::Display for Errno {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // SAFETY: for every number the answer is a text that nobody changes or frees.
-        let text = unsafe { CStr::from_ptr(zmq_sys::zmq_strerror(self.0)) };
-        out.write_str(&text.to_string_lossy())
-    }
-}
-
-impl std::error::Error for Errno {}
 
 /// A libzmq context with a number of its own, which its threads carry in their names.
 ///
@@ -299,16 +266,20 @@ impl Socket {
     /// Libzmq's reason.
     pub fn bind(&self, endpoint: &str) -> std::result::Result<String, Errno> {
         self.with_endpoint(endpoint, zmq_sys::zmq_bind)?;
-        Ok(self.last_endpoint(endpoint))
+        let bound = self
+            .inner
+            .get_last_endpoint()
+            .ok()
+            .and_then(|name| name.ok());
+        Ok(bound.unwrap_or_else(|| endpoint.to_owned()))
     }
 
-    /// Connects the socket, and returns the endpoint as libzmq calls it.
+    /// Connects the socket.
     ///
     /// # Errors
     /// Libzmq's reason.
-    pub fn connect(&self, endpoint: &str) -> std::result::Result<String, Errno> {
-        self.with_endpoint(endpoint, zmq_sys::zmq_connect)?;
-        Ok(self.last_endpoint(endpoint))
+    pub fn connect(&self, endpoint: &str) -> std::result::Result<(), Errno> {
+        self.with_endpoint(endpoint, zmq_sys::zmq_connect)
     }
 
     /// Takes the socket off an endpoint.
@@ -332,14 +303,5 @@ impl Socket {
         } else {
             Err(Errno::last())
         }
-    }
-
-    fn last_endpoint(&self, asked: &str) -> String {
-        let resolved = self
-            .inner
-            .get_last_endpoint()
-            .ok()
-            .and_then(|name| name.ok());
-        resolved.unwrap_or_else(|| asked.to_owned())
     }
 }

@@ -7,7 +7,7 @@ use std::{
     fs,
     net::TcpListener,
     os::unix::{net::UnixListener, process::CommandExt},
-    process::{Command, Stdio},
+    process::Command,
     time::Duration,
 };
 
@@ -381,35 +381,25 @@ fn a_demo_needs_nothing_and_loses_nothing() {
 fn the_second_signal_ends_a_run_that_cannot_drain() {
     let (_publish, endpoint) = publisher(&["--rate", "max"]);
     // Nobody reads what it prints, so its workers get stuck in writing, and its lane behind them.
-    let mut run = Command::new(env!("CARGO_BIN_EXE_pinfeed"))
-        .args([
-            "run",
-            "--connect",
-            &endpoint,
-            "--envelope",
-            "pinfeed",
-            "--handler",
-            "print",
-        ])
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let pipe = run.stderr.take().unwrap();
-    // The pipe holds 64 KiB, and is full once the number of bytes in it no longer grows.
-    let waiting = || rustix::io::ioctl_fionread(&pipe).unwrap();
-    support::wait_until("the pipe is full", || waiting() >= 60 * 1024);
-    let process = rustix::process::Pid::from_child(&run);
-    rustix::process::kill_process(process, Signal::TERM).unwrap();
+    let run = Pinfeed::start(&[
+        "run",
+        "--connect",
+        &endpoint,
+        "--envelope",
+        "pinfeed",
+        "--handler",
+        "print",
+    ]);
+    support::wait_until("the pipe is nearly full", || run.unread() >= 60 * 1024);
+    run.signal(Signal::TERM);
     let patience = Deadline::after(Duration::from_millis(500));
     while !patience.passed() {
-        assert!(
-            run.try_wait().unwrap().is_none(),
-            "it could drain after all"
-        );
+        assert!(run.is_running(), "it could drain after all");
         std::thread::yield_now();
     }
-    rustix::process::kill_process(process, Signal::TERM).unwrap();
-    assert_eq!(run.wait().unwrap().code(), Some(143));
+    run.signal(Signal::TERM);
+    let mut run = run;
+    assert_eq!(run.finish().0.code(), Some(143));
 }
 
 #[test]

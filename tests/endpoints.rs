@@ -5,7 +5,7 @@ mod support;
 
 use std::net::TcpListener;
 
-use support::{Pinfeed, assert_all_delivered, publisher};
+use support::{Pinfeed, assert_all_delivered, publisher, wait_until};
 
 const MESSAGES: &str = "5000";
 
@@ -41,9 +41,15 @@ fn from_a_source_address() {
     // What the publisher sees.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("tcp://{}", listener.local_addr().unwrap());
+    listener.set_nonblocking(true).unwrap();
     let _run = Pinfeed::start(&["run", "--connect", &endpoint, "--source", "127.0.0.2"]);
-    let (_, peer) = listener.accept().unwrap();
-    assert_eq!(peer.ip().to_string(), "127.0.0.2");
+    let mut peer = None;
+    wait_until("it connects", || {
+        peer = listener.accept().ok();
+        peer.is_some()
+    });
+    let (_, address) = peer.unwrap();
+    assert_eq!(address.ip().to_string(), "127.0.0.2");
 }
 
 #[test]

@@ -2,7 +2,11 @@
 
 mod support;
 
-use std::{net::IpAddr, thread, time::Duration};
+use std::{
+    net::{IpAddr, TcpStream},
+    thread,
+    time::Duration,
+};
 
 use pinfeed::{
     clock::Deadline, config::Config, envelope::Envelope, handoff::FRAMES_MAX, lane::Quota,
@@ -188,4 +192,36 @@ fn an_ordinary_loss_is_left_to_libzmq() {
             "{host}"
         );
     }
+}
+
+/// A stranger at a bound endpoint is no loss of the publisher that is connected there.
+#[test]
+fn a_stranger_is_not_counted_as_a_loss() {
+    let mut config = Config::bind("tcp://127.0.0.1:*", Envelope::Raw);
+    config.workers.count = 1;
+    let stop = Stop::default();
+    let mut pipeline = Pipeline::start(&config, Quota::unlimited(), stop.clone(), |_| {
+        Good::default()
+    })
+    .unwrap();
+    let endpoint = pipeline.endpoints()[0].clone();
+    let context = zmq::Context::new();
+    let publisher = context.socket(zmq::XPUB).unwrap();
+    publisher.set_rcvtimeo(LIMIT.as_millis() as i32).unwrap();
+    publisher.connect(&endpoint).unwrap();
+    assert_eq!(publisher.recv_bytes(0).unwrap(), [1]);
+    let address = endpoint.strip_prefix("tcp://").unwrap();
+    for _ in 0..3 {
+        drop(TcpStream::connect(address).unwrap());
+    }
+    wait_until("the strangers are noticed", || {
+        pipeline.look().handshake_failures == 3
+    });
+    publisher.send("good", 0).unwrap();
+    wait_until("the publisher is still there", || {
+        pipeline.look().delivered == 1
+    });
+    stop.request();
+    let totals = finish(pipeline).totals;
+    assert_eq!((totals.connects, totals.disconnects), (1, 0));
 }

@@ -50,8 +50,8 @@ fn threads_run_where_they_were_put() {
         support::skip("this machine has only one core");
         return;
     };
-    let (_first, first_endpoint) = publisher(&["--rate", "10000", "--messages", "20000"]);
-    let (_second, second_endpoint) = publisher(&["--rate", "10000", "--messages", "20000"]);
+    let (_first, first_endpoint) = publisher(&["--rate", "10000"]);
+    let (_second, second_endpoint) = publisher(&["--rate", "10000"]);
     let mut config = Config::connect(&first_endpoint, Envelope::Pinfeed);
     config.pin = Some(PinPolicy::Strict);
     config.workers.count = 1;
@@ -64,7 +64,8 @@ fn threads_run_where_they_were_put() {
     for (lane, core) in config.lanes.iter_mut().zip([low, high]) {
         (lane.io_core, lane.core) = (Some(core), Some(core));
     }
-    let pipeline = Pipeline::start(&config, Quota::of(40_000), Stop::default(), |_| Null).unwrap();
+    let stop = Stop::default();
+    let pipeline = Pipeline::start(&config, Quota::unlimited(), stop.clone(), |_| Null).unwrap();
     let placed: Vec<_> = pipeline
         .placements()
         .iter()
@@ -97,7 +98,8 @@ fn threads_run_where_they_were_put() {
             seen_by_kernel(name) == expected
         });
     }
+    stop.request();
     let outcome = finish(pipeline);
     assert!(outcome.failure.is_none() && outcome.totals.balanced());
-    assert_eq!(outcome.totals.delivered, 40_000);
+    assert!(outcome.totals.delivered > 0);
 }

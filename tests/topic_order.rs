@@ -82,6 +82,8 @@ fn kept_while_publishers_restart() {
     let endpoints: Vec<String> = (0..LANES).map(|_| free_endpoint()).collect();
     let mut config = Config::connect(&endpoints[0], Envelope::Pinfeed);
     config.workers.count = 4;
+    // A heartbeat that meets a publisher closed a moment ago makes its kernel drop what it holds.
+    config.receive.heartbeat_ms = 0;
     for (index, endpoint) in endpoints.iter().enumerate().skip(1) {
         let mut line = Line::on(&index.to_string());
         line.connect.push(endpoint.clone());
@@ -122,5 +124,8 @@ fn kept_while_publishers_restart() {
     // Nearly all topics appear in every life; that all of a topic's messages met one handler is what
     // the check of their numbers from 0 on says.
     let lives: u64 = outcome.handlers.iter().map(|handler| handler.lives).sum();
-    assert!(lives > LIVES * TOPICS as u64, "{lives}");
+    assert!(
+        lives > LANES as u64 * LIVES * TOPICS as u64 * 9 / 10,
+        "{lives}"
+    );
 }

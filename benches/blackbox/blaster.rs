@@ -6,6 +6,7 @@ use std::{
 };
 
 use pinfeed::{
+    clock::wall_ns,
     envelope::pinfeed::{OVERHEAD_BYTES, seal},
     message::Stamp,
 };
@@ -68,7 +69,7 @@ fn block() -> Vec<u8> {
         let stamp = Stamp {
             epoch: 1,
             sequence: (index / TOPICS) as u64,
-            timestamp_ns: 1,
+            timestamp_ns: wall_ns(),
         };
         frame.clear();
         seal(

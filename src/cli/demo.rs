@@ -4,11 +4,14 @@
 //! time is the subscriber's alone, and messages really cross TCP.
 
 use std::{
-    io::Read,
+    io::{BufRead, BufReader, Read},
     os::unix::process::CommandExt,
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStderr, ChildStdout, Command, Stdio},
+    thread,
     time::Duration,
 };
+
+use crossbeam::channel::{self, Receiver};
 
 use crate::{
     cli::{
@@ -99,22 +102,17 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
 /// The publisher's process. Ends it, should it still run, when dropped.
 struct PublisherProcess {
     child: Child,
+    /// What it says when it has published all, which is before it ends.
+    word: Receiver<Result<Published, Failure>>,
     outcome: Option<Result<Published, Failure>>,
 }
 
 impl PublisherProcess {
     fn start(args: &Args, endpoint: &str) -> Result<Self, Failure> {
         let failed = |error: std::io::Error| Failure::running("starting the publisher", &error);
-        let child = Command::new(std::env::current_exe().map_err(failed)?)
-            .args([
-                "publish",
-                "--json",
-                "--connect",
-                endpoint,
-                "--rate",
-                &args.rate.to_string(),
-            ])
-            .arg("--for")
+        let mut child = Command::new(std::env::current_exe().map_err(failed)?)
+            .args(["publish", "--json", "--connect", endpoint, "--rate"])
+            .args([&args.rate.to_string(), "--for"])
             .arg(humantime::format_duration(args.run_for).to_string())
             // A Ctrl-C is for the demo, which ends its publisher itself.
             .process_group(0)
@@ -123,51 +121,48 @@ impl PublisherProcess {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(failed)?;
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let (say, word) = channel::bounded(1);
+        thread::spawn(move || say.send(read_outcome(stdout, stderr)));
         Ok(Self {
             child,
+            word,
             outcome: None,
         })
     }
 
-    /// Returns the number of messages published, 0 if it failed, once the process has ended.
+    /// Returns the number of messages published, 0 if it failed, once it has published all.
     fn finished(&mut self) -> Option<u64> {
         if self.outcome.is_none() {
-            self.outcome = self.look();
+            self.outcome = self.word.try_recv().ok();
         }
         let outcome = self.outcome.as_ref()?;
         Some(outcome.as_ref().map_or(0, |done| done.published))
     }
 
-    fn look(&mut self) -> Option<Result<Published, Failure>> {
-        let failed = |error: &dyn std::error::Error| Failure::running("the publisher", error);
-        let status = match self.child.try_wait() {
-            Ok(None) => return None,
-            Ok(Some(status)) => status,
-            Err(error) => return Some(Err(failed(&error))),
-        };
-        let read = |pipe: Option<&mut dyn Read>| {
-            let mut text = String::new();
-            pipe.map_or(Ok(0), |pipe| pipe.read_to_string(&mut text))
-                .map(|_| text)
-        };
-        let output = read(self.child.stdout.as_mut().map(|pipe| pipe as _));
-        let words = read(self.child.stderr.as_mut().map(|pipe| pipe as _));
-        Some(match output {
-            Err(error) => Err(failed(&error)),
-            Ok(json) => serde_json::from_str(&json).map_err(|_| Failure {
-                exit_code: super::EXIT_FAILURE,
-                message: format!(
-                    "the publisher ended with {status}: {}",
-                    words.unwrap_or_default()
-                ),
-            }),
-        })
-    }
-
-    /// Returns what was published, or `None` where the demo was stopped before the publisher ended.
+    /// Returns what was published, or `None` where the demo was stopped before all was.
     fn result(mut self) -> Result<Option<Published>, Failure> {
         self.outcome.take().transpose()
     }
+}
+
+/// Reads what the publisher has published, or why it failed.
+fn read_outcome(
+    stdout: Option<ChildStdout>,
+    stderr: Option<ChildStderr>,
+) -> Result<Published, Failure> {
+    let mut line = String::new();
+    let read = stdout.map_or(Ok(0), |pipe| BufReader::new(pipe).read_line(&mut line));
+    read.map_err(|error| Failure::running("the publisher", &error))?;
+    serde_json::from_str(&line).map_err(|_| {
+        let mut words = String::new();
+        // Without its words there is still the fact that it failed.
+        let _ = stderr.map(|mut pipe| pipe.read_to_string(&mut words));
+        Failure {
+            exit_code: super::EXIT_FAILURE,
+            message: format!("the publisher failed: {}", words.trim_end()),
+        }
+    })
 }
 
 impl Drop for PublisherProcess {

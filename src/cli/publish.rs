@@ -14,7 +14,11 @@ use crate::{
     report::{count, rate, time},
 };
 
-/// Publish a synthetic exchange or a capture, to test with.
+/// How long to stay, once all is published, for subscribers to take it and go.
+const DEPARTURE_LIMIT: Duration = Duration::from_secs(10);
+
+/// Publish a synthetic exchange or a capture, to test with. Stays until its subscribers have gone, at
+/// most ten seconds after the last message.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Bind for subscribers (repeatable) [default: tcp://127.0.0.1:5556, without --connect]
@@ -132,8 +136,6 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
         elapsed: args.run_for,
     };
     let done = publish::publish(&mut *source, &mut publisher, until, signals.stop())?;
-    // Sends what is still queued.
-    drop(publisher);
     let scheduled = args.capture.is_none() && args.rate.0.is_some()
         || args.capture.is_some() && args.speed != Speed::Max;
     let lateness = if scheduled {
@@ -157,6 +159,7 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
     if args.json {
         print_json(&done)?;
     }
+    publisher.wait_for_departure(DEPARTURE_LIMIT, signals.stop())?;
     Ok(signals.caught().map_or(Ending::Ok, Ending::Signal))
 }
 

@@ -184,10 +184,14 @@ pub(super) fn warn_of_placements<H: Handler>(pipeline: &Pipeline<H>, config: &Co
             "warning: not on the core asked for: {failed}; --pin strict makes this an error"
         ));
     } else if cores < threads {
+        let free = names(|placement| placement.core_wanted.is_none());
+        let free = if free.is_empty() {
+            free
+        } else {
+            format!("; on any core: {free}")
+        };
         say(format_args!(
-            "warning: {threads} busy threads have to share the {cores} cores that this process may use; \
-             on any core: {}",
-            names(|placement| placement.core_wanted.is_none()),
+            "warning: {threads} busy threads have to share the {cores} cores that this process may use{free}"
         ));
     }
 }

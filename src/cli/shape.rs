@@ -179,17 +179,18 @@ impl Shape {
             ("feed[0].line[0].bind", "--bind", !self.bind.is_empty()),
             ("lane[0].nic", "--nic", self.nic.is_some()),
             ("lane[0].source", "--source", self.source.is_some()),
-            ("lane[0].core", "--cores", self.cores.is_some()),
-            ("lane[0].io_core", "--cores", self.cores.is_some()),
             ("workers.cores", "--cores", self.cores.is_some()),
             ("workers.count", "--workers", self.workers.is_some()),
         ];
+        let is_core = key.starts_with("lane[") && key.ends_with("core");
         let flag = flags
             .iter()
-            .find(|(start, _, given)| *given && key.starts_with(start));
+            .find(|(start, _, given)| *given && key.starts_with(start))
+            .map(|(_, flag, _)| *flag)
+            .or((is_core && self.cores.is_some()).then_some("--cores"));
         Error::Config {
             key: match flag {
-                Some((_, flag, _)) => (*flag).to_owned(),
+                Some(flag) => flag.to_owned(),
                 None => file.unwrap_or_default() + &key,
             },
             value,

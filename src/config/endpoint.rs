@@ -2,9 +2,11 @@
 
 use std::{
     fs,
+    io::ErrorKind,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener},
     os::unix::{fs::FileTypeExt, net::UnixStream},
     path::Path,
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
 };
 
 use crate::{
@@ -160,6 +162,8 @@ pub(crate) fn check_bind(key: &str, endpoint: &str) -> Result<()> {
         Endpoint::Tcp { host, port } => {
             let address = match host {
                 Host::Any => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+                // Only libzmq knows what to make of the scope.
+                Host::Address(_) if endpoint.contains('%') => return Ok(()),
                 Host::Address(address) => address,
                 Host::Name(name) => return check_nic_name(key, endpoint, name),
             };
@@ -195,6 +199,10 @@ fn check_nic_name(key: &str, endpoint: &str, name: &str) -> Result<()> {
 
 /// Libzmq deletes what stands at the path before it binds it.
 fn check_ipc_path(key: &str, endpoint: &str, path: &Path) -> Result<()> {
+    // Names that stand nowhere in the file system.
+    if endpoint == "ipc://*" || endpoint.starts_with("ipc://@") {
+        return Ok(());
+    }
     let refused =
         |problem: String, remedy: &str| Err(Error::config(key, endpoint, problem, remedy));
     let folder = match path.parent() {
@@ -226,15 +234,22 @@ fn check_ipc_path(key: &str, endpoint: &str, path: &Path) -> Result<()> {
             "give a path that is free",
         );
     }
-    if UnixStream::connect(path).is_ok() {
-        return refused("it is in use".to_owned(), "give a path that is free");
+    match UnixStream::connect(path) {
+        // What its owner left behind.
+        Err(reason) if reason.kind() == ErrorKind::ConnectionRefused => Ok(()),
+        Ok(_) => refused("it is in use".to_owned(), "give a path that is free"),
+        Err(reason) => refused(
+            format!("what stands there may be in use ({reason})"),
+            "give a path that is free",
+        ),
     }
-    Ok(())
 }
 
 /// Makes a file in a folder and deletes it.
 fn tempfile_in(folder: &Path) -> std::io::Result<()> {
-    let path = folder.join(format!(".pinfeed-{}", std::process::id()));
+    static PROBES: AtomicU32 = AtomicU32::new(0);
+    let probe = PROBES.fetch_add(1, Relaxed);
+    let path = folder.join(format!(".pinfeed-{}-{probe}", std::process::id()));
     fs::File::create_new(&path)?;
     fs::remove_file(&path)
 }

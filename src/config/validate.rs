@@ -221,7 +221,7 @@ impl Config {
         }
         for (index, endpoint) in line.bind.iter().enumerate() {
             let key = format!("{key}.bind[{index}]");
-            if !endpoint.ends_with(":*") && !endpoint.ends_with(":0") {
+            if ![":*", ":0", "/*"].iter().any(|end| endpoint.ends_with(end)) {
                 unique(bound, key.clone(), endpoint)?;
             }
             endpoint::check_bind_on(&key, endpoint, lane)?;

@@ -10,10 +10,11 @@ use crate::{
     clock::Clock,
     config::{Feed, Lane, Line, Receive},
     envelope::Envelope,
+    errno::Errno,
     error::{Error, Result},
     handoff::FRAMES_MAX,
     lane::{Quota, Router, reconnect::Connections},
-    libzmq::{Context, Errno, Socket},
+    libzmq::{Context, Socket},
     message::Origin,
     random,
     stop::Stop,
@@ -79,12 +80,11 @@ impl Opening<'_> {
         }
         for (index, endpoint) in line.connect.iter().enumerate() {
             let mut source = self.socket(&index.to_string(), std::slice::from_ref(endpoint))?;
-            let asked = from_source(endpoint, self.lane);
-            let resolved = source.socket.connect(&asked);
-            let resolved =
-                resolved.map_err(|reason| self.refused("connect", index, endpoint, reason))?;
+            let name = from_source(endpoint, self.lane);
+            let connected = source.socket.connect(&name);
+            connected.map_err(|reason| self.refused("connect", index, endpoint, reason))?;
             let delays_ms = (self.receive.reconnect_ms, self.receive.reconnect_max_ms);
-            source.connections.keep(asked, resolved, delays_ms);
+            source.connections.keep(name, delays_ms);
             sources.push(source);
         }
         Ok(sources)
@@ -153,7 +153,7 @@ impl Opening<'_> {
         // Doubling from one start for all would bring all subscribers back at once, and libzmq adds
         // no chance of its own once it doubles.
         socket.set_reconnect_ivl(random::spread(receive.reconnect_ms) as i32)?;
-        socket.set_reconnect_ivl_max(random::spread(receive.reconnect_max_ms) as i32)?;
+        socket.set_reconnect_ivl_max(receive.reconnect_max_ms as i32)?;
         if receive.buffer_bytes > 0 {
             socket.set_rcvbuf(receive.buffer_bytes as i32)?;
         }
@@ -233,25 +233,11 @@ impl LibzmqLane {
         while !self.stop.requested() {
             let mut dry = true;
             for source in sources.iter() {
-                for _ in 0..RECEIVE_BUDGET {
-                    let Some((count, received_ns)) = receive(&source.socket, frames, clock)? else {
-                        break;
-                    };
-                    dry = false;
-                    if !self.quota.take() {
-                        break;
-                    }
-                    let (origin, envelope) = (source.origin, source.envelope);
-                    // Each look at a frame's bytes is two calls into libzmq, so there is one.
-                    if count == 1 {
-                        router.route(origin, envelope, received_ns, &[&*frames[0]])?;
-                    } else {
-                        let mut parts = [&[][..]; FRAMES_MAX + 1];
-                        for (part, frame) in parts.iter_mut().zip(&frames[..count]) {
-                            *part = frame;
-                        }
-                        router.route(origin, envelope, received_ns, &parts[..count])?;
-                    }
+                let received = take(source, frames, clock, &self.quota, router)?;
+                dry &= received == 0;
+                // Making a connection again drops what is unread of the one before.
+                if received < RECEIVE_BUDGET {
+                    source.connections.retry(&source.socket, router.counters());
                 }
             }
             rounds += 1;
@@ -264,15 +250,45 @@ impl LibzmqLane {
                 let (_, monitors) = items.split_at(sources.len());
                 look_at_connections = !waited || monitors.iter().any(PollItem::is_readable);
             }
-            for source in sources.iter().filter(|_| dry || look_at_connections) {
-                if look_at_connections {
+            if look_at_connections {
+                for source in sources.iter() {
                     source.connections.note_events(router.counters())?;
                 }
-                source.connections.retry(&source.socket, router.counters());
             }
         }
         Ok(())
     }
+}
+
+/// Takes what a source has, up to the budget, to the router. Returns the number of messages.
+#[inline]
+fn take(
+    source: &Source,
+    frames: &mut [Message],
+    clock: &Clock,
+    quota: &Quota,
+    router: &mut Router,
+) -> Result<usize> {
+    let (origin, envelope) = (source.origin, source.envelope);
+    for received in 0..RECEIVE_BUDGET {
+        let Some((count, received_ns)) = receive(&source.socket, frames, clock)? else {
+            return Ok(received);
+        };
+        if !quota.take() {
+            return Ok(received);
+        }
+        // Each look at a frame's bytes is two calls into libzmq, so there is one.
+        if count == 1 {
+            router.route(origin, envelope, received_ns, &[&*frames[0]])?;
+        } else {
+            let mut parts = [&[][..]; FRAMES_MAX + 1];
+            for (part, frame) in parts.iter_mut().zip(&frames[..count]) {
+                *part = frame;
+            }
+            router.route(origin, envelope, received_ns, &parts[..count])?;
+        }
+    }
+    Ok(RECEIVE_BUDGET)
 }
 
 /// Receives a message into `frames`, if there is one. Returns its number of frames, at most as many

@@ -21,16 +21,22 @@ use crate::{
     random,
 };
 
-/// The shortest wait. Libzmq says within microseconds whether it will connect again itself.
+/// The shortest wait, before chance shortens it by up to a half. Libzmq says within microseconds
+/// whether it will connect again itself.
 const DELAY_MS_MIN: u32 = 100;
-/// Events kept while the lane has no time for them. Then libzmq's I/O thread waits.
-const EVENTS_MAX: i32 = 10_000;
+/// Frames of events kept here, besides as many as libzmq keeps, while the lane has no time for them.
+/// Then libzmq's I/O thread waits.
+const EVENT_FRAMES_MAX: i32 = 10_000;
 
 const CONNECTED: u16 = zmq_sys::ZMQ_EVENT_CONNECTED as u16;
 const CONNECT_DELAYED: u16 = zmq_sys::ZMQ_EVENT_CONNECT_DELAYED as u16;
 const CONNECT_RETRIED: u16 = zmq_sys::ZMQ_EVENT_CONNECT_RETRIED as u16;
 const DISCONNECTED: u16 = zmq_sys::ZMQ_EVENT_DISCONNECTED as u16;
 const HANDSHAKE_SUCCEEDED: u16 = zmq_sys::ZMQ_EVENT_HANDSHAKE_SUCCEEDED as u16;
+/// Not every failure has one of these: a peer of the wrong kind is only disconnected.
+const HANDSHAKE_FAILED: u16 = (zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    | zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_AUTH) as u16;
 
 /// The connections of one socket: the one it makes, or those it is bound for.
 pub(super) struct Connections {
@@ -38,16 +44,17 @@ pub(super) struct Connections {
     endpoint: Option<Endpoint>,
     /// Connections whose handshake has succeeded.
     up: Cell<u64>,
+    /// Handshakes that failed, and whose connections are still to end.
+    failing: Cell<u64>,
 }
 
 /// The endpoint that the socket connects to.
 struct Endpoint {
-    /// As it was asked for.
-    asked: String,
-    /// As libzmq calls it.
-    resolved: String,
+    name: String,
     /// When to connect again, if libzmq does not say before that it will.
     retry_at: Cell<Option<Deadline>>,
+    /// When a connection has lasted long enough for the next wait to be short again.
+    proven_at: Cell<Option<Deadline>>,
     delay_ms: Cell<u32>,
     delay_ms_first: u32,
     delay_ms_max: u32,
@@ -62,9 +69,15 @@ impl Connections {
         let endpoint = format!("inproc://monitor-{name}");
         let doing = "watching the connections of a socket";
         let monitor = context.socket(SocketType::PAIR)?;
-        monitor.set_rcvhwm(EVENTS_MAX).map_err(Error::zmq(doing))?;
-        let events =
-            CONNECTED | CONNECT_DELAYED | CONNECT_RETRIED | DISCONNECTED | HANDSHAKE_SUCCEEDED;
+        monitor
+            .set_rcvhwm(EVENT_FRAMES_MAX)
+            .map_err(Error::zmq(doing))?;
+        let events = CONNECTED
+            | CONNECT_DELAYED
+            | CONNECT_RETRIED
+            | DISCONNECTED
+            | HANDSHAKE_SUCCEEDED
+            | HANDSHAKE_FAILED;
         socket
             .monitor(&endpoint, events.into())
             .map_err(Error::zmq(doing))?;
@@ -73,17 +86,18 @@ impl Connections {
             monitor,
             endpoint: None,
             up: Cell::new(0),
+            failing: Cell::new(0),
         })
     }
 
     /// Notes that the socket was connected to an endpoint, for it to stay so. Waits before connecting
     /// again double from one limit to the other.
-    pub(super) fn keep(&mut self, asked: String, resolved: String, delays_ms: (u32, u32)) {
+    pub(super) fn keep(&mut self, name: String, delays_ms: (u32, u32)) {
         let delay_ms_first = delays_ms.0.max(DELAY_MS_MIN);
         self.endpoint = Some(Endpoint {
-            asked,
-            resolved,
+            name,
             retry_at: Cell::new(None),
+            proven_at: Cell::new(None),
             delay_ms: Cell::new(delay_ms_first),
             delay_ms_first,
             delay_ms_max: delays_ms.1.max(delay_ms_first),
@@ -105,20 +119,24 @@ impl Connections {
                 HANDSHAKE_SUCCEEDED => {
                     counters.connects.add(1);
                     self.up.set(self.up.get() + 1);
-                    if let Some(endpoint) = &self.endpoint {
-                        endpoint.delay_ms.set(endpoint.delay_ms_first);
-                    }
+                }
+                DISCONNECTED if self.failing.get() > 0 => {
+                    counters.handshake_failures.add(1);
+                    self.failing.set(self.failing.get() - 1);
                 }
                 DISCONNECTED if self.up.get() > 0 => {
                     counters.disconnects.add(1);
                     self.up.set(self.up.get() - 1);
                 }
                 DISCONNECTED => counters.handshake_failures.add(1),
+                failed if failed & HANDSHAKE_FAILED != 0 => {
+                    self.failing.set(self.failing.get() + 1);
+                    continue;
+                }
                 _ => {}
             }
             if let Some(endpoint) = &self.endpoint {
-                let lost = event == DISCONNECTED;
-                endpoint.retry_at.set(lost.then(|| endpoint.next_attempt()));
+                endpoint.note(event);
             }
         }
         Ok(())
@@ -151,9 +169,11 @@ impl Connections {
             && endpoint.retry_at.get().is_some_and(|at| at.passed())
         {
             counters.protocol_errors.add(1);
-            let _ = socket.disconnect(&endpoint.resolved);
             // What fails here, a name that does not resolve, is tried again.
-            let failed = socket.connect(&endpoint.asked).is_err();
+            let connected = socket
+                .disconnect(&endpoint.name)
+                .and_then(|()| socket.connect(&endpoint.name));
+            let failed = connected.is_err();
             endpoint
                 .retry_at
                 .set(failed.then(|| endpoint.next_attempt()));
@@ -162,6 +182,21 @@ impl Connections {
 }
 
 impl Endpoint {
+    fn note(&self, event: u16) {
+        if event == DISCONNECTED {
+            if self.proven_at.take().is_some_and(|at| at.passed()) {
+                self.delay_ms.set(self.delay_ms_first);
+            }
+            self.retry_at.set(Some(self.next_attempt()));
+            return;
+        }
+        self.retry_at.set(None);
+        if event == HANDSHAKE_SUCCEEDED {
+            let proven_after = Duration::from_millis(self.delay_ms_max.into());
+            self.proven_at.set(Some(Deadline::after(proven_after)));
+        }
+    }
+
     fn next_attempt(&self) -> Deadline {
         let delay_ms = self.delay_ms.get();
         self.delay_ms

@@ -45,11 +45,7 @@ impl FeedClocks {
         if difference < behind {
             behind = smallest.fetch_min(difference, Relaxed).min(difference);
         }
-        // Another worker may have seen a smaller one meanwhile; this one's is then 0 at least.
-        (
-            difference.saturating_sub(behind).max(0) as u64,
-            difference < 0,
-        )
+        (difference.saturating_sub(behind) as u64, difference < 0)
     }
 
     /// Returns how far our clock is behind the one of the publisher that is ahead of it most, in

@@ -82,7 +82,7 @@ impl<'a> Assembly<'a> {
                 ledger: self.ledger.clone(),
                 clock: self.clock.clone(),
                 stop: self.stop.clone(),
-                on_panic: config.workers.handler_panic,
+                handler_panic: config.workers.handler_panic,
             };
             let (name, core) = (format!("worker-{index}"), self.cores.workers[index]);
             let stop = self.stop.clone();

@@ -55,8 +55,9 @@ pub struct Pipeline<H> {
     placements: Vec<Placement>,
     endpoints: Vec<String>,
     collectors: Vec<Collector>,
-    /// Gathered before the last call of `collect_stages`, and by it.
+    /// Gathered before the last call of `collect_stages`.
     stages: Stages,
+    /// Gathered by the last call of `collect_stages`.
     interval: Stages,
     feed_clocks: FeedClocks,
     ledger: Arc<Ledger>,
@@ -68,8 +69,8 @@ pub struct Pipeline<H> {
 impl<H: Handler> Pipeline<H> {
     /// Checks the configuration, opens all sockets, starts and ties all threads, then lets them go.
     ///
-    /// The pipeline runs until `stop` is requested or `quota` is used up; in the end, and where it
-    /// can't start, `stop` stands requested. `handler` makes the handler of each worker, counted
+    /// The pipeline runs until `stop` is requested or `quota` is used up; `stop` stands requested
+    /// once any of its threads has ended. `handler` makes the handler of each worker, counted
     /// from 0.
     ///
     /// # Errors

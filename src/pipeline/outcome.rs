@@ -68,15 +68,14 @@ pub(crate) fn ratio(numerator: f64, denominator: u64) -> f64 {
 #[derive(Debug, Default)]
 pub(super) struct CpuMarks {
     pub(super) at_first_ns: Arc<OnceLock<u64>>,
-    /// The delivered count at the last look, and the CPU time then.
+    /// The messages accounted for at the last look that found more, and the CPU time then.
     last: (u64, u64),
 }
 
 impl CpuMarks {
     pub(super) fn look(&mut self, totals: &Totals) {
-        let accounted = totals.delivered + totals.dropped + totals.rejected();
-        if accounted != self.last.0 {
-            self.last = (accounted, process_cpu_ns());
+        if totals.accounted() != self.last.0 {
+            self.last = (totals.accounted(), process_cpu_ns());
         }
     }
 

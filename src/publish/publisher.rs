@@ -1,12 +1,15 @@
 //! The publishing socket: XPUB, so that subscriptions are seen, and lossless.
 
+use std::{collections::HashSet, time::Duration};
+
 use zmq::{DONTWAIT, SNDMORE, SocketType};
 
 use crate::{
-    clock::wall_ns,
+    clock::{Deadline, wall_ns},
     envelope::{Envelope, pinfeed},
+    errno::Errno,
     error::{Error, Result},
-    libzmq::{Context, Errno, Socket},
+    libzmq::{Context, Socket},
     message::Stamp,
     stop::Stop,
 };
@@ -38,7 +41,10 @@ pub struct Publisher {
     /// The next sequence number, by topic.
     sequences: Vec<u64>,
     frame: Vec<u8>,
+    /// Subscriptions that have come.
     subscriptions: u64,
+    /// Prefixes that somebody is subscribed to.
+    prefixes: HashSet<Vec<u8>>,
 }
 
 impl Publisher {
@@ -75,7 +81,8 @@ impl Publisher {
         }
         for endpoint in &options.connect {
             let connected = socket.connect(endpoint);
-            endpoints.push(connected.map_err(|reason| refused("--connect", endpoint, reason))?);
+            connected.map_err(|reason| refused("--connect", endpoint, reason))?;
+            endpoints.push(endpoint.clone());
         }
         Ok(Self {
             socket,
@@ -85,6 +92,7 @@ impl Publisher {
             sequences: Vec::new(),
             frame: Vec::new(),
             subscriptions: 0,
+            prefixes: HashSet::new(),
         })
     }
 
@@ -101,19 +109,49 @@ impl Publisher {
     /// [`Error::Zmq`].
     pub fn wait_for_subscriptions(&mut self, count: u64, stop: &Stop) -> Result<()> {
         while self.subscriptions < count && !stop.requested() {
-            match self.socket.poll(zmq::POLLIN, i64::from(SEND_TIMEOUT_MS)) {
-                Ok(_) | Err(zmq::Error::EINTR) => self.read_subscriptions()?,
-                Err(broken) => return Err(Error::zmq("waiting for subscribers")(broken)),
-            }
+            self.poll()?;
         }
         Ok(())
+    }
+
+    /// Waits until all subscribers have gone, `limit` has passed, or `stop` is requested.
+    ///
+    /// A publisher that closes while a subscriber has not taken everything yet can cost it the end:
+    /// the next heartbeat meets a closed socket, and the kernel answers by dropping what it holds.
+    ///
+    /// # Errors
+    /// [`Error::Zmq`].
+    pub fn wait_for_departure(&mut self, limit: Duration, stop: &Stop) -> Result<()> {
+        let deadline = Deadline::after(limit);
+        self.read_subscriptions()?;
+        while !self.prefixes.is_empty() && !deadline.passed() && !stop.requested() {
+            self.poll()?;
+        }
+        Ok(())
+    }
+
+    /// Waits a while for subscriptions to change.
+    fn poll(&mut self) -> Result<()> {
+        match self.socket.poll(zmq::POLLIN, i64::from(SEND_TIMEOUT_MS)) {
+            Ok(_) | Err(zmq::Error::EINTR) => self.read_subscriptions(),
+            Err(broken) => Err(Error::zmq("waiting for subscribers")(broken)),
+        }
     }
 
     fn read_subscriptions(&mut self) -> Result<()> {
         loop {
             match self.socket.recv_bytes(DONTWAIT) {
-                Ok(request) if request.first() == Some(&1) => self.subscriptions += 1,
-                Ok(_) | Err(zmq::Error::EINTR) => {}
+                Ok(request) => match request.split_first() {
+                    Some((1, prefix)) => {
+                        self.subscriptions += 1;
+                        self.prefixes.insert(prefix.to_vec());
+                    }
+                    Some((0, prefix)) => {
+                        self.prefixes.remove(prefix);
+                    }
+                    _ => {}
+                },
+                Err(zmq::Error::EINTR) => {}
                 Err(zmq::Error::EAGAIN) => return Ok(()),
                 Err(broken) => return Err(Error::zmq("reading subscriptions")(broken)),
             }

@@ -30,7 +30,7 @@ pub(crate) struct Worker<H> {
     pub ledger: Arc<Ledger>,
     pub clock: Clock,
     pub stop: Stop,
-    pub on_panic: HandlerPanic,
+    pub handler_panic: HandlerPanic,
 }
 
 /// What is left of a worker when every lane has ended.
@@ -55,6 +55,8 @@ impl<H: Handler> Worker<H> {
                     if panic.is_none() {
                         panic = self.handle(&batch);
                     } else {
+                        let counters = &self.ledger.workers[self.index];
+                        counters.last_done_ns.set(self.clock.now_ns());
                         self.count_dropped(batch.len());
                     }
                     self.inlet.give_back(batch);
@@ -110,7 +112,7 @@ impl<H: Handler> Worker<H> {
     #[inline]
     fn call(&mut self, call: impl FnOnce(&mut H)) -> Option<String> {
         let panic = catch_unwind(AssertUnwindSafe(|| call(&mut self.handler))).err()?;
-        if self.on_panic == HandlerPanic::Stop {
+        if self.handler_panic == HandlerPanic::Stop {
             self.stop.request();
         }
         Some(panic_message(&*panic))

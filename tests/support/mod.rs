@@ -75,6 +75,17 @@ impl Pinfeed {
         }
     }
 
+    /// Returns the bytes in the pipe of standard error.
+    pub fn unread(&self) -> u64 {
+        rustix::io::ioctl_fionread(self.stderr.get_ref()).expect("a pipe")
+    }
+
+    /// Tells whether it has not ended, without taking note if it has.
+    pub fn is_running(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id()));
+        stat.is_ok_and(|stat| !stat.contains(") Z "))
+    }
+
     pub fn id(&self) -> u32 {
         self.child.id()
     }
@@ -137,14 +148,19 @@ pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
 
 /// Waits until a pipeline has stopped, and returns what it did.
 pub fn finish<H: Handler>(mut pipeline: Pipeline<H>) -> Outcome<H> {
-    wait_until("the pipeline has stopped", || {
+    let deadline = Deadline::after(LIMIT);
+    while !pipeline.is_finished() {
         let totals = pipeline.look();
         assert!(
             totals.under_way() >= 0,
             "never more than was received: {totals:?}"
         );
-        pipeline.is_finished()
-    });
+        assert!(
+            !deadline.passed(),
+            "the pipeline should have stopped: {totals:?}"
+        );
+        thread::yield_now();
+    }
     pipeline.finish()
 }
 
