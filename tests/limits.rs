@@ -179,6 +179,7 @@ fn an_ordinary_loss_is_left_to_libzmq() {
         while !patience.passed() {
             second.send("good", 0).unwrap();
             sent += 1;
+            // A pace, not a wait for anything.
             thread::sleep(Duration::from_millis(1));
         }
         wait_until("what was published has come", || {

@@ -46,6 +46,7 @@ pub(super) fn watch<H: Handler>(
     let mut requested = false;
     let mut before = (pipeline.look(), pipeline.now_ns());
     while !pipeline.is_finished() {
+        // Nothing to wait for: this is the pace at which the pipeline is looked at.
         thread::sleep(TICK);
         let totals = pipeline.look();
         tick(&totals);
