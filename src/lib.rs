@@ -33,6 +33,7 @@ pub mod shard;
 pub mod stop;
 pub mod wait;
 pub mod worker;
+pub mod zmtp;
 
 pub use error::{Error, Result};
 

@@ -1,0 +1,229 @@
+//! The handshake: greetings, then a READY from each side.
+
+use crate::zmtp::{
+    Command, Version, Violation, encode_ready,
+    frame::decode_head,
+    greeting::{self, GREETING_BYTES},
+};
+
+/// The largest READY or ERROR taken from a peer that is still a stranger.
+const HANDSHAKE_COMMAND_BYTES_MAX: usize = 8 * 1024;
+
+/// The types of sockets that feeds run between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SocketType {
+    /// Publishes.
+    Pub,
+    /// Publishes, and sees subscriptions.
+    XPub,
+    /// Subscribes.
+    Sub,
+    /// Subscribes, by messages of its own.
+    XSub,
+}
+
+impl SocketType {
+    /// Returns the type's name in READY.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pub => "PUB",
+            Self::XPub => "XPUB",
+            Self::Sub => "SUB",
+            Self::XSub => "XSUB",
+        }
+    }
+
+    fn goes_with(self, peer: &[u8]) -> bool {
+        match self {
+            Self::Pub | Self::XPub => matches!(peer, b"SUB" | b"XSUB"),
+            Self::Sub | Self::XSub => matches!(peer, b"PUB" | b"XPUB"),
+        }
+    }
+}
+
+/// What a handshake tells of the other side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// The lower version of the two, which the connection speaks.
+    pub version: Version,
+}
+
+/// One side's view of a handshake.
+#[derive(Clone, Debug)]
+pub struct Handshake {
+    socket_type: SocketType,
+    version: Version,
+    /// The peer's, once its greeting has come.
+    peer_version: Option<Version>,
+}
+
+/// How far a handshake has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes used; the rest is to be offered again together with what comes after it.
+    pub consumed: usize,
+    /// The other side, once the handshake is done. What follows is for a
+    /// [`Splitter`](crate::zmtp::Splitter).
+    pub peer: Option<Peer>,
+}
+
+impl Handshake {
+    /// Starts a handshake for a socket of this type, and appends what to send first.
+    pub fn start(socket_type: SocketType, version: Version, out: &mut Vec<u8>) -> Self {
+        out.extend_from_slice(&greeting::encode(version));
+        Self {
+            socket_type,
+            version,
+            peer_version: None,
+        }
+    }
+
+    /// Takes what has come from the peer, and appends what to send next.
+    ///
+    /// # Errors
+    /// The [`Violation`].
+    pub fn advance(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<Progress, Violation> {
+        let mut consumed = 0;
+        if self.peer_version.is_none() {
+            let Some(version) = greeting::decode(bytes)? else {
+                return Ok(Progress {
+                    consumed,
+                    peer: None,
+                });
+            };
+            consumed = GREETING_BYTES;
+            self.peer_version = Some(version.min(self.version));
+            encode_ready(out, self.socket_type);
+        }
+        let peer = self.read_ready(&bytes[consumed..])?;
+        Ok(match (peer, self.peer_version) {
+            (Some(ready_bytes), Some(version)) => Progress {
+                consumed: consumed + ready_bytes,
+                peer: Some(Peer { version }),
+            },
+            _ => Progress {
+                consumed,
+                peer: None,
+            },
+        })
+    }
+
+    /// Reads the peer's READY, and returns how many bytes it takes.
+    fn read_ready(&self, bytes: &[u8]) -> Result<Option<usize>, Violation> {
+        let limit = HANDSHAKE_COMMAND_BYTES_MAX;
+        let Some(head) = decode_head(bytes, limit, limit)? else {
+            return Ok(None);
+        };
+        if !head.command {
+            return Err(Violation::NotReady);
+        }
+        let whole = head.head_bytes + head.body_bytes;
+        let Some(body) = bytes.get(head.head_bytes..whole) else {
+            return Ok(None);
+        };
+        match Command::decode(body)? {
+            Command::Ready { socket_type } => match socket_type {
+                Some(name) if self.socket_type.goes_with(name) => Ok(Some(whole)),
+                _ => Err(Violation::WrongSocketType),
+            },
+            Command::Error { .. } => Err(Violation::Refused),
+            _ => Err(Violation::NotReady),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::zmtp::{encode_error, encode_ping};
+
+    fn sub() -> Handshake {
+        Handshake::start(SocketType::Sub, Version::V3_1, &mut Vec::new())
+    }
+
+    fn from_peer(version: Version, rest: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+        let mut bytes = greeting::encode(version).to_vec();
+        rest(&mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn two_sides_agree_whatever_the_pieces() {
+        for step in 1..=100 {
+            let (mut to_pub, mut to_sub) = (Vec::new(), Vec::new());
+            let mut sides = [
+                Handshake::start(SocketType::Sub, Version::V3_1, &mut to_pub),
+                Handshake::start(SocketType::Pub, Version::V3_0, &mut to_sub),
+            ];
+            let mut inboxes = [Vec::new(), Vec::new()];
+            let mut peers = [None, None];
+            for _ in 0..200 {
+                let piece: Vec<u8> = to_sub.drain(..step.min(to_sub.len())).collect();
+                inboxes[0].extend(piece);
+                let piece: Vec<u8> = to_pub.drain(..step.min(to_pub.len())).collect();
+                inboxes[1].extend(piece);
+                for (side, out) in [(0, &mut to_pub), (1, &mut to_sub)] {
+                    if peers[side].is_none() {
+                        let progress = sides[side].advance(&inboxes[side], out).unwrap();
+                        inboxes[side].drain(..progress.consumed);
+                        peers[side] = progress.peer;
+                    }
+                }
+            }
+            let expected = Peer {
+                version: Version::V3_0,
+            };
+            assert_eq!(peers, [Some(expected); 2], "pieces of {step}");
+        }
+    }
+
+    #[test]
+    fn what_follows_the_handshake_is_left() {
+        let mut bytes = from_peer(Version::V3_1, |out| encode_ready(out, SocketType::Pub));
+        let handshake_bytes = bytes.len();
+        bytes.extend_from_slice(b"\0\x02hi");
+        let progress = sub().advance(&bytes, &mut Vec::new()).unwrap();
+        assert_eq!(progress.consumed, handshake_bytes);
+        assert!(progress.peer.is_some());
+    }
+
+    #[test]
+    fn each_wrong_start_has_its_name() {
+        for (bytes, violation) in [
+            (
+                from_peer(Version::V3_1, |out| encode_ready(out, SocketType::Sub)),
+                Violation::WrongSocketType,
+            ),
+            (
+                from_peer(Version::V3_1, |out| out.extend(b"\x04\x06\x05READY")),
+                Violation::WrongSocketType,
+            ),
+            (
+                from_peer(Version::V3_1, |out| encode_error(out, "go away")),
+                Violation::Refused,
+            ),
+            (
+                from_peer(Version::V3_1, |out| encode_ping(out, 0)),
+                Violation::NotReady,
+            ),
+            (
+                from_peer(Version::V3_1, |out| out.extend(b"\0\x02hi")),
+                Violation::NotReady,
+            ),
+            (
+                from_peer(Version::V3_1, |out| {
+                    out.extend(b"\x06\0\0\0\0\x40\0\0\0");
+                }),
+                Violation::CommandTooLarge,
+            ),
+            (
+                from_peer(Version::V3_1, |out| out.extend(b"\x05\x06\x05READY")),
+                Violation::CommandWithMore,
+            ),
+        ] {
+            let outcome = sub().advance(&bytes, &mut Vec::new());
+            assert_eq!(outcome, Err(violation), "{bytes:?}");
+        }
+    }
+}
