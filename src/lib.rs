@@ -25,6 +25,7 @@ pub mod latency;
 pub mod ledger;
 pub mod libzmq;
 pub mod message;
+pub mod net;
 pub mod pipeline;
 pub mod publish;
 pub mod random;

@@ -1,9 +1,9 @@
-//! Endpoints: what libzmq understands, and what this machine can bind.
+//! Endpoints: what lanes can connect to, and what this machine can bind.
 
 use std::{
     fs,
     io::ErrorKind,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener},
+    net::{IpAddr, Ipv4Addr, TcpListener},
     os::unix::{fs::FileTypeExt, net::UnixStream},
     path::Path,
     sync::atomic::{AtomicU32, Ordering::Relaxed},
@@ -13,75 +13,15 @@ use crate::{
     config::Lane,
     error::{Error, Result},
     host::topology,
+    net::{Endpoint, Host, Malformed},
 };
 
-/// The longest path of a Unix socket, without the terminating zero.
-const IPC_PATH_BYTES_MAX: usize = 107;
 const FORMS: &str = "write tcp://HOST:PORT, tcp://[IPV6]:PORT or ipc://PATH";
 
-/// An endpoint, taken apart.
-enum Endpoint<'a> {
-    Tcp { host: Host<'a>, port: Option<u16> },
-    Ipc { path: &'a str },
-}
-
-enum Host<'a> {
-    Any,
-    Address(IpAddr),
-    /// A host's name, or that of a network card.
-    Name(&'a str),
-}
-
-fn parse<'a>(key: &str, endpoint: &'a str) -> Result<Endpoint<'a>> {
-    let malformed =
-        |problem: &str| Err(Error::config(key, endpoint.escape_debug(), problem, FORMS));
-    if endpoint.chars().any(char::is_control) {
-        return malformed("it has a control character");
-    }
-    if let Some(path) = endpoint.strip_prefix("ipc://") {
-        return match path.len() {
-            0 => malformed("it has no path"),
-            1..=IPC_PATH_BYTES_MAX => Ok(Endpoint::Ipc { path }),
-            _ => malformed("its path is longer than the 107 bytes that Unix sockets allow"),
-        };
-    }
-    let Some(address) = endpoint.strip_prefix("tcp://") else {
-        return malformed("it is not of a transport that feeds come by");
-    };
-    let Some((host, port)) = address.rsplit_once(':') else {
-        return malformed("it has no port");
-    };
-    let port = match (port, port.parse::<u16>()) {
-        ("*" | "0", _) => None,
-        (_, Ok(port)) => Some(port),
-        _ => return malformed("its port is not a number up to 65535"),
-    };
-    let host = match host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'))
-    {
-        Some(bracketed) => match bracketed.split('%').next().unwrap_or_default().parse() {
-            Ok(address) => Host::Address(IpAddr::V6(address)),
-            Err(_) => return malformed("what stands in brackets is not an IPv6 address"),
-        },
-        None if host == "*" => Host::Any,
-        None if host.parse::<Ipv6Addr>().is_ok() => {
-            return malformed("an IPv6 address has to stand in brackets");
-        }
-        None if host.chars().all(|c| c.is_ascii_digit() || c == '.') => match host.parse() {
-            Ok(address) => Host::Address(IpAddr::V4(address)),
-            Err(_) => return malformed("its host is not an address"),
-        },
-        None if is_name(host) => Host::Name(host),
-        None => return malformed("its host is not a name or an address"),
-    };
-    Ok(Endpoint::Tcp { host, port })
-}
-
-/// Tells whether this may be the name of a host or a network card.
-fn is_name(name: &str) -> bool {
-    let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-    name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.chars().all(inner)
+fn parse(key: &str, endpoint: &str) -> Result<Endpoint> {
+    endpoint
+        .parse()
+        .map_err(|problem: Malformed| Error::config(key, endpoint.escape_debug(), problem.0, FORMS))
 }
 
 /// Checks an endpoint that a lane is to connect to.
@@ -95,7 +35,7 @@ pub(crate) fn check_connect(key: &str, endpoint: &str, lane: &Lane) -> Result<()
         Endpoint::Tcp {
             host: Host::Any, ..
         }
-        | Endpoint::Tcp { port: None, .. } => refused(
+        | Endpoint::Tcp { port: 0, .. } => refused(
             "one can't connect to a wildcard".to_owned(),
             "give the publisher's host and port, or use `bind`",
         ),
@@ -158,16 +98,16 @@ pub(crate) fn check_bind_on(key: &str, endpoint: &str, lane: &Lane) -> Result<()
 /// [`Error::Config`] with `key`: it is malformed, in use, or no address of this machine.
 pub(crate) fn check_bind(key: &str, endpoint: &str) -> Result<()> {
     match parse(key, endpoint)? {
-        Endpoint::Ipc { path } => check_ipc_path(key, endpoint, Path::new(path)),
+        Endpoint::Ipc { path } => check_ipc_path(key, endpoint, Path::new(&path)),
         Endpoint::Tcp { host, port } => {
             let address = match host {
                 Host::Any => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-                // Only libzmq knows what to make of the scope.
-                Host::Address(_) if endpoint.contains('%') => return Ok(()),
                 Host::Address(address) => address,
-                Host::Name(name) => return check_nic_name(key, endpoint, name),
+                // The card may come later.
+                Host::Scoped(..) => return Ok(()),
+                Host::Name(name) => return check_nic_name(key, endpoint, &name),
             };
-            let bound = TcpListener::bind((address, port.unwrap_or(0)));
+            let bound = TcpListener::bind((address, port));
             bound.map(drop).map_err(|refused| {
                 Error::config(
                     key,
