@@ -2,7 +2,7 @@
 
 use crate::zmtp::{
     Command, Version, Violation, encode_ready,
-    frame::decode_head,
+    frame::{COMMAND, decode_head},
     greeting::{self, GREETING_BYTES},
 };
 
@@ -112,12 +112,13 @@ impl Handshake {
     /// Reads the peer's READY, and returns how many bytes it takes.
     fn read_ready(&self, bytes: &[u8]) -> Result<Option<usize>, Violation> {
         let limit = HANDSHAKE_COMMAND_BYTES_MAX;
-        let Some(head) = decode_head(bytes, limit, limit)? else {
-            return Ok(None);
-        };
-        if !head.command {
+        let head = decode_head(bytes, usize::MAX, limit)?;
+        if bytes.first().is_some_and(|flags| flags & COMMAND == 0) {
             return Err(Violation::NotReady);
         }
+        let Some(head) = head else {
+            return Ok(None);
+        };
         let whole = head.head_bytes + head.body_bytes;
         let Some(body) = bytes.get(head.head_bytes..whole) else {
             return Ok(None);
@@ -136,7 +137,7 @@ impl Handshake {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::zmtp::{encode_error, encode_ping};
+    use crate::zmtp::{encode_error, encode_ping, frame::LONG};
 
     fn sub() -> Handshake {
         Handshake::start(SocketType::Sub, Version::V3_1, &mut Vec::new())
@@ -209,6 +210,17 @@ mod tests {
             ),
             (
                 from_peer(Version::V3_1, |out| out.extend(b"\0\x02hi")),
+                Violation::NotReady,
+            ),
+            // The first byte of a message, whatever its length.
+            (
+                from_peer(Version::V3_1, |out| out.push(LONG)),
+                Violation::NotReady,
+            ),
+            (
+                from_peer(Version::V3_1, |out| {
+                    out.extend(b"\x02\x80\0\0\0\0\0\0\0");
+                }),
                 Violation::NotReady,
             ),
             (

@@ -4,8 +4,8 @@
 //! A connection begins with a [`greeting`] from each side and a [`Handshake`], after which a
 //! [`Splitter`] cuts what arrives into messages and [commands](Command). Everything borrows: a frame is
 //! a slice of the caller's buffer, wherever it lies there. What a peer can make its reader hold is
-//! bounded by [`Limits`], and everything that the protocol forbids is a [`Violation`], found as soon
-//! as the first byte that shows it has come.
+//! bounded by [`Limits`], and everything that the protocol forbids is a [`Violation`], found before the
+//! body of its frame has come.
 //!
 //! The specifications are [23/ZMTP](https://rfc.zeromq.org/spec/23/) and
 //! [37/ZMTP](https://rfc.zeromq.org/spec/37/). The mechanism is NULL. Sizes are in bytes.

@@ -8,7 +8,7 @@
 
 use crate::zmtp::{
     Violation,
-    frame::{Head, decode_head},
+    frame::{COMMAND, Head, decode_head},
 };
 
 /// The most frames of a message that a [`Splitter`] can cut off, and one more.
@@ -24,7 +24,7 @@ pub struct Limits {
     pub frame_bytes_max: usize,
     /// The largest message, all its frames together; a larger one is [`Cut::Oversize`].
     pub message_bytes_max: usize,
-    /// The most frames of a message, at most 64; one with more is [`Cut::Oversize`].
+    /// The most frames of a message, 1 to 64; one with more is [`Cut::Oversize`].
     pub frames_max: usize,
 }
 
@@ -89,10 +89,10 @@ impl Splitter {
     /// Starts at the first byte after a handshake.
     ///
     /// # Panics
-    /// Where the limit on frames is above 64.
+    /// Where the limit on frames is 0 or above 64.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        assert!(limits.frames_max < SLOTS);
+        assert!((1..SLOTS).contains(&limits.frames_max));
         Self {
             limits,
             skipping: None,
@@ -105,35 +105,40 @@ impl Splitter {
         self.skipping.is_some()
     }
 
+    /// Cuts off what nearly all of a feed is, short messages of one frame, as long as `bytes` start with
+    /// them and `messages` has room. Returns how many there were, and how many bytes they took.
+    ///
+    /// What follows is for [`cut`](Self::cut): something else, or nothing whole.
+    #[inline]
+    pub fn cut_run<'a>(&self, bytes: &'a [u8], messages: &mut [&'a [u8]]) -> (usize, usize) {
+        if self.skipping.is_some() {
+            return (0, 0);
+        }
+        let bytes_max = self
+            .limits
+            .frame_bytes_max
+            .min(self.limits.message_bytes_max);
+        let mut rest = bytes;
+        let mut count = 0;
+        for message in messages {
+            let [0, length, after @ ..] = rest else {
+                break;
+            };
+            match after.split_at_checked(usize::from(*length)) {
+                Some((body, next)) if body.len() <= bytes_max => (*message, rest) = (body, next),
+                _ => break,
+            }
+            count += 1;
+        }
+        (count, bytes.len() - rest.len())
+    }
+
     /// Cuts off what `bytes` start with. Returns it and how many bytes it took, none for
     /// [`Cut::Need`].
     ///
     /// # Errors
     /// The [`Violation`], after which nothing that the peer sends has a meaning.
-    #[inline]
     pub fn cut<'a>(
-        &mut self,
-        bytes: &'a [u8],
-        frames: &mut Frames<'a>,
-    ) -> Result<(Cut<'a>, usize), Violation> {
-        // What nearly all of a feed is: short messages of one frame.
-        if let [0, length, rest @ ..] = bytes
-            && self.skipping.is_none()
-            && let Some(body) = rest.get(..usize::from(*length))
-            && body.len()
-                <= self
-                    .limits
-                    .frame_bytes_max
-                    .min(self.limits.message_bytes_max)
-        {
-            frames.slots[0] = body;
-            frames.count = 1;
-            return Ok((Cut::Message, 2 + body.len()));
-        }
-        self.cut_any(bytes, frames)
-    }
-
-    fn cut_any<'a>(
         &mut self,
         bytes: &'a [u8],
         frames: &mut Frames<'a>,
@@ -184,13 +189,13 @@ impl Splitter {
         bytes: &[u8],
         within_message: bool,
     ) -> Result<Result<Head, usize>, Violation> {
+        if within_message && bytes.first().is_some_and(|flags| flags & COMMAND != 0) {
+            return Err(Violation::CommandInMessage);
+        }
         let head = decode_head(bytes, self.limits.frame_bytes_max, COMMAND_BYTES_MAX)?;
         let Some(head) = head else {
             return Ok(Err(bytes.len() + 1));
         };
-        if head.command && within_message {
-            return Err(Violation::CommandInMessage);
-        }
         let whole = head.head_bytes + head.body_bytes;
         Ok(if bytes.len() < whole {
             Err(whole)
@@ -309,7 +314,10 @@ mod tests {
         let mut frames = Frames::default();
         let (cut, consumed) = splitter.cut(b"\x04\x05\x04PONG\0", &mut frames).unwrap();
         assert_eq!((cut, consumed), (Cut::Command(b"\x04PONG"), 7));
-        let within = splitter.cut(b"\x01\x01a\x04\x05\x04PONG", &mut frames);
-        assert_eq!(within, Err(Violation::CommandInMessage));
+        // Its first byte shows it, and its length is of no interest any more.
+        for within in [&b"\x01\x01a\x04"[..], b"\x01\x01a\x06\x80\0\0\0\0\0\0\0"] {
+            let cut = splitter.cut(within, &mut frames);
+            assert_eq!(cut, Err(Violation::CommandInMessage));
+        }
     }
 }
