@@ -60,6 +60,14 @@ pub enum Error {
         /// libzmq's reason.
         source: Errno,
     },
+    /// The kernel refused an operation on sockets.
+    #[error("{doing}: {source}")]
+    Socket {
+        /// The operation.
+        doing: &'static str,
+        /// The kernel's reason.
+        source: std::io::Error,
+    },
     /// The libzmq in this binary lacks what the pins and NIC bindings rest on.
     #[error(
         "this binary holds libzmq {version} without named I/O threads, so they can't be found to be \
@@ -98,6 +106,9 @@ pub enum Error {
         /// The panic's own message.
         message: String,
     },
+    /// A lane has ended, or has not yet heard of too many orders before this one.
+    #[error("a lane has ended, or is too busy for another order; try again later")]
+    LaneBusy,
     /// A worker ended while lanes still had messages for it.
     #[error("worker-{worker} is gone")]
     WorkerGone {
@@ -113,6 +124,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Makes an [`Error::Socket`] of the kernel's reason.
+    pub(crate) fn socket(doing: &'static str) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self::Socket { doing, source }
+    }
+
     /// Builds an [`Error::Config`].
     pub(crate) fn config(
         key: impl Into<String>,

@@ -6,12 +6,14 @@ use crate::{
     cli::{Ending, Failure, print_json, say, signals::Signals},
     config::check_bind,
     envelope::Envelope,
+    error::Error,
     publish::{
-        self, Publisher, PublisherOptions, Source, Until,
+        self, Blaster, Published, Publisher, PublisherOptions, Source, Until,
         capture::{Capture, Speed},
         exchange::{Exchange, Parameters},
     },
     report::{count, rate, time},
+    stop::Stop,
 };
 
 /// How long to stay, once all is published, for subscribers to take it and go.
@@ -65,6 +67,11 @@ pub(super) struct Args {
     #[arg(long, value_name = "TIMES", default_value = "1", value_parser = parse_speed, allow_negative_numbers = true, requires = "capture")]
     speed: Speed,
 
+    /// Encode some 16,000 messages beforehand and send them over and over, without libzmq: tens of
+    /// millions a second. At a rate, it takes a whole core to keep to it
+    #[arg(long, conflicts_with = "capture")]
+    blast: bool,
+
     /// Wait for this many subscriptions first; every prefix of every subscriber is one
     #[arg(long, value_name = "N", default_value_t = 1)]
     wait_for: u64,
@@ -95,31 +102,101 @@ impl fmt::Display for Rate {
     }
 }
 
+/// Something that publishes, with what it publishes.
+trait Publishing {
+    fn endpoints(&self) -> &[String];
+    fn wait_for_subscriptions(&mut self, count: u64, stop: &Stop) -> Result<(), Error>;
+    fn publish(&mut self, until: Until, stop: &Stop) -> Result<Published, Error>;
+    fn wait_for_departure(&mut self, limit: Duration, stop: &Stop) -> Result<(), Error>;
+}
+
+impl Publishing for (Box<dyn Source>, Publisher) {
+    fn endpoints(&self) -> &[String] {
+        self.1.endpoints()
+    }
+
+    fn wait_for_subscriptions(&mut self, count: u64, stop: &Stop) -> Result<(), Error> {
+        self.1.wait_for_subscriptions(count, stop)
+    }
+
+    fn publish(&mut self, until: Until, stop: &Stop) -> Result<Published, Error> {
+        publish::publish(&mut *self.0, &mut self.1, until, stop)
+    }
+
+    fn wait_for_departure(&mut self, limit: Duration, stop: &Stop) -> Result<(), Error> {
+        self.1.wait_for_departure(limit, stop)
+    }
+}
+
+impl Publishing for Blaster {
+    fn endpoints(&self) -> &[String] {
+        self.endpoints()
+    }
+
+    fn wait_for_subscriptions(&mut self, count: u64, stop: &Stop) -> Result<(), Error> {
+        self.wait_for_subscriptions(count, stop)
+    }
+
+    fn publish(&mut self, until: Until, stop: &Stop) -> Result<Published, Error> {
+        self.publish(until, stop)
+    }
+
+    fn wait_for_departure(&mut self, limit: Duration, stop: &Stop) -> Result<(), Error> {
+        let waited = self.wait_for_departure(limit, stop);
+        if self.rejected_peers() > 0 {
+            say(format_args!(
+                "hung up on {} peer(s) that did not behave as subscribers do, or were too many",
+                count(self.rejected_peers())
+            ));
+        }
+        waited
+    }
+}
+
+impl Args {
+    fn open(&self) -> Result<Box<dyn Publishing>, Error> {
+        if let Some(path) = &self.capture {
+            let source: Box<dyn Source> = Box::new(Capture::open(path, self.speed)?);
+            return Ok(Box::new((source, Publisher::open(&self.options()?)?)));
+        }
+        let parameters = Parameters {
+            topics: self.topics,
+            skew: self.skew,
+            rate: self.rate.0,
+            burst: self.burst,
+            payload_bytes: self.size,
+            seed: self.seed,
+        };
+        let mut exchange = Exchange::new(parameters)?;
+        let options = self.options()?;
+        if self.blast {
+            let schedule = parameters.schedule();
+            let blaster = Blaster::open(&options, &mut exchange, self.topics, schedule)?;
+            return Ok(Box::new(blaster));
+        }
+        let source: Box<dyn Source> = Box::new(exchange);
+        Ok(Box::new((source, Publisher::open(&options)?)))
+    }
+
+    fn options(&self) -> Result<PublisherOptions, Error> {
+        let mut bind = self.bind.clone();
+        if bind.is_empty() && self.connect.is_empty() {
+            bind.push("tcp://127.0.0.1:5556".to_owned());
+        }
+        for endpoint in &bind {
+            check_bind("--bind", endpoint)?;
+        }
+        Ok(PublisherOptions {
+            bind,
+            connect: self.connect.clone(),
+            envelope: self.envelope,
+        })
+    }
+}
+
 pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
-    let mut source: Box<dyn Source> = match &args.capture {
-        Some(path) => Box::new(Capture::open(path, args.speed)?),
-        None => Box::new(Exchange::new(Parameters {
-            topics: args.topics,
-            skew: args.skew,
-            rate: args.rate.0,
-            burst: args.burst,
-            payload_bytes: args.size,
-            seed: args.seed,
-        })?),
-    };
-    let mut bind = args.bind.clone();
-    if bind.is_empty() && args.connect.is_empty() {
-        bind.push("tcp://127.0.0.1:5556".to_owned());
-    }
-    for endpoint in &bind {
-        check_bind("--bind", endpoint)?;
-    }
     let signals = Signals::listen()?;
-    let mut publisher = Publisher::open(&PublisherOptions {
-        bind,
-        connect: args.connect.clone(),
-        envelope: args.envelope,
-    })?;
+    let mut publisher = args.open()?;
     say(format_args!(
         "publishing on {}",
         publisher.endpoints().join(", ")
@@ -135,7 +212,7 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
         messages: args.messages,
         elapsed: args.run_for,
     };
-    let done = publish::publish(&mut *source, &mut publisher, until, signals.stop())?;
+    let done = publisher.publish(until, signals.stop())?;
     let scheduled = args.capture.is_none() && args.rate.0.is_some()
         || args.capture.is_some() && args.speed != Speed::Max;
     let lateness = if scheduled {

@@ -32,7 +32,8 @@ pub const OVERHEAD_BYTES: usize = 1 + TRAILER_BYTES;
 /// The longest topic that the envelope carries.
 pub const TOPIC_BYTES_MAX: usize = u16::MAX as usize;
 
-const TRAILER_BYTES: usize = 28;
+/// The bytes behind the payload.
+pub(crate) const TRAILER_BYTES: usize = 28;
 const VERSION: u8 = 1;
 const MARK: u8 = b'p';
 
@@ -92,6 +93,22 @@ pub fn seal(frame: &mut Vec<u8>, topic: &[u8], payload: &[u8], stamp: Stamp) {
     frame.extend_from_slice(&[VERSION, MARK]);
 }
 
+/// Adds `step` to the sequence number of a sealed frame, and replaces its timestamp.
+///
+/// `frame` may start before the frame does: what matters is where it ends.
+///
+/// # Panics
+/// Where `frame` is shorter than what follows a payload.
+#[inline]
+pub(crate) fn restamp(frame: &mut [u8], step: u64, timestamp_ns: u64) {
+    let (_, trailer) = frame
+        .split_last_chunk_mut::<TRAILER_BYTES>()
+        .expect("a sealed frame is as long as its trailer");
+    let sequence = number(trailer, 8).wrapping_add(step);
+    trailer[8..16].copy_from_slice(&sequence.to_le_bytes());
+    trailer[16..24].copy_from_slice(&timestamp_ns.to_le_bytes());
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,6 +135,21 @@ mod tests {
             .collect();
         assert_eq!(frame, expected);
         assert_eq!(frame.len(), 3 + 2 + OVERHEAD_BYTES);
+    }
+
+    #[test]
+    fn what_is_restamped_opens_with_the_new_numbers() {
+        let mut frame = Vec::new();
+        seal(&mut frame, b"BTC", b"42", STAMP);
+        restamp(&mut frame, 3, 9);
+        let stamp = Stamp {
+            sequence: STAMP.sequence + 3,
+            timestamp_ns: 9,
+            ..STAMP
+        };
+        let mut expected = Vec::new();
+        seal(&mut expected, b"BTC", b"42", stamp);
+        assert_eq!(frame, expected);
     }
 
     proptest! {

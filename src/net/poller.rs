@@ -1,6 +1,6 @@
 //! Waiting for many sockets at once: epoll, level-triggered.
 
-use std::{io, os::fd::AsFd, time::Duration};
+use std::{io, mem::MaybeUninit, os::fd::AsFd, time::Duration};
 
 use rustix::{
     event::{Timespec, epoll},
@@ -43,10 +43,10 @@ pub struct Ready {
 }
 
 /// Waits for sockets.
+#[derive(Debug)]
 pub struct Poller {
     epoll: std::os::fd::OwnedFd,
-    events: Box<[epoll::Event]>,
-    count: usize,
+    ready: Vec<Ready>,
 }
 
 impl Poller {
@@ -55,14 +55,9 @@ impl Poller {
     /// # Errors
     /// The kernel's: the process has too many files open.
     pub fn new() -> io::Result<Self> {
-        let nothing = epoll::Event {
-            flags: epoll::EventFlags::empty(),
-            data: epoll::EventData::new_u64(0),
-        };
         Ok(Self {
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
-            events: vec![nothing; EVENTS_MAX].into_boxed_slice(),
-            count: 0,
+            ready: Vec::with_capacity(EVENTS_MAX),
         })
     }
 
@@ -84,35 +79,50 @@ impl Poller {
         Ok(epoll::modify(&self.epoll, socket, data, interest.flags())?)
     }
 
-    /// Waits until a socket has something, or for `timeout`; without one, for ever. Returns whether one
-    /// has.
+    /// Removes a socket.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn remove(&self, socket: &impl AsFd) -> io::Result<()> {
+        Ok(epoll::delete(&self.epoll, socket)?)
+    }
+
+    /// Waits until a socket has something, or for `timeout`, rounded up to milliseconds; without one, for
+    /// ever. Returns whether one has.
     ///
     /// # Errors
     /// The kernel's.
     #[inline]
     pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
-        let timeout = timeout.map(|timeout| Timespec {
-            tv_sec: timeout.as_secs() as i64,
-            tv_nsec: timeout.subsec_nanos().into(),
+        // Parts of a millisecond take a call that kernels before 5.11 don't have.
+        let timeout = timeout.map(|timeout| {
+            let whole_ms = timeout.as_micros().div_ceil(1_000) as i64;
+            Timespec {
+                tv_sec: whole_ms / 1_000,
+                tv_nsec: whole_ms % 1_000 * 1_000_000,
+            }
         });
-        self.count = match epoll::wait(&self.epoll, &mut self.events[..], timeout.as_ref()) {
-            Err(Errno::INTR) => 0,
-            count => count?,
+        self.ready.clear();
+        let mut room = [const { MaybeUninit::uninit() }; EVENTS_MAX];
+        let events = match epoll::wait(&self.epoll, &mut room[..], timeout.as_ref()) {
+            Err(Errno::INTR) => return Ok(false),
+            waited => waited?.0,
         };
-        Ok(self.count > 0)
+        self.ready.extend(events.iter().map(|event| {
+            let (flags, data) = (event.flags, event.data);
+            let broken = epoll::EventFlags::ERR | epoll::EventFlags::HUP;
+            Ready {
+                token: data.u64(),
+                readable: flags.intersects(epoll::EventFlags::IN | broken),
+                writable: flags.intersects(epoll::EventFlags::OUT | broken),
+            }
+        }));
+        Ok(!self.ready.is_empty())
     }
 
     /// Returns the sockets that the last wait found.
     #[inline]
     pub fn ready(&self) -> impl Iterator<Item = Ready> {
-        self.events[..self.count].iter().map(|event| {
-            let flags = event.flags;
-            let broken = epoll::EventFlags::ERR | epoll::EventFlags::HUP;
-            Ready {
-                token: event.data.u64(),
-                readable: flags.intersects(epoll::EventFlags::IN | broken),
-                writable: flags.intersects(epoll::EventFlags::OUT | broken),
-            }
-        })
+        self.ready.iter().copied()
     }
 }

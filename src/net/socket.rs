@@ -1,9 +1,10 @@
 //! Non-blocking TCP and Unix sockets.
 
 use std::{
-    io,
+    fs, io,
     net::{IpAddr, SocketAddr},
-    path::PathBuf,
+    os::unix::fs::FileTypeExt,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -115,10 +116,7 @@ impl Listener {
             .filter(|path| !path.starts_with('@'))
             .map(PathBuf::from);
         match &path {
-            Some(path) => match std::fs::remove_file(path) {
-                Err(refused) if refused.kind() != io::ErrorKind::NotFound => return Err(refused),
-                _ => {}
-            },
+            Some(path) => remove_socket(path)?,
             // A port whose last connections are still fading is free.
             None if is_tcp(&address) => socket.set_reuse_address(true)?,
             None => {}
@@ -175,7 +173,7 @@ impl Listener {
 impl Drop for Listener {
     fn drop(&mut self) {
         if let Some(path) = &self.path {
-            let _ = std::fs::remove_file(path);
+            let _ = fs::remove_file(path);
         }
     }
 }
@@ -187,6 +185,16 @@ pub fn is_not_ready(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
     )
+}
+
+/// Removes the Unix socket that a process left at a path, and nothing else.
+fn remove_socket(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(there) if there.file_type().is_socket() => fs::remove_file(path),
+        Ok(_) => Err(io::Error::other("what stands there is not a socket")),
+        Err(refused) if refused.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(refused) => Err(refused),
+    }
 }
 
 /// Returns a path for a Unix socket where nothing stands.

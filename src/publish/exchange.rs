@@ -8,9 +8,8 @@ use rand::{RngExt, rngs::StdRng};
 use rand_distr::{Distribution, weighted::WeightedAliasIndex};
 
 use crate::{
-    clock::SECOND_NS,
     error::{Error, Result},
-    publish::{Item, Source},
+    publish::{Item, Schedule, Source},
     random,
 };
 
@@ -46,6 +45,17 @@ impl Default for Parameters {
             burst: 1,
             payload_bytes: QUOTE_BYTES,
             seed: 1,
+        }
+    }
+}
+
+impl Parameters {
+    /// Returns when messages are due.
+    #[must_use]
+    pub fn schedule(&self) -> Schedule {
+        Schedule {
+            rate: self.rate,
+            burst: self.burst,
         }
     }
 }
@@ -234,15 +244,9 @@ impl Source for Exchange {
         let topic = self.popularity.sample(&mut self.random);
         self.tick(topic).encode(payload);
         payload.resize(self.parameters.payload_bytes, 0);
-        let first_of_burst = self.published - self.published % self.parameters.burst;
+        let due_ns = self.parameters.schedule().due_ns(self.published);
         self.published += 1;
-        Ok(Some(Item {
-            topic,
-            due_ns: self
-                .parameters
-                .rate
-                .map(|rate| (first_of_burst as f64 / rate * SECOND_NS as f64) as u64),
-        }))
+        Ok(Some(Item { topic, due_ns }))
     }
 
     fn topic(&self, index: usize) -> &[u8] {

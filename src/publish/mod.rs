@@ -1,15 +1,20 @@
-//! Publishers to test with: a synthetic exchange and the replay of a capture, over libzmq.
+//! Publishers to test with: a synthetic exchange and the replay of a capture, over libzmq; and a
+//! [`Blaster`] without it, for subscribers that libzmq can't saturate.
 //!
-//! A [`Source`] says what to publish and when; [`Publisher`] is the socket; [`publish`] moves
+//! A [`Source`] says what to publish and when; [`Publisher`] is the socket; [`publish()`] moves
 //! messages from one to the other in time, without ever dropping one: where a subscriber is slow,
 //! the publisher waits, and falls behind its schedule. Timestamps are those of the schedule, so
 //! that this shows in the feed latency.
 
+mod blast;
 pub mod capture;
 pub mod exchange;
 mod publisher;
+mod schedule;
 
+pub use blast::Blaster;
 pub use publisher::{Publisher, PublisherOptions};
+pub use schedule::Schedule;
 
 use std::{thread, time::Duration};
 
