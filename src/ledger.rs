@@ -14,6 +14,8 @@ use std::sync::atomic::{
 use crossbeam::utils::CachePadded;
 use serde::Serialize;
 
+use crate::zmtp::Violation;
+
 /// Why a message was not delivered: the message's own fault, or a limit of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rejection {
@@ -97,8 +99,21 @@ pub struct LaneLedger {
     pub disconnects: Counter,
     /// Connections that ended in their handshake.
     pub handshake_failures: Counter,
+    /// Connections ended because their peer did what the protocol forbids, by [`Violation::ALL`].
+    pub violations: [Counter; Violation::ALL.len()],
     /// Connections that libzmq gave up after a protocol error, and that the lane makes again.
-    pub protocol_errors: Counter,
+    pub given_up: Counter,
+    /// Connections ended because their handshake took too long.
+    pub handshake_timeouts: Counter,
+    /// Connections ended because their peer was silent for too long.
+    pub heartbeat_timeouts: Counter,
+    /// Connections that ended within a message, which was thrown away. It was never received.
+    pub truncated: Counter,
+    /// Messages thrown away because nothing is subscribed to them: no longer, or their publisher does
+    /// not filter. They don't count as received.
+    pub unwanted: Counter,
+    /// Connections refused because there were too many.
+    pub refused: Counter,
     /// When a message was last rejected, in nanoseconds of the pipeline's clock.
     pub last_rejected_ns: Counter,
     /// When the first message came, in nanoseconds of the pipeline's clock; 0 before it.
@@ -151,12 +166,6 @@ impl Ledger {
         let lane = |counter: fn(&LaneLedger) -> &Counter| -> u64 {
             self.lanes.iter().map(|one| counter(one).get()).sum()
         };
-        let mut rejected_by_reason = [0; Rejection::ALL.len()];
-        for lane in &self.lanes {
-            for (total, counter) in rejected_by_reason.iter_mut().zip(&lane.rejected) {
-                *total += counter.get();
-            }
-        }
         Totals {
             received: lane(|one| &one.received),
             received_bytes: lane(|one| &one.received_bytes),
@@ -164,14 +173,20 @@ impl Ledger {
             conflated: 0,
             dropped,
             duplicates: 0,
-            rejected_by_reason,
+            rejected_by_reason: self.by_number(|one| &one.rejected),
             batches: lane(|one| &one.batches),
             blocked: lane(|one| &one.blocked),
             blocked_ns: lane(|one| &one.blocked_ns),
             connects: lane(|one| &one.connects),
             disconnects: lane(|one| &one.disconnects),
             handshake_failures: lane(|one| &one.handshake_failures),
-            protocol_errors: lane(|one| &one.protocol_errors),
+            violations: self.by_number(|one| &one.violations),
+            given_up: lane(|one| &one.given_up),
+            handshake_timeouts: lane(|one| &one.handshake_timeouts),
+            heartbeat_timeouts: lane(|one| &one.heartbeat_timeouts),
+            truncated: lane(|one| &one.truncated),
+            unwanted: lane(|one| &one.unwanted),
+            refused: lane(|one| &one.refused),
             last_accounted_ns,
             first_received_ns: self
                 .lanes
@@ -181,6 +196,19 @@ impl Ledger {
                 .min()
                 .unwrap_or(0),
         }
+    }
+}
+
+impl Ledger {
+    /// Adds up counters that lanes keep by number.
+    fn by_number<const N: usize>(&self, counters: fn(&LaneLedger) -> &[Counter; N]) -> [u64; N] {
+        let mut totals = [0; N];
+        for lane in &self.lanes {
+            for (total, counter) in totals.iter_mut().zip(counters(lane)) {
+                *total += counter.get();
+            }
+        }
+        totals
     }
 }
 
@@ -213,8 +241,20 @@ pub struct Totals {
     pub disconnects: u64,
     /// Connections that ended in their handshake.
     pub handshake_failures: u64,
+    /// Connections ended because their peer did what the protocol forbids, by [`Violation::ALL`].
+    pub violations: [u64; Violation::ALL.len()],
     /// Connections that libzmq gave up after a protocol error, and that the lane makes again.
-    pub protocol_errors: u64,
+    pub given_up: u64,
+    /// Connections ended because their handshake took too long.
+    pub handshake_timeouts: u64,
+    /// Connections ended because their peer was silent for too long.
+    pub heartbeat_timeouts: u64,
+    /// Connections that ended within a message, which was thrown away.
+    pub truncated: u64,
+    /// Messages thrown away because nothing is subscribed to them.
+    pub unwanted: u64,
+    /// Connections refused because there were too many.
+    pub refused: u64,
     /// When the first message came, in nanoseconds of the pipeline's clock; 0 before it.
     pub first_received_ns: u64,
     /// When a message was last delivered, dropped or rejected, in nanoseconds of the pipeline's clock.
@@ -226,6 +266,12 @@ impl Totals {
     #[must_use]
     pub fn rejected(&self) -> u64 {
         self.rejected_by_reason.iter().sum()
+    }
+
+    /// Returns the connections ended because of what their peer sent.
+    #[must_use]
+    pub fn protocol_errors(&self) -> u64 {
+        self.given_up + self.violations.iter().sum::<u64>()
     }
 
     /// Returns the messages received that are not accounted for: those under way, and none at rest.

@@ -5,13 +5,17 @@ mod support;
 
 use std::net::TcpListener;
 
-use support::{Pinfeed, assert_all_delivered, publisher, wait_until};
+use pinfeed::config::Engine;
+use rustix::process::Signal;
+use support::{ENGINES, Pinfeed, assert_all_delivered, publisher, wait_until};
 
 const MESSAGES: &str = "5000";
 
-fn assert_arrives(run: &[&str]) {
+fn assert_arrives(engine: Engine, run: &[&str]) {
     let common = [
         "run",
+        "--engine",
+        engine.name(),
         "--envelope",
         "pinfeed",
         "--messages",
@@ -23,26 +27,44 @@ fn assert_arrives(run: &[&str]) {
 }
 
 fn arrives_from_publisher(bind: &str, run: &[&str]) {
+    for engine in ENGINES {
+        arrives_by(engine, bind, run);
+    }
+}
+
+fn arrives_by(engine: Engine, bind: &str, run: &[&str]) {
     let mut publish = Pinfeed::start(&["publish", "--bind", bind, "--messages", MESSAGES]);
     let endpoint = publish.wait_for_line("publishing on ");
-    assert_arrives(&[&["--connect", &endpoint], run].concat());
+    assert_arrives(engine, &[&["--connect", &endpoint], run].concat());
 }
 
 #[test]
 fn over_a_card_by_name() {
-    let (_publish, endpoint) = publisher(&["--messages", MESSAGES]);
-    assert_arrives(&["--connect", &endpoint, "--nic", "lo"]);
+    arrives_from_publisher("tcp://127.0.0.1:*", &["--nic", "lo"]);
 }
 
 #[test]
 fn from_a_source_address() {
-    let (_publish, endpoint) = publisher(&["--messages", MESSAGES]);
-    assert_arrives(&["--connect", &endpoint, "--source", "127.0.0.2"]);
-    // What the publisher sees.
+    arrives_from_publisher("tcp://127.0.0.1:*", &["--source", "127.0.0.2"]);
+    for engine in ENGINES {
+        shows_its_source(engine);
+    }
+}
+
+/// What the publisher sees.
+fn shows_its_source(engine: Engine) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("tcp://{}", listener.local_addr().unwrap());
     listener.set_nonblocking(true).unwrap();
-    let _run = Pinfeed::start(&["run", "--connect", &endpoint, "--source", "127.0.0.2"]);
+    let _run = Pinfeed::start(&[
+        "run",
+        "--engine",
+        engine.name(),
+        "--connect",
+        &endpoint,
+        "--source",
+        "127.0.0.2",
+    ]);
     let mut peer = None;
     wait_until("it connects", || {
         peer = listener.accept().ok();
@@ -72,34 +94,57 @@ fn over_ipc() {
 #[test]
 fn from_a_publisher_that_connects() {
     let folder = tempfile::tempdir().unwrap();
-    for bind in [
-        "tcp://127.0.0.1:*",
-        "tcp://lo:*",
-        &format!("ipc://{}/feed", folder.path().display()),
+    let ipc = format!("ipc://{}/feed", folder.path().display());
+    for (bind, engines) in [
+        ("tcp://127.0.0.1:*", &["native", "libzmq"][..]),
+        // By the name of a card: libzmq, and by itself.
+        ("tcp://lo:*", &[]),
+        (&ipc, &["native", "libzmq"]),
     ] {
-        let mut run = Pinfeed::start(&[
-            "run",
-            "--envelope",
-            "pinfeed",
-            "--messages",
-            MESSAGES,
-            "--json",
-            "--bind",
-            bind,
-        ]);
-        let endpoint = run.wait_for_line("listening on ");
-        let mut publish =
-            Pinfeed::start(&["publish", "--connect", &endpoint, "--messages", MESSAGES]);
-        assert_all_delivered(&run.json(0), 5_000);
-        assert!(publish.finish().0.success());
+        for engine in engines {
+            arrives_from_a_publisher_that_connects(bind, &["--engine", engine], engine);
+        }
+        if engines.is_empty() {
+            arrives_from_a_publisher_that_connects(bind, &[], "libzmq");
+        }
     }
+}
+
+fn arrives_from_a_publisher_that_connects(bind: &str, flags: &[&str], engine: &str) {
+    let common = [
+        "run",
+        "--envelope",
+        "pinfeed",
+        "--messages",
+        MESSAGES,
+        "--json",
+        "--bind",
+        bind,
+    ];
+    let mut run = Pinfeed::start(&[&common[..], flags].concat());
+    let endpoint = run.wait_for_line("listening on ");
+    let mut publish = Pinfeed::start(&["publish", "--connect", &endpoint, "--messages", MESSAGES]);
+    let summary = run.json(0);
+    assert_all_delivered(&summary, 5_000);
+    assert_eq!(summary["engine"], engine);
+    // It can't see that the subscriber has gone, and would stay for a while.
+    publish.signal(Signal::TERM);
+    assert_eq!(publish.finish().0.code(), Some(143));
 }
 
 #[test]
 fn only_topics_subscribed_to() {
+    for engine in ENGINES {
+        only_topics_subscribed_to_by(engine);
+    }
+}
+
+fn only_topics_subscribed_to_by(engine: Engine) {
     let (_publish, endpoint) = publisher(&["--skew", "0", "--topics", "20", "--wait-for", "2"]);
     let mut run = Pinfeed::start(&[
         "run",
+        "--engine",
+        engine.name(),
         "--connect",
         &endpoint,
         "--envelope",
@@ -123,7 +168,9 @@ fn only_topics_subscribed_to() {
 #[test]
 fn however_threads_wait() {
     for wait in ["spin", "park", "adaptive"] {
-        let (_publish, endpoint) = publisher(&["--messages", MESSAGES, "--rate", "50000"]);
-        assert_arrives(&["--connect", &endpoint, "--wait", wait]);
+        for engine in ENGINES {
+            let (_publish, endpoint) = publisher(&["--messages", MESSAGES, "--rate", "50000"]);
+            assert_arrives(engine, &["--connect", &endpoint, "--wait", wait]);
+        }
     }
 }

@@ -1,5 +1,5 @@
-//! Goal: a publisher that is not ours, pyzmq's PUB, is ingested whole: bound and connected, with one
-//! frame and with several.
+//! Goal: a publisher that is not ours, pyzmq's PUB, is ingested whole by either engine: bound and
+//! connected, with one frame and with several.
 
 mod support;
 
@@ -10,7 +10,8 @@ use std::{
     sync::OnceLock,
 };
 
-use support::{Pinfeed, assert_all_delivered, skip};
+use pinfeed::config::Engine;
+use support::{ENGINES, Pinfeed, assert_all_delivered, skip};
 
 const MESSAGES: u64 = 50_000;
 const TOPICS: u64 = 100;
@@ -56,12 +57,14 @@ fn start_publisher(python: &Path, side: &str, endpoint: &str, frames: &str) -> P
     )
 }
 
-fn ingested_whole(python: &Path, side: &str, frames: &str, envelope: &str) {
+fn ingested_whole(engine: Engine, python: &Path, side: &str, frames: &str, envelope: &str) {
     let messages = MESSAGES.to_string();
     let digests = tempfile::NamedTempFile::new().expect("a file");
     let digests_path = digests.path().to_str().expect("UTF-8");
     let common = [
         "run",
+        "--engine",
+        engine.name(),
         "--envelope",
         envelope,
         "--messages",
@@ -93,7 +96,7 @@ fn ingested_whole(python: &Path, side: &str, frames: &str, envelope: &str) {
             assert_eq!(
                 fields.next(),
                 Some("500"),
-                "{side} {frames} {envelope}: {row}"
+                "{engine:?} {side} {frames} {envelope}: {row}"
             );
             topic
         })
@@ -106,9 +109,11 @@ fn ingested_whole(python: &Path, side: &str, frames: &str, envelope: &str) {
 #[test]
 fn bound_and_connected_with_one_frame_and_several() {
     let Some(python) = python() else { return };
-    for side in ["bind", "connect"] {
-        ingested_whole(&python, side, "1", "delimited: ");
-        ingested_whole(&python, side, "2", "raw");
-        ingested_whole(&python, side, "5", "raw");
+    for engine in ENGINES {
+        for side in ["bind", "connect"] {
+            ingested_whole(engine, &python, side, "1", "delimited: ");
+            ingested_whole(engine, &python, side, "2", "raw");
+            ingested_whole(engine, &python, side, "5", "raw");
+        }
     }
 }

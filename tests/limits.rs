@@ -9,10 +9,18 @@ use std::{
 };
 
 use pinfeed::{
-    clock::Deadline, config::Config, envelope::Envelope, handoff::FRAMES_MAX, lane::Quota,
-    ledger::Totals, message::Message, pipeline::Pipeline, stop::Stop, worker::Handler,
+    clock::Deadline,
+    config::{Config, Engine},
+    envelope::Envelope,
+    handoff::FRAMES_MAX,
+    lane::Quota,
+    ledger::Totals,
+    message::Message,
+    pipeline::Pipeline,
+    stop::Stop,
+    worker::Handler,
 };
-use support::{LIMIT, finish, wait_until};
+use support::{ENGINES, LIMIT, finish, wait_until};
 
 const MESSAGE_BYTES_MAX: u32 = 10_000;
 
@@ -29,11 +37,16 @@ impl Handler for Good {
 
 /// Receives from a plain PUB that `publish` is given once the subscription is there. Ends once
 /// `done` holds of the ledger.
-fn receive(publish: impl Fn(&zmq::Socket), done: impl Fn(&Totals) -> bool) -> (Totals, u64) {
-    receive_from("127.0.0.1", None, publish, done)
+fn receive(
+    engine: Engine,
+    publish: impl Fn(&zmq::Socket),
+    done: impl Fn(&Totals) -> bool,
+) -> (Totals, u64) {
+    receive_from(engine, "127.0.0.1", None, publish, done)
 }
 
 fn receive_from(
+    engine: Engine,
     host: &str,
     source: Option<IpAddr>,
     publish: impl Fn(&zmq::Socket),
@@ -48,6 +61,7 @@ fn receive_from(
         .unwrap()
         .replace("127.0.0.1", host);
     let mut config = Config::connect(&endpoint, Envelope::Raw);
+    config.engine = Some(engine);
     config.lanes[0].source = source;
     config.receive.message_bytes_max = MESSAGE_BYTES_MAX;
     let stop = Stop::default();
@@ -79,13 +93,15 @@ fn too_many_frames_and_too_many_bytes_are_rejected() {
         send(&[b"large", &[0; 6_000], &[0; 6_000]]);
         send(&[b"good", b"last"]);
     };
-    let (totals, good) = receive(publish, |totals| totals.received == 6);
-    assert_eq!((totals.delivered, totals.rejected(), good), (3, 3, 3));
-    assert_eq!(
-        totals.rejected_by_reason[..2],
-        [2, 1],
-        "too many frames, too large"
-    );
+    for engine in ENGINES {
+        let (totals, good) = receive(engine, publish, |totals| totals.received == 6);
+        assert_eq!((totals.delivered, totals.rejected(), good), (3, 3, 3));
+        assert_eq!(
+            totals.rejected_by_reason[..2],
+            [2, 1],
+            "too many frames, too large"
+        );
+    }
 }
 
 #[test]
@@ -107,26 +123,36 @@ fn a_frame_above_the_limit_ends_its_connection_and_the_next_one_works() {
         ("localhost", None),
         ("127.0.0.1", Some(loopback)),
     ] {
-        let (totals, good) = receive_from(host, source, publish, |totals| totals.received == 2);
-        assert_eq!((totals.delivered, good), (2, 2));
-        assert_eq!((totals.connects, totals.disconnects), (2, 1));
-        assert_eq!(totals.protocol_errors, 1);
+        for engine in ENGINES {
+            let received = |totals: &Totals| totals.received == 2;
+            let (totals, good) = receive_from(engine, host, source, publish, received);
+            assert_eq!((totals.delivered, good), (2, 2));
+            assert_eq!((totals.connects, totals.disconnects), (2, 1));
+            assert_eq!(totals.protocol_errors(), 1);
+        }
     }
 }
 
 /// A peer that is no publisher does not keep the lane from the one that comes after it.
 #[test]
 fn a_wrong_peer_is_asked_again_until_it_is_right() {
+    for engine in ENGINES {
+        asks_again(engine);
+    }
+}
+
+fn asks_again(engine: Engine) {
     let context = zmq::Context::new();
     let wrong = context.socket(zmq::REP).unwrap();
     wrong.bind("tcp://127.0.0.1:*").unwrap();
     let endpoint = wrong.get_last_endpoint().unwrap().unwrap();
     let stop = Stop::default();
-    let config = Config::connect(&endpoint, Envelope::Raw);
+    let mut config = Config::connect(&endpoint, Envelope::Raw);
+    config.engine = Some(engine);
     let mut pipeline = Pipeline::start(&config, Quota::of(1), stop, |_| Good::default()).unwrap();
     wait_until("the wrong peer is asked again", || {
         let totals = pipeline.look();
-        totals.handshake_failures > 1 && totals.protocol_errors > 0
+        totals.handshake_failures > 1 && totals.protocol_errors() > 0
     });
     wrong.unbind(&endpoint).unwrap();
     drop(wrong);
@@ -162,6 +188,7 @@ fn an_ordinary_loss_is_left_to_libzmq() {
         let first = publisher();
         let mut config = Config::connect(&endpoint.replace("127.0.0.1", host), Envelope::Raw);
         config.lanes[0].source = source.map(|source| source.parse().unwrap());
+        config.engine = Some(Engine::Libzmq);
         config.receive.reconnect_ms = 10;
         config.workers.count = 1;
         let stop = Stop::default();
@@ -188,7 +215,11 @@ fn an_ordinary_loss_is_left_to_libzmq() {
         stop.request();
         let totals = finish(pipeline).totals;
         assert_eq!(
-            (totals.connects, totals.disconnects, totals.protocol_errors),
+            (
+                totals.connects,
+                totals.disconnects,
+                totals.protocol_errors()
+            ),
             (2, 1, 0),
             "{host}"
         );
@@ -198,7 +229,14 @@ fn an_ordinary_loss_is_left_to_libzmq() {
 /// A stranger at a bound endpoint is no loss of the publisher that is connected there.
 #[test]
 fn a_stranger_is_not_counted_as_a_loss() {
+    for engine in ENGINES {
+        does_not_count_strangers(engine);
+    }
+}
+
+fn does_not_count_strangers(engine: Engine) {
     let mut config = Config::bind("tcp://127.0.0.1:*", Envelope::Raw);
+    config.engine = Some(engine);
     config.workers.count = 1;
     let stop = Stop::default();
     let mut pipeline = Pipeline::start(&config, Quota::unlimited(), stop.clone(), |_| {

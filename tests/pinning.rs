@@ -6,7 +6,7 @@ mod support;
 use std::fs;
 
 use pinfeed::{
-    config::{Config, Lane, Line, PinPolicy},
+    config::{Config, Engine, Lane, Line, PinPolicy},
     envelope::Envelope,
     host::topology::usable_cores,
     lane::Quota,
@@ -14,7 +14,7 @@ use pinfeed::{
     stop::Stop,
     worker::handlers::Null,
 };
-use support::{finish, publisher, wait_until};
+use support::{ENGINES, finish, publisher, wait_until};
 
 /// Returns the cores that a thread of this process may use, and the one it last ran on, as /proc
 /// shows them, for each thread whose name ends like this.
@@ -45,6 +45,12 @@ fn seen_by_kernel(name: &str) -> Vec<(String, usize)> {
 
 #[test]
 fn threads_run_where_they_were_put() {
+    for engine in ENGINES {
+        run_where_they_were_put(engine);
+    }
+}
+
+fn run_where_they_were_put(engine: Engine) {
     let cores = usable_cores();
     let &[low, .., high] = &cores[..] else {
         support::skip("this machine has only one core");
@@ -53,6 +59,7 @@ fn threads_run_where_they_were_put() {
     let (_first, first_endpoint) = publisher(&["--rate", "10000"]);
     let (_second, second_endpoint) = publisher(&["--rate", "10000"]);
     let mut config = Config::connect(&first_endpoint, Envelope::Pinfeed);
+    config.engine = Some(engine);
     config.pin = Some(PinPolicy::Strict);
     config.workers.count = 1;
     config.lanes[0].name = "low".to_owned();
@@ -62,7 +69,8 @@ fn threads_run_where_they_were_put() {
     line.connect.push(second_endpoint);
     config.feeds[0].lines.push(line);
     for (lane, core) in config.lanes.iter_mut().zip([low, high]) {
-        (lane.io_core, lane.core) = (Some(core), Some(core));
+        lane.core = Some(core);
+        lane.io_core = lane.core.filter(|_| engine == Engine::Libzmq);
     }
     let stop = Stop::default();
     let mut pipeline =
@@ -78,23 +86,24 @@ fn threads_run_where_they_were_put() {
             )
         })
         .collect();
-    for (name, core) in [
-        ("io-low", low),
-        ("lane-low", low),
-        ("io-high", high),
-        ("lane-high", high),
-    ] {
+    // As pinfeed names them, and as the kernel does.
+    let mut tied = vec![
+        ("lane-low", "lane-low", low),
+        ("lane-high", "lane-high", high),
+    ];
+    if engine == Engine::Libzmq {
+        tied.extend([
+            ("io-low", "/ZMQbg/IO/0", low),
+            ("io-high", "/ZMQbg/IO/1", high),
+        ]);
+    }
+    for &(name, _, core) in &tied {
         let expected = (name.to_owned(), Some(core), Some(core));
         assert!(placed.contains(&expected), "{placed:?}");
     }
     wait_until("messages flow", || pipeline.look().delivered > 1_000);
     // A thread that sleeps moves when it next wakes, so this waits for it to have worked there.
-    for (name, core) in [
-        ("/ZMQbg/IO/0", low),
-        ("lane-low", low),
-        ("/ZMQbg/IO/1", high),
-        ("lane-high", high),
-    ] {
+    for (_, name, core) in tied {
         let expected = [(core.to_string(), core)];
         wait_until("the thread is on its core", || {
             seen_by_kernel(name) == expected

@@ -8,11 +8,16 @@ use std::sync::{
 };
 
 use pinfeed::{
-    config::Config, envelope::Envelope, lane::Quota, message::Message, pipeline::Pipeline,
-    stop::Stop, worker::Handler,
+    config::{Config, Engine},
+    envelope::Envelope,
+    lane::Quota,
+    message::Message,
+    pipeline::Pipeline,
+    stop::Stop,
+    worker::Handler,
 };
 use rustix::process::Signal;
-use support::{Pinfeed, finish, free_endpoint, wait_until};
+use support::{ENGINES, Pinfeed, finish, free_endpoint, wait_until};
 
 const LIVES: u64 = 3;
 /// Messages that show that a publisher is really being received from.
@@ -41,8 +46,15 @@ impl Handler for Lives {
 
 #[test]
 fn ingestion_resumes_after_each_restart() {
+    for engine in ENGINES {
+        resumes(engine);
+    }
+}
+
+fn resumes(engine: Engine) {
     let endpoint = free_endpoint();
     let mut config = Config::connect(&endpoint, Envelope::Pinfeed);
+    config.engine = Some(engine);
     config.workers.count = 1;
     let lives = Arc::new(AtomicU64::new(0));
     let stop = Stop::default();
@@ -64,4 +76,5 @@ fn ingestion_resumes_after_each_restart() {
     assert!(outcome.failure.is_none(), "{:?}", outcome.failure);
     assert!(outcome.totals.balanced());
     assert!(outcome.totals.delivered >= LIVES * ENOUGH);
+    assert_eq!(outcome.totals.connects, LIVES);
 }

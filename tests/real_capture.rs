@@ -11,7 +11,8 @@ use std::{
 };
 
 use flate2::bufread::MultiGzDecoder;
-use support::{Pinfeed, assert_all_delivered, captures, number, publisher};
+use pinfeed::config::Engine;
+use support::{ENGINES, Pinfeed, assert_all_delivered, captures, number, publisher};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 const CAPTURE: &str = "binance/usdm_btcusdt_20240808.gz";
@@ -62,6 +63,13 @@ fn ingested_whole(workers: &str) {
     assert_eq!(messages, 93_954);
     assert_eq!(by_topic, [66_089, 6_551, 21_313, 1]);
 
+    for engine in ENGINES {
+        let found = ingested(&path, workers, engine, messages, expected.len());
+        assert_eq!(found, expected, "{engine:?}");
+    }
+}
+
+fn ingested(path: &Path, workers: &str, engine: Engine, messages: u64, topics: usize) -> Counts {
     let (mut publish, endpoint) = publisher(&[
         "--json",
         "--speed",
@@ -74,6 +82,8 @@ fn ingested_whole(workers: &str) {
     let mut run = Pinfeed::start(&[
         "run",
         "--json",
+        "--engine",
+        engine.name(),
         "--envelope",
         "pinfeed",
         "--workers",
@@ -87,10 +97,11 @@ fn ingested_whole(workers: &str) {
     ]);
     let summary = run.json(0);
     assert_all_delivered(&summary, messages);
-    assert_eq!(number(&summary, "topics"), expected.len() as u64);
+    assert_eq!(number(&summary, "topics"), topics as u64);
     assert_eq!(number(&summary["latency_ns"]["feed"], "count"), messages);
-    assert_eq!(counts_in_csv(digests.path()), expected);
+    assert_eq!(summary["engine"], engine.name());
     assert_eq!(number(&publish.json(0), "published"), messages);
+    counts_in_csv(digests.path())
 }
 
 #[test]

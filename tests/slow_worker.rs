@@ -13,7 +13,7 @@ use std::{
 
 use pinfeed::{
     clock::Deadline,
-    config::{Config, ShardingMode},
+    config::{Config, Engine, ShardingMode},
     envelope::Envelope,
     lane::Quota,
     message::Message,
@@ -21,7 +21,7 @@ use pinfeed::{
     stop::Stop,
     worker::Handler,
 };
-use support::{finish, publisher, wait_until};
+use support::{ENGINES, finish, publisher, wait_until};
 
 const MESSAGES: u64 = 100_000;
 
@@ -55,11 +55,12 @@ impl Handler for Stalled {
     }
 }
 
-fn run(mode: ShardingMode) -> (pinfeed::ledger::Totals, Vec<u64>) {
+fn run(engine: Engine, mode: ShardingMode) -> (pinfeed::ledger::Totals, Vec<u64>) {
     let messages = MESSAGES.to_string();
     let (_publisher, endpoint) =
         publisher(&["--rate", "max", "--skew", "0", "--messages", &messages]);
     let mut config = Config::connect(&endpoint, Envelope::Pinfeed);
+    config.engine = Some(engine);
     config.sharding.mode = mode;
     config.handoff.batches = 4;
     let gate = Gate::default();
@@ -93,18 +94,27 @@ fn run(mode: ShardingMode) -> (pinfeed::ledger::Totals, Vec<u64>) {
 
 #[test]
 fn blocks_its_lane_and_loses_nothing() {
-    let (totals, seen) = run(ShardingMode::Keyed);
-    assert_eq!((totals.received, totals.delivered), (MESSAGES, MESSAGES));
-    assert_eq!(seen.iter().sum::<u64>(), MESSAGES);
-    assert!(totals.blocked >= 1 && totals.blocked_ns > 0, "{totals:?}");
+    for engine in ENGINES {
+        let (totals, seen) = run(engine, ShardingMode::Keyed);
+        assert_eq!((totals.received, totals.delivered), (MESSAGES, MESSAGES));
+        assert_eq!(seen.iter().sum::<u64>(), MESSAGES);
+        assert!(totals.blocked >= 1 && totals.blocked_ns > 0, "{totals:?}");
+    }
 }
 
 /// While its lane waits, the socket is not read from: that must not look like a dead publisher.
 #[test]
 fn keeps_its_publisher_for_longer_than_heartbeats_may_fail() {
+    for engine in ENGINES {
+        keeps_its_publisher(engine);
+    }
+}
+
+fn keeps_its_publisher(engine: Engine) {
     let messages = 600_000;
     let (_publisher, endpoint) = publisher(&["--rate", "max", "--messages", &messages.to_string()]);
     let mut config = Config::connect(&endpoint, Envelope::Pinfeed);
+    config.engine = Some(engine);
     config.workers.count = 1;
     config.receive.high_water_mark = 1_000;
     (
@@ -132,8 +142,10 @@ fn keeps_its_publisher_for_longer_than_heartbeats_may_fail() {
 
 #[test]
 fn is_passed_over_when_balanced() {
-    let (totals, seen) = run(ShardingMode::Balanced);
-    assert_eq!((totals.received, totals.delivered), (MESSAGES, MESSAGES));
-    assert_eq!(seen.iter().sum::<u64>(), MESSAGES);
-    assert!(seen[1] > seen[0], "{seen:?}");
+    for engine in ENGINES {
+        let (totals, seen) = run(engine, ShardingMode::Balanced);
+        assert_eq!((totals.received, totals.delivered), (MESSAGES, MESSAGES));
+        assert_eq!(seen.iter().sum::<u64>(), MESSAGES);
+        assert!(seen[1] > seen[0], "{seen:?}");
+    }
 }

@@ -1,4 +1,4 @@
-//! Goal: after warm-up, nothing on our side of libzmq allocates for a message: not the lane, not the
+//! Goal: after warm-up, nothing but libzmq allocates for a message, whatever the engine: not the lane, not the
 //! handoff, not the worker, not the handler that counts.
 //!
 //! The allocator counts for the whole process, so this is the only test in it, and the publisher is
@@ -12,10 +12,15 @@ use std::{
 };
 
 use pinfeed::{
-    config::Config, envelope::Envelope, lane::Quota, pipeline::Pipeline, stop::Stop,
+    config::{Config, Engine},
+    envelope::Envelope,
+    handoff::HandoffKind,
+    lane::Quota,
+    pipeline::Pipeline,
+    stop::Stop,
     worker::handlers::Count,
 };
-use support::{finish, publisher, wait_until};
+use support::{ENGINES, finish, publisher, wait_until};
 
 const WARM_UP: u64 = 200_000;
 const MEASURED: u64 = 1_000_000;
@@ -54,38 +59,49 @@ static ALLOCATOR: Counting = Counting;
 
 #[test]
 fn over_a_million_messages() {
-    // One frame, and two.
-    for envelope in [Envelope::Pinfeed, Envelope::Raw] {
-        let total = (WARM_UP + MEASURED + REST).to_string();
-        let (_publisher, endpoint) = publisher(&[
-            "--rate",
-            "max",
-            "--messages",
-            &total,
-            "--envelope",
-            &envelope.to_string(),
-        ]);
-        let mut pipeline = Pipeline::start(
-            &Config::connect(&endpoint, envelope),
-            Quota::of(WARM_UP + MEASURED + REST),
-            Stop::default(),
-            |_| Count::default(),
-        )
-        .unwrap();
-        wait_until("all is warm", || pipeline.look().delivered >= WARM_UP);
-        let before = (ALLOCATIONS.load(Relaxed), pipeline.look().delivered);
-        // Ending is not steady, and the rest keeps it away.
-        wait_until("enough is measured", || {
-            pipeline.look().delivered >= WARM_UP + MEASURED
-        });
-        let allocations = ALLOCATIONS.load(Relaxed) - before.0;
-        let messages = WARM_UP + MEASURED - before.1;
-        let outcome = finish(pipeline);
-        assert_eq!(outcome.totals.delivered, WARM_UP + MEASURED + REST);
-        assert!(messages > MEASURED / 2, "measured over {messages} messages");
-        assert!(
-            allocations <= ALLOWED,
-            "{allocations} allocations over {messages} messages"
-        );
+    for engine in ENGINES {
+        for handoff in [HandoffKind::Ring, HandoffKind::Inproc] {
+            // One frame, and two.
+            for envelope in [Envelope::Pinfeed, Envelope::Raw] {
+                measure(engine, handoff, envelope);
+            }
+        }
     }
+}
+
+fn measure(engine: Engine, handoff: HandoffKind, envelope: Envelope) {
+    let total = (WARM_UP + MEASURED + REST).to_string();
+    let (_publisher, endpoint) = publisher(&[
+        "--rate",
+        "max",
+        "--messages",
+        &total,
+        "--envelope",
+        &envelope.to_string(),
+    ]);
+    let mut config = Config::connect(&endpoint, envelope);
+    config.engine = Some(engine);
+    config.handoff.kind = handoff;
+    let mut pipeline = Pipeline::start(
+        &config,
+        Quota::of(WARM_UP + MEASURED + REST),
+        Stop::default(),
+        |_| Count::default(),
+    )
+    .unwrap();
+    wait_until("all is warm", || pipeline.look().delivered >= WARM_UP);
+    let before = (ALLOCATIONS.load(Relaxed), pipeline.look().delivered);
+    // Ending is not steady, and the rest keeps it away.
+    wait_until("enough is measured", || {
+        pipeline.look().delivered >= WARM_UP + MEASURED
+    });
+    let allocations = ALLOCATIONS.load(Relaxed) - before.0;
+    let messages = WARM_UP + MEASURED - before.1;
+    let outcome = finish(pipeline);
+    assert_eq!(outcome.totals.delivered, WARM_UP + MEASURED + REST);
+    assert!(messages > MEASURED / 2, "measured over {messages} messages");
+    assert!(
+        allocations <= ALLOWED,
+        "{allocations} allocations over {messages} messages: {engine:?}, {handoff}, {envelope}"
+    );
 }

@@ -6,7 +6,7 @@ mod support;
 use std::{collections::HashMap, thread};
 
 use pinfeed::{
-    config::{Config, Lane, Line},
+    config::{Config, Engine, Lane, Line},
     envelope::Envelope,
     lane::Quota,
     message::{Message, Origin},
@@ -18,7 +18,7 @@ use pinfeed::{
     stop::Stop,
     worker::Handler,
 };
-use support::{finish, free_endpoint};
+use support::{ENGINES, finish, free_endpoint};
 
 const LANES: usize = 2;
 const LIVES: u64 = 5;
@@ -79,8 +79,15 @@ fn publish_lives(endpoint: &str, stop: &Stop) {
 
 #[test]
 fn kept_while_publishers_restart() {
+    for engine in ENGINES {
+        kept_by(engine);
+    }
+}
+
+fn kept_by(engine: Engine) {
     let endpoints: Vec<String> = (0..LANES).map(|_| free_endpoint()).collect();
     let mut config = Config::connect(&endpoints[0], Envelope::Pinfeed);
+    config.engine = Some(engine);
     config.workers.count = 4;
     // A heartbeat that meets a publisher closed a moment ago makes its kernel drop what it holds.
     config.receive.heartbeat_ms = 0;

@@ -81,14 +81,17 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
             }
         }
     });
-    let published = publisher.result()?;
+    // After a signal nobody waited for what was still under way, nor for the publisher: in a terminal
+    // the signal may have met it, too.
+    let interrupted = signals.caught().is_some();
+    let published = if interrupted {
+        None
+    } else {
+        publisher.result()?
+    };
     let rows = Count::merge(std::mem::take(&mut outcome.handlers));
     let mut summary = Summary::new(&outcome, Some(rows.len() as u64));
-    // After a signal nobody waited for what was still under way.
-    let interrupted = signals.caught().is_some();
-    summary.lost = published
-        .filter(|_| !interrupted)
-        .map(|published| published.published.saturating_sub(summary.received));
+    summary.lost = published.map(|published| published.published.saturating_sub(summary.received));
     if let Some(published) = published {
         say(format_args!(
             "{:<14}{:>15}",

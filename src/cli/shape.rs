@@ -5,9 +5,10 @@ use std::{fmt, net::IpAddr, path::PathBuf};
 use clap::ValueEnum;
 
 use crate::{
-    config::{Config, PinPolicy, ShardingMode},
+    config::{Config, Engine, PinPolicy, ShardingMode},
     envelope::Envelope,
     error::{Error, Result},
+    handoff::HandoffKind,
     wait::Wait,
 };
 
@@ -42,13 +43,13 @@ pub(super) struct Shape {
     #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["file", "nic"])]
     source: Option<IpAddr>,
 
-    /// What receives
-    #[arg(long, value_enum, default_value_t = Engine::Libzmq)]
-    engine: Engine,
+    /// What receives: native or libzmq [default: native, or libzmq where an endpoint asks for it]
+    #[arg(long, value_name = "NAME")]
+    engine: Option<Engine>,
 
-    /// What carries messages to workers
-    #[arg(long, value_enum, default_value_t = Handoff::Inproc)]
-    handoff: Handoff,
+    /// What carries messages to workers: ring or inproc [default: ring]
+    #[arg(long, value_name = "NAME")]
+    handoff: Option<HandoffKind>,
 
     /// What happens when a worker is slow
     #[arg(long, value_enum, default_value_t = Policy::Block)]
@@ -66,26 +67,14 @@ pub(super) struct Shape {
     #[arg(long, value_name = "NAME")]
     wait: Option<Wait>,
 
-    /// Cores, for each lane's I/O thread and receive thread, then for each worker: 2,3,4-7 [default: one
-    /// for each thread where there are enough, else one for each lane; other processes get the same]
+    /// Cores, for each lane, with libzmq for its I/O thread first, then for each worker: 2,3,4-7 [default:
+    /// one for each thread where there are enough, else one for each lane; other processes get the same]
     #[arg(long, value_name = "LIST", value_parser = parse_cores)]
     cores: Option<CoreList>,
 
     /// What it is if a thread can't be pinned [default: strict where there is a core for each thread]
     #[arg(long, value_enum)]
     pin: Option<Pin>,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Engine {
-    /// Every transport that libzmq has
-    Libzmq,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Handoff {
-    /// PUSH/PULL within the process
-    Inproc,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -116,9 +105,8 @@ struct CoreList(Vec<usize>);
 impl Shape {
     /// Makes the configuration that the flags ask for.
     pub(super) fn config(&self) -> Result<Config> {
-        // One name each, so far; the match makes a second one a compile error here.
-        let (Engine::Libzmq, Handoff::Inproc, Policy::Block) =
-            (self.engine, self.handoff, self.policy);
+        // One name, so far; a second one is a compile error here.
+        let Policy::Block = self.policy;
         let mut config = match &self.file {
             Some(path) => Config::load(path)?,
             None if self.connect.is_empty() && self.bind.is_empty() => {
@@ -131,6 +119,12 @@ impl Shape {
             }
             None => self.single_feed(),
         };
+        if self.engine.is_some() {
+            config.engine = self.engine;
+        }
+        if let Some(handoff) = self.handoff {
+            config.handoff.kind = handoff;
+        }
         if let Some(workers) = self.workers {
             config.workers.count = workers;
         }

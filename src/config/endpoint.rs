@@ -120,6 +120,17 @@ pub(crate) fn check_bind(key: &str, endpoint: &str) -> Result<()> {
     }
 }
 
+/// Tells whether an endpoint is bound by the name of a network card, which only libzmq can do.
+pub(super) fn binds_card(endpoint: &str) -> bool {
+    matches!(
+        endpoint.parse(),
+        Ok(Endpoint::Tcp {
+            host: Host::Name(_),
+            ..
+        })
+    )
+}
+
 /// Libzmq resolves no names for binding, but takes those of network cards.
 fn check_nic_name(key: &str, endpoint: &str, name: &str) -> Result<()> {
     let nics = topology::nics();

@@ -11,6 +11,6 @@ mod validate;
 pub(crate) use endpoint::check_bind;
 pub use placement::Cores;
 pub use schema::{
-    Config, Feed, HandlerPanic, Handoff, Lane, Line, PinPolicy, Receive, Sharding, ShardingMode,
-    TopicOverride, Workers,
+    Config, Engine, Feed, HandlerPanic, Handoff, Lane, Line, PinPolicy, Receive, Sharding,
+    ShardingMode, TopicOverride, Workers,
 };

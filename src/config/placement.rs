@@ -1,7 +1,7 @@
 //! Which core each thread is to run on.
 
 use crate::{
-    config::{Config, PinPolicy},
+    config::{Config, Engine, PinPolicy},
     host::topology,
     wait::Wait,
 };
@@ -18,18 +18,25 @@ pub struct Cores {
 }
 
 impl Config {
-    /// Returns the number of threads that want a core: two a lane, one a worker.
+    /// Returns the number of threads that want a core: one a lane, with libzmq two, and one a worker.
     #[must_use]
     pub fn threads(&self) -> usize {
-        2 * self.lanes.len() + self.workers.count
+        let a_lane = match self.engine() {
+            Engine::Native => 1,
+            Engine::Libzmq => 2,
+        };
+        a_lane * self.lanes.len() + self.workers.count
     }
 
-    /// Hands out `cores` in order: to each lane's I/O thread and receive thread, then to workers.
+    /// Hands out `cores` in order: to each lane, with libzmq to its I/O thread first, then to workers.
     /// Threads beyond the list stay without.
     pub fn hand_out(&mut self, cores: &[usize]) {
         let mut cores = cores.iter().copied();
+        let engine = self.engine();
         for lane in &mut self.lanes {
-            lane.io_core = cores.next();
+            if engine == Engine::Libzmq {
+                lane.io_core = cores.next();
+            }
             lane.core = cores.next();
         }
         self.workers.cores = cores.collect();
@@ -39,11 +46,11 @@ impl Config {
     ///
     /// Where the configuration names no core at all and this process may use one for each thread,
     /// they are [handed out](Self::hand_out) in order, the lowest left free if there is one to
-    /// spare. Where it has fewer, each lane gets one core for its two threads, from the highest
-    /// down, and workers run anywhere; but not where threads wait by polling, since the I/O thread
-    /// could not run meanwhile.
+    /// spare. Where it has fewer, each lane gets one core, from the highest down, with libzmq for its
+    /// two threads, and workers run anywhere; but not where threads wait by polling, since others could
+    /// not run meanwhile.
     ///
-    /// On two cores the receive thread alone, without workers, took in 8.1 million messages a
+    /// On two cores libzmq's receive thread alone, without workers, took in 8.1 million messages a
     /// second beside its I/O thread, and 4.6 million on the other core: the two share reference
     /// counts for every message, which is dear when their caches don't share a level.
     #[must_use]
@@ -58,13 +65,15 @@ impl Config {
                 .lanes
                 .iter()
                 .any(|lane| lane.core.is_some() || lane.io_core.is_some());
+        let engine = self.engine();
         let mut config = self.clone();
         if !named && enough {
             let spare = usize::from(usable.len() > self.threads());
             config.hand_out(&usable[spare..spare + self.threads()]);
         } else if !named && usable.len() >= self.lanes.len() && self.wait == Wait::Park {
             for (lane, &core) in config.lanes.iter_mut().zip(usable.iter().rev()) {
-                (lane.io_core, lane.core) = (Some(core), Some(core));
+                lane.core = Some(core);
+                lane.io_core = lane.core.filter(|_| engine == Engine::Libzmq);
             }
         }
         let workers = config.workers.cores.iter().copied().map(Some);
@@ -92,7 +101,10 @@ mod tests {
     use crate::config::Lane;
 
     fn config(lanes: usize, workers: usize) -> Config {
-        let mut config = Config::default();
+        let mut config = Config {
+            engine: Some(Engine::Libzmq),
+            ..Config::default()
+        };
         config.workers.count = workers;
         config.lanes = (0..lanes)
             .map(|index| Lane {
@@ -130,6 +142,18 @@ mod tests {
             (vec![(None, None); 2], vec![None, None])
         );
         assert!(!cores.strict);
+    }
+
+    #[test]
+    fn a_native_lane_is_one_thread() {
+        let mut native = config(1, 2);
+        native.engine = Some(Engine::Native);
+        let cores = native.cores_on(&[0, 1, 2, 3]);
+        assert_eq!(cores.lanes, [(None, Some(1))]);
+        assert_eq!(cores.workers, [Some(2), Some(3)]);
+        let cores = native.cores_on(&[0, 1]);
+        assert_eq!(cores.lanes, [(None, Some(1))]);
+        assert_eq!(cores.workers, [None, None]);
     }
 
     #[test]

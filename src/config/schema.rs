@@ -1,13 +1,14 @@
 //! The structure of `feeds.toml`, with its defaults.
 
-use std::{fmt, fs, path::Path};
+use std::{fmt, fs, path::Path, str::FromStr};
 
 use serde::Deserialize;
 
 use crate::{
+    config::endpoint::binds_card,
     envelope::Envelope,
     error::{Error, Result},
-    handoff::{BatchLimits, HandoffLimits},
+    handoff::{BatchLimits, HandoffKind, HandoffLimits},
     wait::Wait,
 };
 
@@ -19,6 +20,9 @@ pub struct Config {
     /// What a pin that does not take effect leads to. Without it: [`PinPolicy::Strict`] where this
     /// machine has a core for each thread, [`PinPolicy::BestEffort`] where it has not.
     pub pin: Option<PinPolicy>,
+    /// What receives. Without it: what [`Config::engine`] chooses.
+    #[serde(default, deserialize_with = "from_optional_name")]
+    pub engine: Option<Engine>,
     /// How all threads wait for work.
     #[serde(default, deserialize_with = "from_name")]
     pub wait: Wait,
@@ -42,6 +46,42 @@ pub struct Config {
     pub receive: Receive,
 }
 
+/// What receives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// pinfeed's own ZMTP, over TCP and Unix sockets.
+    Native,
+    /// libzmq.
+    Libzmq,
+}
+
+impl Engine {
+    /// Returns the engine's name in configurations and summaries.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Libzmq => "libzmq",
+        }
+    }
+}
+
+/// The text was not the name of an engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not an engine; give native or libzmq")]
+pub struct UnknownEngine;
+
+impl FromStr for Engine {
+    type Err = UnknownEngine;
+
+    fn from_str(name: &str) -> std::result::Result<Self, UnknownEngine> {
+        [Self::Native, Self::Libzmq]
+            .into_iter()
+            .find(|engine| engine.name() == name)
+            .ok_or(UnknownEngine)
+    }
+}
+
 /// What a pin that does not take effect leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -52,7 +92,7 @@ pub enum PinPolicy {
     BestEffort,
 }
 
-/// A pinned receive thread with a libzmq I/O thread of its own, tied to one network card.
+/// A pinned receive thread, tied to one network card.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Lane {
@@ -60,7 +100,7 @@ pub struct Lane {
     pub name: String,
     /// The core of the receive thread.
     pub core: Option<usize>,
-    /// The core of the I/O thread.
+    /// The core of libzmq's I/O thread. The native engine has none.
     pub io_core: Option<usize>,
     /// The network card to receive over, by name: `SO_BINDTODEVICE`.
     pub nic: Option<String>,
@@ -195,6 +235,9 @@ pub struct TopicOverride {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Handoff {
+    /// What carries batches.
+    #[serde(deserialize_with = "from_name")]
+    pub kind: HandoffKind,
     /// The number of messages at which a batch is handed over. What a batch costs is waking the worker,
     /// some 10 µs on a virtual machine, so under full load larger batches pay: with 256 messages
     /// pinfeed took in 4.2 million messages a second, with 1,024 it was 4.7, with 4,096 5.2. Under
@@ -209,6 +252,7 @@ pub struct Handoff {
 impl Default for Handoff {
     fn default() -> Self {
         Self {
+            kind: HandoffKind::default(),
             batch_messages: 1_024,
             batch_bytes: 128 * 1024,
             batches: 32,
@@ -228,12 +272,14 @@ impl Handoff {
     }
 }
 
-/// The receiving sockets. Libzmq's own defaults lose messages or trust the peer where these don't.
+/// The receiving sockets. Where libzmq has the same options, its own defaults lose messages or trust
+/// the peer.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Receive {
-    /// Messages queued for each connection before reading stops (`ZMQ_RCVHWM`; libzmq's 1,000 stop
-    /// and restart the connection all the time at a million messages a second).
+    /// With libzmq: messages queued for each connection before reading stops (`ZMQ_RCVHWM`; libzmq's
+    /// 1,000 stop and restart the connection all the time at a million messages a second). The native
+    /// engine has no such queue.
     pub high_water_mark: u32,
     /// The largest message in bytes; a peer that sends a larger frame is disconnected
     /// (`ZMQ_MAXMSGSIZE`; libzmq's own limit is none).
@@ -241,9 +287,12 @@ pub struct Receive {
     /// The time between heartbeats in milliseconds, 0 for none.
     pub heartbeat_ms: u32,
     /// How long what was sent, heartbeats included, may stay unacknowledged before the peer's host is
-    /// taken for dead, in milliseconds (`TCP_USER_TIMEOUT`). Libzmq's own timeout is off: it would
+    /// taken for dead, in milliseconds (`TCP_USER_TIMEOUT`). The native engine takes a peer for dead,
+    /// too, that has not answered a heartbeat for so long; libzmq's own timeout is off, because it would
     /// hang up on a publisher that is well while a slow worker makes the lane wait.
     pub heartbeat_timeout_ms: u32,
+    /// How long a connection may take to be made, handshake included, in milliseconds.
+    pub handshake_timeout_ms: u32,
     /// The first wait before connecting again, in milliseconds. Each wait doubles the one before.
     /// Every socket draws its own start from half to one and a half times this, so that the
     /// subscribers of a publisher that restarts don't come back all at once.
@@ -252,6 +301,9 @@ pub struct Receive {
     pub reconnect_max_ms: u32,
     /// The kernel's receive buffer in bytes (`SO_RCVBUF`), 0 for the system's default.
     pub buffer_bytes: u32,
+    /// How long a receive call may poll the network card for, in microseconds (`SO_BUSY_POLL`), 0 for
+    /// the system's default.
+    pub busy_poll_us: u32,
 }
 
 impl Default for Receive {
@@ -261,9 +313,11 @@ impl Default for Receive {
             message_bytes_max: 1024 * 1024,
             heartbeat_ms: 1_000,
             heartbeat_timeout_ms: 3_000,
+            handshake_timeout_ms: 10_000,
             reconnect_ms: 100,
             reconnect_max_ms: 2_000,
             buffer_bytes: 0,
+            busy_poll_us: 0,
         }
     }
 }
@@ -300,6 +354,20 @@ impl Config {
         }
     }
 
+    /// Returns what receives: what is asked for, or the native engine where it can do all that the
+    /// endpoints ask for, and libzmq otherwise.
+    #[must_use]
+    pub fn engine(&self) -> Engine {
+        self.engine.unwrap_or_else(|| {
+            let mut lines = self.feeds.iter().flat_map(|feed| &feed.lines);
+            if lines.any(|line| line.bind.iter().any(|endpoint| binds_card(endpoint))) {
+                Engine::Libzmq
+            } else {
+                Engine::Native
+            }
+        })
+    }
+
     /// Reads a file.
     ///
     /// # Errors
@@ -314,11 +382,20 @@ impl Config {
     }
 }
 
+/// Reads a value that the file writes as a name, or not at all.
+fn from_optional_name<'de, D, T>(deserializer: D) -> std::result::Result<Option<T>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: FromStr<Err: fmt::Display>,
+{
+    from_name(deserializer).map(Some)
+}
+
 /// Reads a value that the file writes as a name.
 fn from_name<'de, D, T>(deserializer: D) -> std::result::Result<T, D::Error>
 where
     D: serde::Deserializer<'de>,
-    T: std::str::FromStr<Err: fmt::Display>,
+    T: FromStr<Err: fmt::Display>,
 {
     let name = String::deserialize(deserializer)?;
     name.parse()
@@ -347,6 +424,6 @@ mod tests {
         assert_eq!(shown.handoff, default.handoff);
         assert_eq!(shown.receive, default.receive);
         assert_eq!((shown.lanes.len(), shown.feeds.len()), (2, 1));
-        assert_eq!(shown.threads(), 6);
+        assert_eq!((shown.engine(), shown.threads()), (Engine::Native, 4));
     }
 }

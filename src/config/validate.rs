@@ -3,7 +3,7 @@
 use std::{collections::HashSet, net::UdpSocket};
 
 use crate::{
-    config::{Config, HandlerPanic, Lane, Line, ShardingMode, endpoint},
+    config::{Config, Engine, HandlerPanic, Lane, Line, ShardingMode, endpoint},
     error::{Error, Result},
     host::topology,
     libzmq::IO_THREADS_MAX,
@@ -116,9 +116,11 @@ impl Config {
             ("high_water_mark", receive.high_water_mark, 1),
             ("heartbeat_ms", receive.heartbeat_ms, 0),
             ("heartbeat_timeout_ms", receive.heartbeat_timeout_ms, 1),
+            ("handshake_timeout_ms", receive.handshake_timeout_ms, 1),
             ("reconnect_ms", receive.reconnect_ms, 1),
             ("reconnect_max_ms", receive.reconnect_max_ms, 1),
             ("buffer_bytes", receive.buffer_bytes, 0),
+            ("busy_poll_us", receive.busy_poll_us, 0),
         ] {
             within(
                 &format!("receive.{key}"),
@@ -161,6 +163,14 @@ impl Config {
             Ok(())
         };
         for (index, lane) in self.lanes.iter().enumerate() {
+            if let (Some(core), Engine::Native) = (lane.io_core, self.engine()) {
+                return Err(Error::config(
+                    format!("lane[{index}].io_core"),
+                    core,
+                    "the native engine has no I/O threads",
+                    "remove it, or give engine libzmq",
+                ));
+            }
             let shared = lane.core.filter(|_| lane.core == lane.io_core);
             if let (Some(core), true) = (shared, self.wait != Wait::Park) {
                 return Err(Error::config(
@@ -225,6 +235,14 @@ impl Config {
                 unique(bound, key.clone(), endpoint)?;
             }
             endpoint::check_bind_on(&key, endpoint, lane)?;
+            if self.engine() == Engine::Native && endpoint::binds_card(endpoint) {
+                return Err(Error::config(
+                    key,
+                    endpoint,
+                    "only libzmq binds a network card by name",
+                    "give the card's address, or engine libzmq",
+                ));
+            }
         }
         Ok(())
     }

@@ -21,7 +21,7 @@ use zmq::{DONTWAIT, SocketType};
 
 use crate::{
     error::{Error, Result},
-    handoff::{Batch, HandoffLimits},
+    handoff::{Batch, HandoffLimits, Received},
     libzmq::{Context, Socket},
     wait::{IDLE_AFTER, Wait},
 };
@@ -48,17 +48,6 @@ pub struct Inlet {
     homes: Vec<Sender<Box<Batch>>>,
     /// Lanes that may still send.
     open: usize,
-}
-
-/// What a worker finds in its inlet.
-#[derive(Debug)]
-pub enum Received {
-    /// The next batch. It has to be [given back](Inlet::give_back).
-    Batch(Box<Batch>),
-    /// Nothing for [`IDLE_AFTER`].
-    Idle,
-    /// Every lane has ended, and all they sent has been received.
-    Ended,
 }
 
 /// Makes the handoffs from `lanes` lanes to one worker: an outlet for each lane, and the inlet.
@@ -113,6 +102,13 @@ pub fn connect(
 }
 
 impl Outlet {
+    /// Tells whether the worker can have nothing waiting: all batches are spare but for the one being
+    /// filled and one that it may be at work on. PUSH itself does not say.
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.spares.len() + 2 >= self.spares.capacity().unwrap_or(0)
+    }
+
     /// Takes an empty batch, or `None` when all are filled or under way: the handoff is full.
     #[inline]
     pub fn spare(&self) -> Option<Box<Batch>> {
@@ -205,72 +201,5 @@ fn pull_number(pull: &Socket, flags: i32) -> Option<std::result::Result<u32, zmq
         Ok(_) => Some(Ok(u32::from_ne_bytes(number))),
         Err(zmq::Error::EAGAIN | zmq::Error::EINTR) => None,
         Err(other) => Some(Err(other)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{envelope::Envelope, handoff::BatchLimits, message::Origin};
-
-    const LIMITS: HandoffLimits = HandoffLimits {
-        batch: BatchLimits {
-            messages: 2,
-            bytes: 64,
-        },
-        batches: 2,
-    };
-
-    fn fill(outlet: &Outlet, topic: &[u8]) -> Box<Batch> {
-        let mut batch = outlet.spare().expect("a spare batch");
-        let fields = Envelope::Raw.open(&[topic]).unwrap();
-        batch.push(Origin { feed: 0, line: 0 }, 1, 2, &fields, &[topic]);
-        batch
-    }
-
-    fn topics(batch: &Batch) -> Vec<Vec<u8>> {
-        batch.messages().map(|m| m.topic().to_vec()).collect()
-    }
-
-    #[test]
-    fn batches_arrive_in_order_from_each_lane_and_circle() {
-        for wait in Wait::ALL {
-            let context = Context::new(0, 3).unwrap();
-            let (outlets, mut inlet) = connect(&context, 0, 2, LIMITS, wait).unwrap();
-            for round in 0..3 {
-                for outlet in &outlets {
-                    for index in 0..LIMITS.batches {
-                        let topic = [round, index as u8];
-                        outlet.send(fill(outlet, &topic)).unwrap();
-                    }
-                    assert!(outlet.spare().is_none(), "the handoff is full");
-                }
-                let mut expected = [0, 0];
-                for _ in 0..outlets.len() * LIMITS.batches {
-                    let Received::Batch(batch) = inlet.receive().unwrap() else {
-                        panic!("a batch was sent");
-                    };
-                    assert_eq!(topics(&batch), [[round, expected[batch.lane]]]);
-                    expected[batch.lane] += 1;
-                    inlet.give_back(batch);
-                }
-            }
-            assert!(matches!(inlet.receive().unwrap(), Received::Idle));
-        }
-    }
-
-    #[test]
-    fn ends_when_every_lane_has_and_nothing_is_left() {
-        let context = Context::new(0, 3).unwrap();
-        let (mut outlets, mut inlet) = connect(&context, 0, 2, LIMITS, Wait::Park).unwrap();
-        drop(outlets.pop());
-        outlets[0].send(fill(&outlets[0], b"last")).unwrap();
-        drop(outlets);
-        let Received::Batch(batch) = inlet.receive().unwrap() else {
-            panic!("what was sent before the end is received");
-        };
-        assert_eq!(topics(&batch), [b"last"]);
-        inlet.give_back(batch);
-        assert!(matches!(inlet.receive().unwrap(), Received::Ended));
     }
 }

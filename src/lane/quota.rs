@@ -5,9 +5,10 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-/// A number of messages that lanes share out among themselves, one at a time.
+/// A number of messages that lanes share out among themselves. Copies share it.
 ///
-/// Copies share the number.
+/// A lane takes of it for messages that it has at hand, as many at once as it can: a locked instruction
+/// each time. Messages beyond the number are thrown away, as if they had never come.
 #[derive(Clone, Debug, Default)]
 pub struct Quota(Option<Arc<AtomicU64>>);
 
@@ -24,13 +25,14 @@ impl Quota {
         Self(None)
     }
 
-    /// Takes one message's worth, and tells whether there was any left.
+    /// Takes up to `wanted` messages' worth, and returns how much there was.
     #[inline]
-    pub(crate) fn take(&self) -> bool {
-        self.0.as_ref().is_none_or(|left| {
-            left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1))
-                .is_ok()
-        })
+    pub(crate) fn take(&self, wanted: u64) -> u64 {
+        let Some(left) = &self.0 else {
+            return wanted;
+        };
+        let before = left.fetch_update(Relaxed, Relaxed, |left| Some(left.saturating_sub(wanted)));
+        before.map_or(0, |left| left.min(wanted))
     }
 
     /// Tells whether nothing is left.
@@ -46,16 +48,16 @@ mod tests {
 
     #[test]
     fn lanes_together_take_what_there_is() {
-        let quota = Quota::of(3);
+        let quota = Quota::of(10);
         let other = quota.clone();
-        assert!(quota.take() && other.take() && !quota.is_used_up());
-        assert!(quota.take() && other.is_used_up());
-        assert!(!quota.take() && !other.take());
+        assert_eq!((quota.take(8), quota.is_used_up()), (8, false));
+        assert_eq!((other.take(8), quota.is_used_up()), (2, true));
+        assert_eq!((quota.take(1), other.take(1)), (0, 0));
     }
 
     #[test]
     fn no_limit_is_never_used_up() {
         let quota = Quota::unlimited();
-        assert!(quota.take() && !quota.is_used_up());
+        assert_eq!((quota.take(5), quota.is_used_up()), (5, false));
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     clock::{Clock, process_cpu_ns},
     envelope::{Envelope, Fields},
     error::Result,
-    handoff::{Batch, FRAMES_MAX, inproc::Outlet},
+    handoff::{Batch, FRAMES_MAX, Outlet},
     ledger::{LaneLedger, Ledger, Rejection},
     message::Origin,
     shard::{ShardTable, topic_hash},
@@ -25,6 +25,9 @@ use crate::{
 const PENDING_MAX: u64 = 1_024;
 /// How long a lane waits for one worker's spare batch before it looks at the others again.
 const SPARE_WAIT: Duration = Duration::from_millis(1);
+
+/// The most messages that [`Router::route_run`] takes at once.
+pub(crate) const RUN_MAX: usize = 32;
 
 /// How a message finds its worker.
 #[derive(Clone, Debug)]
@@ -56,6 +59,13 @@ pub(crate) struct Router {
     pending: Pending,
     /// The process's CPU time when the pipeline's first message came.
     cpu_at_first_ns: Arc<OnceLock<u64>>,
+}
+
+/// What an envelope and a hash tell of a message.
+struct Addressed {
+    fields: Fields,
+    hash: u64,
+    worker: usize,
 }
 
 #[derive(Default)]
@@ -110,52 +120,120 @@ impl Router {
         frames: &[F],
     ) -> Result<()> {
         let bytes = frames.iter().map(|frame| frame.len()).sum();
-        if self.first {
-            self.note_first(received_ns);
-        }
-        self.pending.received += 1;
-        self.pending.bytes += bytes as u64;
-        let fields = match self.open(envelope, bytes, frames) {
-            Ok(fields) => fields,
+        self.note_received(received_ns, 1, bytes);
+        match self.address(envelope, bytes, frames) {
+            Ok(addressed) => self.put(origin, received_ns, &addressed, frames),
             Err(reason) => {
-                self.pending.rejected[reason as usize] += 1;
-                self.pending.last_rejected_ns = received_ns;
-                if self.pending.received >= PENDING_MAX {
-                    self.settle();
-                }
-                return Ok(());
+                self.note_rejected(received_ns, reason);
+                Ok(())
             }
-        };
-        let topic = &frames[fields.topic.frame][fields.topic.start..fields.topic.end];
-        let hash = topic_hash(topic);
-        let worker = match &self.routing {
-            Routing::Keyed(table) => self.open_batch(table.worker_of(topic, hash), 1)?,
-            &Routing::Balanced { turn } => self.open_batch(turn, self.outlets.len())?,
-        };
-        let Some(batch) = &mut self.filling[worker] else {
-            unreachable!("the batch was opened above");
-        };
-        batch.push(origin, received_ns, hash, &fields, frames);
-        if batch.is_full() {
-            self.hand_over(worker)?;
+        }
+    }
+
+    /// As [`route`](Self::route), for up to [`RUN_MAX`] messages of one frame each.
+    ///
+    /// Tried and slower by a fifth: to look at all of them first and copy then.
+    ///
+    /// # Errors
+    /// As [`route`](Self::route).
+    #[inline]
+    pub(crate) fn route_run(
+        &mut self,
+        origin: Origin,
+        envelope: Envelope,
+        received_ns: u64,
+        messages: &[&[u8]],
+    ) -> Result<()> {
+        let bytes = messages.iter().map(|frame| frame.len()).sum();
+        self.note_received(received_ns, messages.len() as u64, bytes);
+        for frame in messages {
+            match self.address(envelope, frame.len(), &[*frame]) {
+                Ok(addressed) => self.put(origin, received_ns, &addressed, &[*frame])?,
+                Err(reason) => self.note_rejected(received_ns, reason),
+            }
         }
         Ok(())
     }
 
-    #[inline]
-    fn open<F: Deref<Target = [u8]>>(
+    #[inline(always)]
+    fn note_received(&mut self, received_ns: u64, messages: u64, bytes: usize) {
+        if self.first {
+            self.note_first(received_ns);
+        }
+        self.pending.received += messages;
+        self.pending.bytes += bytes as u64;
+    }
+
+    /// Finds the worker of a message of `bytes` bytes, and what a batch notes of it.
+    #[inline(always)]
+    fn address<F: Deref<Target = [u8]>>(
         &self,
         envelope: Envelope,
         bytes: usize,
         frames: &[F],
-    ) -> std::result::Result<Fields, Rejection> {
+    ) -> std::result::Result<Addressed, Rejection> {
         if frames.len() > FRAMES_MAX {
             return Err(Rejection::TooManyFrames);
         }
         if bytes > self.message_bytes_max {
             return Err(Rejection::TooLarge);
         }
-        envelope.open(frames)
+        let fields = envelope.open(frames)?;
+        let topic = &frames[fields.topic.frame][fields.topic.start..fields.topic.end];
+        let hash = topic_hash(topic);
+        let worker = match &self.routing {
+            Routing::Keyed(table) => table.worker_of(topic, hash),
+            // Whose turn it is follows from the batches before.
+            Routing::Balanced { .. } => 0,
+        };
+        Ok(Addressed {
+            fields,
+            hash,
+            worker,
+        })
+    }
+
+    /// Puts a message into the batch of its worker.
+    #[inline(always)]
+    fn put<F: Deref<Target = [u8]>>(
+        &mut self,
+        origin: Origin,
+        received_ns: u64,
+        addressed: &Addressed,
+        frames: &[F],
+    ) -> Result<()> {
+        let worker = match &self.routing {
+            Routing::Keyed(_) => self.open_batch(addressed.worker, 1)?,
+            &Routing::Balanced { turn } => self.open_batch(turn, self.outlets.len())?,
+        };
+        let Some(batch) = &mut self.filling[worker] else {
+            unreachable!("the batch was opened above");
+        };
+        batch.push(
+            origin,
+            received_ns,
+            addressed.hash,
+            &addressed.fields,
+            frames,
+        );
+        if batch.is_full() {
+            self.hand_over(worker)?;
+        }
+        Ok(())
+    }
+
+    /// Takes note of a message that was thrown away as it came.
+    pub(crate) fn reject(&mut self, received_ns: u64, bytes: u64, reason: Rejection) {
+        self.note_received(received_ns, 1, bytes as usize);
+        self.note_rejected(received_ns, reason);
+    }
+
+    fn note_rejected(&mut self, received_ns: u64, reason: Rejection) {
+        self.pending.rejected[reason as usize] += 1;
+        self.pending.last_rejected_ns = received_ns;
+        if self.pending.received >= PENDING_MAX {
+            self.settle();
+        }
     }
 
     #[cold]
@@ -231,6 +309,21 @@ impl Router {
         self.outlets[worker].send(batch)
     }
 
+    /// Hands over what is held for workers that have nothing else to do: to be called after each read.
+    /// What is held for busy ones can as well become more.
+    ///
+    /// # Errors
+    /// As [`route`](Self::route).
+    #[inline]
+    pub(crate) fn offer(&mut self) -> Result<()> {
+        for worker in 0..self.outlets.len() {
+            if self.filling[worker].is_some() && self.outlets[worker].is_empty() {
+                self.hand_over(worker)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Hands over all batches that hold messages: to be called when there is nothing more to receive.
     ///
     /// # Errors
@@ -239,7 +332,9 @@ impl Router {
         for worker in 0..self.outlets.len() {
             self.hand_over(worker)?;
         }
-        self.settle();
+        if self.pending.received > 0 {
+            self.settle();
+        }
         Ok(())
     }
 

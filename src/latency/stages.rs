@@ -85,6 +85,50 @@ impl Default for Stages {
     }
 }
 
+/// Values in a row that a histogram cannot tell apart: messages read together have waited equally long
+/// but for a few nanoseconds. They are counted here and recorded at once, which costs a comparison
+/// instead of finding the bucket: of 50 ns a message in all it took 6.
+#[derive(Default)]
+struct Run {
+    /// The lowest value of the bucket, and the first above it.
+    bucket: (u64, u64),
+    count: u64,
+}
+
+impl Run {
+    #[inline]
+    fn record(&mut self, histogram: &mut Histogram<u64>, value: u64) {
+        if value >= self.bucket.0 && value < self.bucket.1 {
+            self.count += 1;
+        } else {
+            self.begin(histogram, value);
+        }
+    }
+
+    #[inline(never)]
+    fn begin(&mut self, histogram: &mut Histogram<u64>, value: u64) {
+        self.end(histogram);
+        let value = value.min(HIGHEST_NS);
+        self.bucket = (
+            histogram.lowest_equivalent(value),
+            histogram.next_non_equivalent(value),
+        );
+        self.count = 1;
+    }
+
+    fn end(&self, histogram: &mut Histogram<u64>) {
+        if self.count > 0 {
+            record_n(histogram, self.bucket.0, self.count);
+        }
+    }
+}
+
+fn record_n(histogram: &mut Histogram<u64>, value: u64, count: u64) {
+    histogram
+        .record_n(value.min(HIGHEST_NS), count)
+        .expect("the value is within the bounds");
+}
+
 /// When a handler worked on a batch.
 #[derive(Clone, Copy, Debug)]
 pub struct HandledAt {
@@ -103,20 +147,21 @@ impl Stages {
             return;
         }
         let mean_ns = at.end_ns.saturating_sub(at.start_ns) as f64 / handled.len() as f64;
-        self.handler
-            .record_n((mean_ns as u64).min(HIGHEST_NS), handled.len() as u64)
-            .expect("the value is within the bounds");
+        record_n(&mut self.handler, mean_ns as u64, handled.len() as u64);
+        let (mut queue, mut feed) = (Run::default(), Run::default());
         for (index, header) in handled.iter().enumerate() {
             let behind_ns = (mean_ns * index as f64) as u64;
             let queue_ns = (at.start_ns + behind_ns).saturating_sub(header.received_ns);
-            self.queue.saturating_record(queue_ns);
+            queue.record(&mut self.queue, queue_ns);
             if let Some(stamped_ns) = header.timestamp_ns() {
                 let handled_ns = at.start_wall_ns + behind_ns;
                 let (feed_ns, negative) = clocks.feed_ns(header.origin(), handled_ns, stamped_ns);
                 self.feed_negative += u64::from(negative);
-                self.feed.saturating_record(feed_ns);
+                feed.record(&mut self.feed, feed_ns);
             }
         }
+        queue.end(&mut self.queue);
+        feed.end(&mut self.feed);
     }
 
     /// Adds another set's counts to this one's.
@@ -189,6 +234,21 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn runs_are_recorded_as_if_value_by_value(values: Vec<u32>, step in 1u32..5_000) {
+            let (mut at_once, mut one_by_one) = (Stages::default().feed, Stages::default().feed);
+            let mut run = Run::default();
+            for value in values {
+                // Neighbours as well as strangers.
+                for value in [value.into(), u64::from(value) + u64::from(step)] {
+                    run.record(&mut at_once, value);
+                    one_by_one.record(value).unwrap();
+                }
+            }
+            run.end(&mut at_once);
+            prop_assert!(at_once.iter_recorded().eq(one_by_one.iter_recorded()));
+        }
+
         #[test]
         fn the_distance_from_the_fastest_so_far(times: Vec<(u32, u32)>) {
             let clocks = FeedClocks::new([1]);

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use crate::{
     clock::Clock,
-    config::{Config, Cores, ShardingMode},
-    error::Result,
-    handoff::inproc::{self, Outlet},
+    config::{Config, Cores, Engine, ShardingMode},
+    error::{Error, Result},
+    handoff::{HandoffKind, Inlet, Outlet, inproc, ring},
     host::pin::{self, Placement},
-    lane::{LibzmqLane, Opening, Quota, Router, Routing, Source},
+    lane::{
+        Assigned, Lane, LibzmqLane, NativeLane, OrderSender, Quota, Router, Routing, Setup, orders,
+    },
     latency::{self, Collector, FeedClocks},
     ledger::Ledger,
     libzmq::Context,
@@ -22,7 +24,8 @@ use crate::{
 pub(super) struct Assembly<'a> {
     config: &'a Config,
     cores: Cores,
-    context: Context,
+    /// Where libzmq has a part.
+    context: Option<Context>,
     pub crew: Crew,
     pub clock: Clock,
     pub ledger: Arc<Ledger>,
@@ -38,13 +41,9 @@ impl<'a> Assembly<'a> {
     pub(super) fn new(config: &'a Config, stop: Stop) -> Result<Self> {
         let cores = config.cores();
         let (lanes, workers) = (config.lanes.len(), config.workers.count);
-        let lines = config.feeds.iter().flat_map(|feed| &feed.lines);
-        let sources: usize = lines.map(|line| line.connect.len() + 1).sum();
-        // A SUB and two for its monitor a source, a PULL a worker, a PUSH for each lane and worker.
-        let sockets = 3 * sources + workers + lanes * workers;
         Ok(Self {
             config,
-            context: Context::new(lanes, sockets)?,
+            context: context(config)?,
             crew: Crew::new(cores.strict),
             cores,
             clock: Clock::start(),
@@ -65,9 +64,7 @@ impl<'a> Assembly<'a> {
         let mut outlets: Vec<Vec<Outlet>> = (0..lanes).map(|_| Vec::new()).collect();
         let (mut workers, mut collectors) = (Vec::new(), Vec::new());
         for index in 0..config.workers.count {
-            let limits = config.handoff.limits();
-            let (by_lane, inlet) =
-                inproc::connect(&self.context, index, lanes, limits, config.wait)?;
+            let (by_lane, inlet) = self.connect(index)?;
             for (outlets, outlet) in outlets.iter_mut().zip(by_lane) {
                 outlets.push(outlet);
             }
@@ -91,9 +88,30 @@ impl<'a> Assembly<'a> {
         Ok((workers, collectors, outlets))
     }
 
-    /// Ties libzmq's I/O threads, which its first socket has started, to their cores.
+    /// Makes the handoffs from all lanes to a worker.
+    fn connect(&self, worker: usize) -> Result<(Vec<Outlet>, Inlet)> {
+        let (lanes, limits) = (self.config.lanes.len(), self.config.handoff.limits());
+        let wait = self.config.wait;
+        Ok(match &self.context {
+            Some(context) if self.config.handoff.kind == HandoffKind::Inproc => {
+                let (outlets, inlet) = inproc::connect(context, worker, lanes, limits, wait)?;
+                let outlets = outlets.into_iter().map(Outlet::Inproc).collect();
+                (outlets, Inlet::Inproc(inlet))
+            }
+            _ => {
+                let (outlets, inlet) = ring::connect(worker, lanes, limits, wait);
+                let outlets = outlets.into_iter().map(Outlet::Ring).collect();
+                (outlets, Inlet::Ring(inlet))
+            }
+        })
+    }
+
+    /// Ties libzmq's I/O threads, which its first socket starts, to their cores.
     pub(super) fn pin_io_threads(&self) -> Result<Vec<Placement>> {
-        let threads = self.context.io_thread_ids()?.into_iter();
+        let (Engine::Libzmq, Some(context)) = (self.config.engine(), &self.context) else {
+            return Ok(Vec::new());
+        };
+        let threads = context.io_thread_ids()?.into_iter();
         threads
             .zip(&self.config.lanes)
             .zip(&self.cores.lanes)
@@ -108,44 +126,45 @@ impl<'a> Assembly<'a> {
             .collect()
     }
 
-    /// Opens the sockets of all lines, by lane.
-    pub(super) fn open_sources(&self) -> Result<Vec<Vec<Source>>> {
+    /// Opens the sockets of all lanes. Returns the lanes, and by lane what takes orders for it.
+    pub(super) fn open_lanes(&self, quota: &Quota) -> Result<(Vec<Lane>, Vec<OrderSender>)> {
         let config = self.config;
-        let mut sources: Vec<Vec<Source>> = config.lanes.iter().map(|_| Vec::new()).collect();
-        for (feed_index, feed) in config.feeds.iter().enumerate() {
-            for (line_index, line) in feed.lines.iter().enumerate() {
-                let lanes = config.lanes.iter().enumerate();
-                for (lane_index, lane) in lanes.filter(|(_, lane)| lane.name == line.lane) {
-                    let opening = Opening {
-                        context: &self.context,
-                        lane_index,
-                        lane,
-                        feed,
-                        receive: &config.receive,
-                        origin: Origin {
-                            feed: feed_index as u16,
-                            line: line_index as u8,
-                        },
-                        key: format!("feed[{feed_index}].line[{line_index}]"),
-                    };
-                    sources[lane_index].extend(opening.open(line)?);
-                }
-            }
+        let (mut lanes, mut senders) = (Vec::new(), Vec::new());
+        for (index, lane) in config.lanes.iter().enumerate() {
+            let (sender, orders) = orders().map_err(Error::socket("opening a queue of orders"))?;
+            senders.push(sender);
+            let setup = Setup {
+                clock: self.clock.clone(),
+                wait: config.wait,
+                quota: quota.clone(),
+                stop: self.stop.clone(),
+                orders,
+            };
+            let (assigned, receive) = (assigned(config, &lane.name), &config.receive);
+            lanes.push(match (config.engine(), &self.context) {
+                (Engine::Libzmq, Some(context)) => Lane::Libzmq(LibzmqLane::open(
+                    context,
+                    (index, lane),
+                    &assigned,
+                    receive,
+                    setup,
+                )?),
+                _ => Lane::Native(NativeLane::open(lane, &assigned, receive, setup)?),
+            });
         }
-        Ok(sources)
+        Ok((lanes, senders))
     }
 
-    /// Makes the lanes and starts their threads. `sources` and `outlets` are by lane.
+    /// Starts the threads of lanes. `outlets` are by lane.
     pub(super) fn start_lanes(
         &self,
-        sources: Vec<Vec<Source>>,
+        lanes: Vec<Lane>,
         outlets: Vec<Vec<Outlet>>,
-        quota: &Quota,
     ) -> Result<Vec<Running<()>>> {
         let config = self.config;
-        let parts = sources.into_iter().zip(outlets).zip(&self.cores.lanes);
-        let mut lanes = Vec::new();
-        for (index, ((sources, outlets), &(_, core))) in parts.enumerate() {
+        let parts = lanes.into_iter().zip(outlets).zip(&self.cores.lanes);
+        let mut threads = Vec::new();
+        for (index, ((lane, outlets), &(_, core))) in parts.enumerate() {
             let routing = match config.sharding.mode {
                 ShardingMode::Keyed => Routing::Keyed(config.shard_table()?),
                 ShardingMode::Balanced => Routing::Balanced { turn: 0 },
@@ -159,15 +178,53 @@ impl<'a> Assembly<'a> {
                 self.ledger.clone(),
                 self.cpu.at_first_ns.clone(),
             );
-            let (quota, stop) = (quota.clone(), self.stop.clone());
-            let lane = LibzmqLane::new(sources, self.clock.clone(), config.wait, quota, stop);
             let name = format!("lane-{}", config.lanes[index].name);
             let stop = self.stop.clone();
-            lanes.push(
+            threads.push(
                 self.crew
                     .enlist(&name, core, stop, move || lane.run(router))?,
             );
         }
-        Ok(lanes)
+        Ok(threads)
     }
+}
+
+/// Makes the libzmq context, where libzmq has a part: with an I/O thread a lane where it receives.
+fn context(config: &Config) -> Result<Option<Context>> {
+    let (lanes, workers) = (config.lanes.len(), config.workers.count);
+    let (mut io_threads, mut sockets) = (0, 0);
+    if config.engine() == Engine::Libzmq {
+        let lines = config.feeds.iter().flat_map(|feed| &feed.lines);
+        let sources: usize = lines.map(|line| line.connect.len() + 1).sum();
+        // A SUB and two for its monitor.
+        (io_threads, sockets) = (lanes, 3 * sources);
+    }
+    if config.handoff.kind == HandoffKind::Inproc {
+        // A PULL a worker, a PUSH for each lane and worker.
+        sockets += workers + lanes * workers;
+    }
+    (sockets > 0)
+        .then(|| Context::new(io_threads, sockets))
+        .transpose()
+}
+
+/// Finds the lines that a lane receives.
+fn assigned<'a>(config: &'a Config, lane: &str) -> Vec<Assigned<'a>> {
+    let mut assigned = Vec::new();
+    for (feed_index, feed) in config.feeds.iter().enumerate() {
+        for (line_index, line) in feed.lines.iter().enumerate() {
+            if line.lane == lane {
+                assigned.push(Assigned {
+                    feed,
+                    line,
+                    origin: Origin {
+                        feed: feed_index as u16,
+                        line: line_index as u8,
+                    },
+                    key: format!("feed[{feed_index}].line[{line_index}]"),
+                });
+            }
+        }
+    }
+    assigned
 }

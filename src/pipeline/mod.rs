@@ -3,10 +3,10 @@
 //! This is the only place that knows how the parts are wired:
 //!
 //! ```text
-//!            I/O thread 0 ──> lane 0 ──┬── PUSH ──> PULL worker 0: handler, recorder
-//!  (libzmq,                            └── PUSH ─┐┌> PULL worker 1: handler, recorder
-//!   pinned)  I/O thread 1 ──> lane 1 ──┬── PUSH ─┼┘
-//!                                      └── PUSH ─┘
+//!  publishers ──> lane 0 ──┬── ring ──> worker 0: handler, recorder
+//!                          └── ring ─┐┌> worker 1: handler, recorder
+//!  publishers ──> lane 1 ──┬── ring ─┼┘
+//!                          └── ring ─┘
 //! ```
 
 mod assembly;
@@ -20,10 +20,10 @@ use std::{mem, sync::Arc, thread::JoinHandle};
 
 use crate::{
     clock::Clock,
-    config::Config,
+    config::{Config, Engine},
     error::{Error, Result},
     host::pin::Placement,
-    lane::{Quota, Source},
+    lane::{Lane, Order, OrderSender, Quota},
     latency::{Collector, FeedClocks, Stages},
     ledger::{Ledger, Totals},
     stop::Stop,
@@ -54,6 +54,10 @@ pub struct Pipeline<H> {
     workers: Vec<Running<WorkerEnd<H>>>,
     placements: Vec<Placement>,
     endpoints: Vec<String>,
+    engine: Engine,
+    /// By lane.
+    orders: Vec<OrderSender>,
+    feeds: Vec<String>,
     collectors: Vec<Collector>,
     /// Gathered before the last call of `collect_stages`.
     stages: Stages,
@@ -85,18 +89,20 @@ impl<H: Handler> Pipeline<H> {
         config.validate()?;
         let assembly = Assembly::new(config, stop)?;
         let (workers, collectors, outlets) = assembly.start_workers(&mut handler)?;
+        // Late, so that messages don't wait for threads to start.
+        let (lanes, orders) = assembly.open_lanes(&quota)?;
         let mut placements = assembly.pin_io_threads()?;
-        // Last, so that messages don't wait for threads to start.
-        let sources = assembly.open_sources()?;
-        let bound = sources.iter().flatten().flat_map(Source::bound);
-        let endpoints = bound.cloned().collect();
-        let lanes = assembly.start_lanes(sources, outlets, &quota)?;
+        let endpoints = lanes.iter().flat_map(Lane::bound).collect();
+        let lanes = assembly.start_lanes(lanes, outlets)?;
         placements.extend(assembly.crew.set_off(lanes.len() + workers.len())?);
         Ok(Self {
             lanes,
             workers,
             placements,
             endpoints,
+            engine: config.engine(),
+            orders,
+            feeds: config.feeds.iter().map(|feed| feed.name.clone()).collect(),
             collectors,
             stages: Stages::default(),
             interval: Stages::default(),
@@ -114,10 +120,49 @@ impl<H: Handler> Pipeline<H> {
         &self.endpoints
     }
 
-    /// Returns where the threads run: I/O threads, then workers and lanes.
+    /// Returns where the threads run: libzmq's I/O threads if there are any, then workers and lanes.
     #[must_use]
     pub fn placements(&self) -> &[Placement] {
         &self.placements
+    }
+
+    /// Subscribes a feed to all topics that begin with `prefix`, on all of its lines. Subscriptions are
+    /// counted: what is asked for twice has to be ended twice.
+    ///
+    /// # Errors
+    /// [`Error::Config`], where there is no feed of this name; [`Error::LaneBusy`].
+    pub fn subscribe(&self, feed: &str, prefix: &[u8]) -> Result<()> {
+        self.order(feed, prefix, true)
+    }
+
+    /// Ends a subscription once. Messages that are under way already no longer reach handlers.
+    ///
+    /// # Errors
+    /// As [`subscribe`](Self::subscribe).
+    pub fn unsubscribe(&self, feed: &str, prefix: &[u8]) -> Result<()> {
+        self.order(feed, prefix, false)
+    }
+
+    fn order(&self, feed: &str, prefix: &[u8], subscribe: bool) -> Result<()> {
+        let Some(index) = self.feeds.iter().position(|name| name == feed) else {
+            return Err(Error::config(
+                "feed",
+                feed,
+                "there is no feed of this name",
+                format!("give one of {}", self.feeds.join(", ")),
+            ));
+        };
+        for orders in &self.orders {
+            let order = Order {
+                feed: index as u16,
+                prefix: prefix.to_vec(),
+                subscribe,
+            };
+            if !orders.send(order) {
+                return Err(Error::LaneBusy);
+            }
+        }
+        Ok(())
     }
 
     /// Returns the ledger so far. To be called some times a second for the summary's CPU time to
@@ -183,6 +228,7 @@ impl<H: Handler> Pipeline<H> {
         self.stages.merge(&self.interval);
         let totals = self.look();
         Outcome {
+            engine: self.engine,
             totals,
             elapsed_ns: totals
                 .last_accounted_ns

@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::{
     clock::{SECOND_NS, process_cpu_ns},
+    config::Engine,
     error::Error,
     host::pin::Placement,
     latency::{FeedClocks, Stages},
@@ -13,6 +14,8 @@ use crate::{
 /// What a pipeline did, once it has stopped.
 #[derive(Debug)]
 pub struct Outcome<H> {
+    /// What received.
+    pub engine: Engine,
     /// The ledger, at rest.
     pub totals: Totals,
     /// From the first message received to the last delivered, dropped or rejected, in nanoseconds.

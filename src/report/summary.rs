@@ -10,12 +10,13 @@ use crate::{
     ledger::Rejection,
     pipeline::{Outcome, ratio},
     report::{count, rate, time},
+    zmtp::Violation,
 };
 
 /// What a run came to. Its JSON is what scripts rely on: fields are added, never changed.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
-    /// What received: `libzmq`.
+    /// What received: `native` or `libzmq`.
     pub engine: &'static str,
     /// From the first message received to the last delivered, dropped or rejected, in seconds.
     pub elapsed_s: f64,
@@ -57,8 +58,20 @@ pub struct Summary {
     pub disconnects: u64,
     /// Connections that ended in their handshake: the peer was no publisher.
     pub handshake_failures: u64,
-    /// Connections given up by libzmq after a protocol error, such as a frame above the size limit.
+    /// Connections ended because of what the peer sent, such as a frame above the size limit.
     pub protocol_errors: u64,
+    /// The same by reason, where there were any; libzmq does not say for which it gives up.
+    pub protocol_errors_by_reason: BTreeMap<&'static str, u64>,
+    /// Connections ended because their handshake took too long.
+    pub handshake_timeouts: u64,
+    /// Connections ended because the peer was silent for too long.
+    pub heartbeat_timeouts: u64,
+    /// Connections refused because there were too many.
+    pub refused: u64,
+    /// Connections that ended within a message, which was thrown away and does not count as received.
+    pub truncated: u64,
+    /// Messages thrown away because nothing was subscribed to them, which don't count as received.
+    pub unwanted: u64,
     /// How long messages waited, in nanoseconds.
     pub latency_ns: LatencySummary,
     /// Where the threads ran.
@@ -145,7 +158,7 @@ impl Summary {
         let stages = &outcome.stages;
         let behind_ns = outcome.feed_clocks.behind_ns();
         Self {
-            engine: "libzmq",
+            engine: outcome.engine.name(),
             elapsed_s: outcome.elapsed_ns as f64 / 1e9,
             received: totals.received,
             delivered: totals.delivered,
@@ -153,12 +166,12 @@ impl Summary {
             dropped: totals.dropped,
             duplicates: totals.duplicates,
             rejected: totals.rejected(),
-            rejected_by_reason: Rejection::ALL
-                .iter()
-                .zip(totals.rejected_by_reason)
-                .filter(|(_, count)| *count > 0)
-                .map(|(reason, count)| (reason.name(), count))
-                .collect(),
+            rejected_by_reason: by_reason(
+                Rejection::ALL
+                    .iter()
+                    .map(|one| one.name())
+                    .zip(totals.rejected_by_reason),
+            ),
             lost: None,
             balanced: totals.balanced(),
             msgs_per_s: outcome.messages_per_s(),
@@ -171,7 +184,20 @@ impl Summary {
             connects: totals.connects,
             disconnects: totals.disconnects,
             handshake_failures: totals.handshake_failures,
-            protocol_errors: totals.protocol_errors,
+            protocol_errors: totals.protocol_errors(),
+            protocol_errors_by_reason: {
+                let named = Violation::ALL.iter().map(|one| one.name());
+                by_reason(
+                    named
+                        .zip(totals.violations)
+                        .chain([("libzmq_gave_up", totals.given_up)]),
+                )
+            },
+            handshake_timeouts: totals.handshake_timeouts,
+            heartbeat_timeouts: totals.heartbeat_timeouts,
+            refused: totals.refused,
+            truncated: totals.truncated,
+            unwanted: totals.unwanted,
             latency_ns: LatencySummary {
                 queue: StageSummary::new(&stages.queue),
                 handler: StageSummary::new(&stages.handler),
@@ -191,6 +217,10 @@ impl Summary {
     }
 }
 
+fn by_reason(counts: impl Iterator<Item = (&'static str, u64)>) -> BTreeMap<&'static str, u64> {
+    counts.filter(|(_, count)| *count > 0).collect()
+}
+
 impl fmt::Display for Summary {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.write_messages(out)?;
@@ -207,7 +237,7 @@ fn row(out: &mut fmt::Formatter<'_>, name: &str, number: u64, note: &str) -> fmt
 
 impl Summary {
     fn write_messages(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(out, "messages")?;
+        writeln!(out, "messages by the {} engine", self.engine)?;
         let pace = format!(
             "   in {:.2} s: {} msg/s, {}B/s, {:.0} ns of CPU each",
             self.elapsed_s,
@@ -283,13 +313,37 @@ impl Summary {
         if self.handshake_failures > 0 {
             note += &format!(", {} to no publisher", count(self.handshake_failures));
         }
-        if self.protocol_errors > 0 {
-            note += &format!(
-                ", {} given up for a protocol error: a frame above receive.message_bytes_max?",
-                count(self.protocol_errors)
-            );
+        for (reason, number) in &self.protocol_errors_by_reason {
+            note += &format!(", {} ended for {reason}", count(*number));
+        }
+        for (reason, number) in [
+            ("too long a handshake", self.handshake_timeouts),
+            ("silence", self.heartbeat_timeouts),
+        ] {
+            if number > 0 {
+                note += &format!(", {} ended for {reason}", count(number));
+            }
+        }
+        if self.refused > 0 {
+            note += &format!(", {} too many", count(self.refused));
         }
         row(out, "connections", self.connects, &note)?;
+        for (name, number, note) in [
+            (
+                "truncated",
+                self.truncated,
+                "   messages whose connection ended within them",
+            ),
+            (
+                "unwanted",
+                self.unwanted,
+                "   messages that nothing was subscribed to",
+            ),
+        ] {
+            if number > 0 {
+                row(out, name, number, note)?;
+            }
+        }
         if self.blocked > 0 {
             let note = format!(
                 "   times, {:.3} s in all, a lane waited for a worker",

@@ -10,10 +10,7 @@ use crate::{
     clock::{Clock, wall_ns},
     config::HandlerPanic,
     error::Result,
-    handoff::{
-        Batch,
-        inproc::{Inlet, Received},
-    },
+    handoff::{Batch, Inlet, Received},
     latency::{FeedClocks, HandledAt, Recorder, Stages},
     ledger::Ledger,
     stop::Stop,

@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "each test uses a part")]
 #![allow(missing_docs)]
 
+pub mod peer;
+
 use std::{
     ffi::OsStr,
     io::{BufRead, BufReader, Read},
@@ -16,11 +18,15 @@ use std::{
 
 use pinfeed::{
     clock::Deadline,
+    config::Engine,
     pipeline::{Outcome, Pipeline},
     worker::Handler,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+
+/// All engines. What one does, the other has to do.
+pub const ENGINES: [Engine; 2] = [Engine::Native, Engine::Libzmq];
 
 /// How long anything in a test may take before it is a failure.
 pub const LIMIT: Duration = Duration::from_secs(60);

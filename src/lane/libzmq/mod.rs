@@ -4,22 +4,25 @@
 //! connection a message came by, nor reliably which an event is about. All of a lane's sockets share
 //! the lane's I/O thread.
 
+mod reconnect;
+
+use std::os::fd::AsRawFd;
+
 use zmq::{DONTWAIT, Message, PollEvents, PollItem, SocketType};
 
 use crate::{
     clock::Clock,
-    config::{Feed, Lane, Line, Receive},
+    config::{Lane, Receive},
     envelope::Envelope,
-    errno::Errno,
     error::{Error, Result},
     handoff::FRAMES_MAX,
-    lane::{Quota, Router, reconnect::Connections},
+    lane::{Assigned, Orders, Quota, Router, Setup},
     libzmq::{Context, Socket},
     message::Origin,
     random,
-    stop::Stop,
     wait::{IDLE_AFTER, Wait},
 };
+use reconnect::Connections;
 
 /// Messages taken from one socket before the next has its turn.
 const RECEIVE_BUDGET: usize = 256;
@@ -32,7 +35,7 @@ const ROUNDS_PER_LOOK: u64 = 1024;
 const READ_BYTES: u32 = 65_536;
 
 /// One socket of a lane, and how to read what comes by it.
-pub(crate) struct Source {
+struct Source {
     socket: Socket,
     connections: Connections,
     /// The endpoints bound, with the ports that wildcards were given.
@@ -41,39 +44,26 @@ pub(crate) struct Source {
     envelope: Envelope,
 }
 
-impl Source {
-    /// Returns the endpoints that publishers may connect to.
-    pub(crate) fn bound(&self) -> &[String] {
-        &self.bound
-    }
-}
-
 /// What the sockets of a line are opened with.
-pub(crate) struct Opening<'a> {
-    pub context: &'a Context,
+struct Opening<'a> {
+    context: &'a Context,
     /// The lane's place in the configuration, which is that of its I/O thread.
-    pub lane_index: usize,
-    pub lane: &'a Lane,
-    pub feed: &'a Feed,
-    pub receive: &'a Receive,
-    pub origin: Origin,
-    /// The line's key in the configuration.
-    pub key: String,
+    lane_index: usize,
+    lane: &'a Lane,
+    receive: &'a Receive,
+    assigned: &'a Assigned<'a>,
 }
 
 impl Opening<'_> {
     /// Opens a socket for all endpoints that the line binds, and one for each that it connects to.
-    ///
-    /// # Errors
-    /// [`Error::Config`], naming the endpoint that libzmq refused, and [`Error::Zmq`].
-    pub(crate) fn open(&self, line: &Line) -> Result<Vec<Source>> {
-        let mut sources = Vec::new();
+    fn open(&self, sources: &mut Vec<Source>) -> Result<()> {
+        let (assigned, line) = (self.assigned, self.assigned.line);
         if !line.bind.is_empty() {
             let mut source = self.socket("bind", &line.bind)?;
             for (index, endpoint) in line.bind.iter().enumerate() {
                 let bound = source.socket.bind(endpoint);
                 let bound =
-                    bound.map_err(|reason| self.refused("bind", index, endpoint, reason))?;
+                    bound.map_err(|reason| assigned.refused("bind", index, endpoint, &reason))?;
                 source.bound.push(bound);
             }
             sources.push(source);
@@ -82,26 +72,17 @@ impl Opening<'_> {
             let mut source = self.socket(&index.to_string(), std::slice::from_ref(endpoint))?;
             let name = from_source(endpoint, self.lane);
             let connected = source.socket.connect(&name);
-            connected.map_err(|reason| self.refused("connect", index, endpoint, reason))?;
+            connected.map_err(|reason| assigned.refused("connect", index, endpoint, &reason))?;
             let delays_ms = (self.receive.reconnect_ms, self.receive.reconnect_max_ms);
             source.connections.keep(name, delays_ms);
             sources.push(source);
         }
-        Ok(sources)
-    }
-
-    fn refused(&self, side: &str, index: usize, endpoint: &str, reason: Errno) -> Error {
-        Error::config(
-            format!("{}.{side}[{index}]", self.key),
-            endpoint,
-            format!("libzmq refused it ({reason})"),
-            "give a host and a port that this machine can use",
-        )
+        Ok(())
     }
 
     fn socket(&self, name: &str, endpoints: &[String]) -> Result<Source> {
         let mut socket = self.context.socket(SocketType::SUB)?;
-        let Origin { feed, line } = self.origin;
+        let Origin { feed, line } = self.assigned.origin;
         let name = format!("{feed}-{line}-{name}");
         let connections = Connections::watch(self.context, &socket, &name)?;
         self.set_options(&socket, endpoints)
@@ -116,7 +97,7 @@ impl Opening<'_> {
             socket.set_bind_to_device(nic)?;
         }
         let everything = [String::new()];
-        let prefixes = match &self.feed.subscribe[..] {
+        let prefixes = match &self.assigned.feed.subscribe[..] {
             [] => &everything[..],
             prefixes => prefixes,
         };
@@ -129,8 +110,8 @@ impl Opening<'_> {
             socket,
             connections,
             bound: Vec::new(),
-            origin: self.origin,
-            envelope: self.feed.envelope,
+            origin: self.assigned.origin,
+            envelope: self.assigned.feed.envelope,
         })
     }
 
@@ -176,29 +157,45 @@ fn from_source(endpoint: &str, lane: &Lane) -> String {
 pub(crate) struct LibzmqLane {
     sources: Vec<Source>,
     frames: Box<[Message]>,
-    clock: Clock,
-    wait: Wait,
-    quota: Quota,
-    stop: Stop,
+    setup: Setup,
 }
 
 impl LibzmqLane {
-    pub(crate) fn new(
-        sources: Vec<Source>,
-        clock: Clock,
-        wait: Wait,
-        quota: Quota,
-        stop: Stop,
-    ) -> Self {
-        Self {
+    /// Opens the sockets of the lane's lines. `lane_index` is the lane's place in the configuration, and
+    /// that of its I/O thread in `context`.
+    ///
+    /// # Errors
+    /// [`Error::Config`], naming the endpoint that libzmq refused, and [`Error::Zmq`].
+    pub(crate) fn open(
+        context: &Context,
+        (lane_index, lane): (usize, &Lane),
+        assigned: &[Assigned<'_>],
+        receive: &Receive,
+        setup: Setup,
+    ) -> Result<Self> {
+        let mut sources = Vec::new();
+        for assigned in assigned {
+            let opening = Opening {
+                context,
+                lane_index,
+                lane,
+                receive,
+                assigned,
+            };
+            opening.open(&mut sources)?;
+        }
+        Ok(Self {
             sources,
             // One more than a batch carries, for the router to see that a message has too many.
             frames: (0..=FRAMES_MAX).map(|_| Message::new()).collect(),
-            clock,
-            wait,
-            quota,
-            stop,
-        }
+            setup,
+        })
+    }
+
+    /// Returns the endpoints that publishers may connect to, with the ports that wildcards were given.
+    pub(crate) fn bound(&self) -> impl Iterator<Item = &str> {
+        let bound = self.sources.iter().flat_map(|source| &source.bound);
+        bound.map(String::as_str)
     }
 
     /// Receives until asked to stop, or the quota is used up.
@@ -220,8 +217,7 @@ impl LibzmqLane {
         let Self {
             sources,
             frames,
-            clock,
-            ..
+            setup,
         } = self;
         let sockets = sources.iter().map(|source| &source.socket);
         let monitors = sources.iter().map(|source| source.connections.monitor());
@@ -229,11 +225,15 @@ impl LibzmqLane {
             .chain(monitors)
             .map(|socket| socket.as_poll_item(PollEvents::POLLIN))
             .collect();
+        items.push(PollItem::from_fd(
+            setup.orders.as_raw_fd(),
+            PollEvents::POLLIN,
+        ));
         let mut rounds = 0;
-        while !self.stop.requested() {
+        while !setup.stop.requested() {
             let mut dry = true;
             for source in sources.iter() {
-                let received = take(source, frames, clock, &self.quota, router)?;
+                let received = take(source, frames, &setup.clock, &setup.quota, router)?;
                 dry &= received == 0;
                 // Making a connection again drops what is unread of the one before.
                 if received < RECEIVE_BUDGET {
@@ -241,16 +241,17 @@ impl LibzmqLane {
                 }
             }
             rounds += 1;
-            let mut look_at_connections = rounds % ROUNDS_PER_LOOK == 0;
-            if self.quota.is_used_up() {
-                self.stop.request();
+            let mut look_around = rounds % ROUNDS_PER_LOOK == 0;
+            if setup.quota.is_used_up() {
+                setup.stop.request();
             } else if dry {
                 router.flush()?;
-                let waited = wait_for_any(&mut items, self.wait)?;
-                let (_, monitors) = items.split_at(sources.len());
-                look_at_connections = !waited || monitors.iter().any(PollItem::is_readable);
+                let waited = wait_for_any(&mut items, setup.wait)?;
+                let (_, others) = items.split_at(sources.len());
+                look_around = !waited || others.iter().any(PollItem::is_readable);
             }
-            if look_at_connections {
+            if look_around {
+                obey(sources, &setup.orders)?;
                 for source in sources.iter() {
                     source.connections.note_events(router.counters())?;
                 }
@@ -258,6 +259,27 @@ impl LibzmqLane {
         }
         Ok(())
     }
+}
+
+/// Changes subscriptions as asked from outside.
+fn obey(sources: &[Source], orders: &Orders) -> Result<()> {
+    orders.hush();
+    while let Some(order) = orders.next() {
+        let of_feed = |source: &&Source| source.origin.feed == order.feed;
+        for source in sources.iter().filter(of_feed) {
+            let changed = if order.subscribe {
+                source.socket.set_subscribe(&order.prefix)
+            } else {
+                source.socket.set_unsubscribe(&order.prefix)
+            };
+            match changed {
+                // It was not subscribed to.
+                Err(zmq::Error::EINVAL) => {}
+                changed => changed.map_err(Error::zmq("changing a subscription"))?,
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Takes what a source has, up to the budget, to the router. Returns the number of messages.
@@ -274,7 +296,7 @@ fn take(
         let Some((count, received_ns)) = receive(&source.socket, frames, clock)? else {
             return Ok(received);
         };
-        if !quota.take() {
+        if quota.take(1) == 0 {
             return Ok(received);
         }
         // Each look at a frame's bytes is two calls into libzmq, so there is one.

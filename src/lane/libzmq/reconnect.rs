@@ -9,16 +9,16 @@
 //! A socket connects to one endpoint only, so that each event is about that one: libzmq names an
 //! endpoint by the host's name in one event and by its address in another.
 
-use std::{cell::Cell, time::Duration};
+use std::cell::Cell;
 
 use zmq::{DONTWAIT, SocketType};
 
 use crate::{
     clock::Deadline,
     error::{Error, Result},
+    lane::backoff::Backoff,
     ledger::LaneLedger,
     libzmq::{Context, Socket},
-    random,
 };
 
 /// The shortest wait, before chance shortens it by up to a half. Libzmq says within microseconds
@@ -53,11 +53,7 @@ struct Endpoint {
     name: String,
     /// When to connect again, if libzmq does not say before that it will.
     retry_at: Cell<Option<Deadline>>,
-    /// When a connection has lasted long enough for the next wait to be short again.
-    proven_at: Cell<Option<Deadline>>,
-    delay_ms: Cell<u32>,
-    delay_ms_first: u32,
-    delay_ms_max: u32,
+    backoff: Cell<Backoff>,
 }
 
 impl Connections {
@@ -93,14 +89,11 @@ impl Connections {
     /// Notes that the socket was connected to an endpoint, for it to stay so. Waits before connecting
     /// again double from one limit to the other.
     pub(super) fn keep(&mut self, name: String, delays_ms: (u32, u32)) {
-        let delay_ms_first = delays_ms.0.max(DELAY_MS_MIN);
+        let backoff = Backoff::new(delays_ms.0.max(DELAY_MS_MIN), delays_ms.1);
         self.endpoint = Some(Endpoint {
             name,
             retry_at: Cell::new(None),
-            proven_at: Cell::new(None),
-            delay_ms: Cell::new(delay_ms_first),
-            delay_ms_first,
-            delay_ms_max: delays_ms.1.max(delay_ms_first),
+            backoff: Cell::new(backoff),
         });
     }
 
@@ -168,7 +161,7 @@ impl Connections {
         if let Some(endpoint) = &self.endpoint
             && endpoint.retry_at.get().is_some_and(|at| at.passed())
         {
-            counters.protocol_errors.add(1);
+            counters.given_up.add(1);
             // What fails here, a name that does not resolve, is tried again.
             let connected = socket
                 .disconnect(&endpoint.name)
@@ -184,23 +177,21 @@ impl Connections {
 impl Endpoint {
     fn note(&self, event: u16) {
         if event == DISCONNECTED {
-            if self.proven_at.take().is_some_and(|at| at.passed()) {
-                self.delay_ms.set(self.delay_ms_first);
-            }
             self.retry_at.set(Some(self.next_attempt()));
             return;
         }
         self.retry_at.set(None);
         if event == HANDSHAKE_SUCCEEDED {
-            let proven_after = Duration::from_millis(self.delay_ms_max.into());
-            self.proven_at.set(Some(Deadline::after(proven_after)));
+            let mut backoff = self.backoff.get();
+            backoff.connected();
+            self.backoff.set(backoff);
         }
     }
 
     fn next_attempt(&self) -> Deadline {
-        let delay_ms = self.delay_ms.get();
-        self.delay_ms
-            .set(delay_ms.saturating_mul(2).min(self.delay_ms_max));
-        Deadline::after(Duration::from_millis(random::spread(delay_ms).into()))
+        let mut backoff = self.backoff.get();
+        let next = backoff.failed();
+        self.backoff.set(backoff);
+        next
     }
 }

@@ -1,0 +1,93 @@
+//! What a running lane may be asked for from outside: to subscribe, and to no longer.
+//!
+//! Orders come through a bounded queue, and a byte in an eventfd wakes a lane that sleeps until
+//! something arrives.
+
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
+    sync::Arc,
+};
+
+use crossbeam::channel::{self, Receiver, Sender};
+use rustix::event::{EventfdFlags, eventfd};
+
+/// Orders that wait for a lane before it is said to be too busy.
+const ORDERS_MAX: usize = 16_384;
+
+/// A change of what a feed is subscribed to.
+#[derive(Clone, Debug)]
+pub(crate) struct Order {
+    /// The feed's place in the configuration.
+    pub feed: u16,
+    /// What the topics start with.
+    pub prefix: Vec<u8>,
+    /// Whether to subscribe, or no longer to.
+    pub subscribe: bool,
+}
+
+/// A lane's end.
+pub(crate) struct Orders {
+    orders: Receiver<Order>,
+    bell: Arc<OwnedFd>,
+}
+
+/// The other end.
+#[derive(Clone, Debug)]
+pub(crate) struct OrderSender {
+    orders: Sender<Order>,
+    bell: Arc<OwnedFd>,
+}
+
+/// Makes both ends.
+///
+/// # Errors
+/// The kernel's: the process has too many files open.
+pub(crate) fn orders() -> io::Result<(OrderSender, Orders)> {
+    let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+    let (sender, receiver) = channel::bounded(ORDERS_MAX);
+    let sender = OrderSender {
+        orders: sender,
+        bell: bell.clone(),
+    };
+    let orders = Orders {
+        orders: receiver,
+        bell,
+    };
+    Ok((sender, orders))
+}
+
+impl OrderSender {
+    /// Asks, and tells whether the lane will hear it: not, once it has ended or where too many wait.
+    pub(crate) fn send(&self, order: Order) -> bool {
+        let sent = self.orders.try_send(order).is_ok();
+        // It fails only where so many rings are unheard that one more says nothing.
+        let _ = rustix::io::write(&*self.bell, &1_u64.to_ne_bytes());
+        sent
+    }
+}
+
+impl Orders {
+    /// Takes the next order, if there is one.
+    #[inline]
+    pub(crate) fn next(&self) -> Option<Order> {
+        self.orders.try_recv().ok()
+    }
+
+    /// Stops the ringing. To be called before the orders are taken.
+    pub(crate) fn hush(&self) {
+        let _ = rustix::io::read(&*self.bell, &mut [0; 8]);
+    }
+}
+
+impl AsFd for Orders {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.bell.as_fd()
+    }
+}
+
+impl AsRawFd for Orders {
+    fn as_raw_fd(&self) -> RawFd {
+        self.bell.as_raw_fd()
+    }
+}

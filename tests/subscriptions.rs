@@ -1,0 +1,140 @@
+//! Goal: a feed's subscriptions can be changed while it runs, and all of them, however many, are sent
+//! again to a publisher that comes back.
+
+mod support;
+
+use std::collections::BTreeSet;
+
+use pinfeed::{
+    config::{Config, Engine},
+    envelope::Envelope,
+    lane::Quota,
+    message::Message,
+    pipeline::Pipeline,
+    stop::Stop,
+    worker::Handler,
+};
+use support::{ENGINES, LIMIT, finish, free_endpoint, wait_until};
+
+const SUBSCRIPTIONS: usize = 5_000;
+
+/// Keeps the topics that it has seen.
+#[derive(Default)]
+struct Topics(Vec<Vec<u8>>);
+
+impl Handler for Topics {
+    fn on_message(&mut self, message: &Message<'_>) {
+        self.0.push(message.topic().to_vec());
+    }
+}
+
+/// A publisher that sees every subscription.
+fn publisher(context: &zmq::Context, endpoint: &str) -> zmq::Socket {
+    let socket = context.socket(zmq::XPUB).unwrap();
+    socket.set_xpub_verbose(true).unwrap();
+    socket.set_rcvhwm(0).unwrap();
+    socket.set_linger(0).unwrap();
+    socket.set_rcvtimeo(LIMIT.as_millis() as i32).unwrap();
+    wait_until("the port is free", || socket.bind(endpoint).is_ok());
+    socket
+}
+
+fn config(engine: Engine, endpoint: &str, subscribe: Vec<String>) -> Config {
+    let mut config = Config::connect(endpoint, Envelope::Raw);
+    config.engine = Some(engine);
+    config.workers.count = 1;
+    config.receive.reconnect_ms = 10;
+    config.feeds[0].subscribe = subscribe;
+    config
+}
+
+#[test]
+fn change_while_messages_flow() {
+    for engine in ENGINES {
+        let endpoint = free_endpoint();
+        let context = zmq::Context::new();
+        let socket = publisher(&context, &endpoint);
+        let config = config(engine, &endpoint, vec!["BTC-".to_owned()]);
+        let stop = Stop::default();
+        let mut pipeline = Pipeline::start(&config, Quota::unlimited(), stop.clone(), |_| {
+            Topics::default()
+        })
+        .unwrap();
+        assert_eq!(socket.recv_bytes(0).unwrap(), b"\x01BTC-");
+        let publish = |topics: &[&str]| {
+            for topic in topics {
+                socket.send(*topic, 0).unwrap();
+            }
+        };
+        publish(&["BTC-USD", "ETH-USD"]);
+
+        pipeline.subscribe("feed", b"ETH-").unwrap();
+        assert_eq!(socket.recv_bytes(0).unwrap(), b"\x01ETH-");
+        publish(&["ETH-EUR", "XRP-EUR"]);
+
+        // Asked for twice, it takes two to end it.
+        pipeline.subscribe("feed", b"ETH-").unwrap();
+        pipeline.unsubscribe("feed", b"ETH-").unwrap();
+        pipeline.unsubscribe("feed", b"BTC-").unwrap();
+        // XPUB is told of repeated subscriptions by libzmq only, and needs not be.
+        loop {
+            let told = socket.recv_bytes(0).unwrap();
+            if told == b"\x00BTC-" {
+                break;
+            }
+            assert!(
+                [&b"\x01ETH-"[..], b"\x00ETH-"].contains(&&told[..]),
+                "{told:?}"
+            );
+        }
+        publish(&["BTC-EUR", "ETH-GBP"]);
+        wait_until("all has come", || pipeline.look().delivered == 3);
+        assert!(pipeline.subscribe("nosuch", b"").is_err());
+        stop.request();
+        let outcome = finish(pipeline);
+        let expected: [&[u8]; 3] = [b"BTC-USD", b"ETH-EUR", b"ETH-GBP"];
+        assert_eq!(outcome.handlers[0].0, expected, "{engine:?}");
+        assert!(outcome.totals.balanced());
+    }
+}
+
+#[test]
+fn all_are_sent_again_to_a_publisher_that_comes_back() {
+    for engine in ENGINES {
+        let endpoint = free_endpoint();
+        let subscribe: Vec<String> = (0..SUBSCRIPTIONS).map(|n| format!("T{n:05}")).collect();
+        let config = config(engine, &endpoint, subscribe.clone());
+        let stop = Stop::default();
+        let mut pipeline = Pipeline::start(&config, Quota::unlimited(), stop.clone(), |_| {
+            Topics::default()
+        })
+        .unwrap();
+        // One that was asked for later is among them.
+        pipeline.subscribe("feed", b"later").unwrap();
+        let mut expected: BTreeSet<Vec<u8>> = subscribe
+            .iter()
+            .map(|one| one.as_bytes().to_vec())
+            .collect();
+        expected.insert(b"later".to_vec());
+        for life in 1..=2 {
+            let context = zmq::Context::new();
+            let socket = publisher(&context, &endpoint);
+            let mut seen = BTreeSet::new();
+            while seen != expected {
+                let told = socket.recv_bytes(0).expect("all are sent");
+                assert_eq!(told[0], 1);
+                seen.insert(told[1..].to_vec());
+            }
+            for topic in ["T04999", "T05000", "later"] {
+                socket.send(topic, 0).unwrap();
+            }
+            wait_until("the messages have come", || {
+                pipeline.look().delivered == 2 * life
+            });
+        }
+        stop.request();
+        let outcome = finish(pipeline);
+        let expected: [&[u8]; 4] = [b"T04999", b"later", b"T04999", b"later"];
+        assert_eq!(outcome.handlers[0].0, expected, "{engine:?}");
+    }
+}
