@@ -9,10 +9,7 @@ use std::{
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use pinfeed::{
     envelope::Envelope,
-    handoff::{
-        BatchLimits, HandoffLimits,
-        inproc::{Received, connect},
-    },
+    handoff::{BatchLimits, HandoffLimits, Inlet, Outlet, Received, inproc, ring},
     libzmq::Context,
     message::Origin,
     shard::topic_hash,
@@ -64,63 +61,81 @@ fn one_by_one(criterion: &mut Criterion) {
     assert_eq!(seen.load(Relaxed), sent);
 }
 
+/// What makes a handoff from one lane to one worker.
+type Connect = fn(&Context, HandoffLimits) -> (Outlet, Inlet);
+
+fn over_inproc(context: &Context, limits: HandoffLimits) -> (Outlet, Inlet) {
+    let (mut outlets, inlet) =
+        inproc::connect(context, 0, 1, limits, Wait::Park).expect("a handoff");
+    let outlet = outlets.pop().expect("one lane");
+    (Outlet::Inproc(outlet), Inlet::Inproc(inlet))
+}
+
+fn over_ring(_context: &Context, limits: HandoffLimits) -> (Outlet, Inlet) {
+    let (mut outlets, inlet) = ring::connect(0, 1, limits, Wait::Park);
+    let outlet = outlets.pop().expect("one lane");
+    (Outlet::Ring(outlet), Inlet::Ring(inlet))
+}
+
 fn batched(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("handoff");
     group.throughput(Throughput::Elements(MESSAGES));
-    for messages in [1, 16, 256] {
-        let limits = HandoffLimits {
-            batch: BatchLimits {
-                messages,
-                bytes: 64 * 1024,
-            },
-            batches: 64,
-        };
-        let context = Context::new(0, 2).expect("a context");
-        let (mut outlets, mut inlet) =
-            connect(&context, 0, 1, limits, Wait::Park).expect("a handoff");
-        let outlet = outlets.pop().expect("one lane");
-        let seen = &AtomicU64::new(0);
-        let mut sent = 0;
-        thread::scope(|scope| {
-            scope.spawn(move || {
-                loop {
-                    match inlet.receive().expect("the context lives") {
-                        Received::Batch(batch) => {
-                            let bytes: usize = batch.messages().map(|m| m.payload().len()).sum();
-                            assert_eq!(bytes, batch.len() * MESSAGE.len());
-                            seen.store(seen.load(Relaxed) + batch.len() as u64, Relaxed);
-                            inlet.give_back(batch);
-                        }
-                        Received::Idle => {}
-                        Received::Ended => return,
-                    }
-                }
-            });
-            let outlet = outlet;
-            let frames = [&MESSAGE[..]];
-            let fields = Envelope::Raw.open(&frames).expect("raw takes anything");
-            let hash = topic_hash(&MESSAGE);
-            group.bench_function(BenchmarkId::new("in batches", messages), |bencher| {
-                bencher.iter(|| {
-                    for _ in 0..MESSAGES as usize / messages {
-                        let mut batch = loop {
-                            match outlet.wait_for_spare(std::time::Duration::from_secs(1)) {
-                                Ok(Some(batch)) => break batch,
-                                Ok(None) => {}
-                                Err(gone) => panic!("{gone}"),
+    let kinds: [(&str, Connect); 2] = [("over inproc", over_inproc), ("over a ring", over_ring)];
+    for (kind, connect) in kinds {
+        for messages in [1, 16, 256, 1_024] {
+            let limits = HandoffLimits {
+                batch: BatchLimits {
+                    messages,
+                    bytes: 128 * 1024,
+                },
+                batches: 32,
+            };
+            let context = Context::new(0, 2).expect("a context");
+            let (mut outlet, mut inlet) = connect(&context, limits);
+            let seen = &AtomicU64::new(0);
+            let mut sent = 0;
+            thread::scope(|scope| {
+                scope.spawn(move || {
+                    loop {
+                        match inlet.receive().expect("the context lives") {
+                            Received::Batch(batch) => {
+                                let bytes: usize =
+                                    batch.messages().map(|m| m.payload().len()).sum();
+                                assert_eq!(bytes, batch.len() * MESSAGE.len());
+                                seen.store(seen.load(Relaxed) + batch.len() as u64, Relaxed);
+                                inlet.give_back(batch);
                             }
-                        };
-                        for _ in 0..messages {
-                            batch.push(Origin { feed: 0, line: 0 }, 1, hash, &fields, &frames);
+                            Received::Idle => {}
+                            Received::Ended => return,
                         }
-                        outlet.send(batch).expect("the worker receives");
                     }
-                    sent += MESSAGES;
-                    wait_for(seen, sent);
                 });
+                let frames = [&MESSAGE[..]];
+                let fields = Envelope::Raw.open(&frames).expect("raw takes anything");
+                let hash = topic_hash(&MESSAGE);
+                group.bench_function(BenchmarkId::new(kind, messages), |bencher| {
+                    bencher.iter(|| {
+                        for _ in 0..MESSAGES as usize / messages {
+                            let mut batch = loop {
+                                match outlet.wait_for_spare(std::time::Duration::from_secs(1)) {
+                                    Ok(Some(batch)) => break batch,
+                                    Ok(None) => {}
+                                    Err(gone) => panic!("{gone}"),
+                                }
+                            };
+                            for _ in 0..messages {
+                                batch.push(Origin { feed: 0, line: 0 }, 1, hash, &fields, &frames);
+                            }
+                            outlet.send(batch).expect("the worker receives");
+                        }
+                        sent += MESSAGES;
+                        wait_for(seen, sent);
+                    });
+                });
+                drop(outlet);
             });
-        });
-        assert_eq!(seen.load(Relaxed), sent);
+            assert_eq!(seen.load(Relaxed), sent);
+        }
     }
     group.finish();
 }

@@ -1,0 +1,238 @@
+//! What is compared with what, and what should come of it.
+
+use pinfeed::{config::Engine, envelope::Envelope, handoff::HandoffKind};
+
+use crate::{
+    publisher::Feed,
+    subjects::{Setup, Subject},
+};
+
+const LIBZMQ: Setup = Setup {
+    name: "pinfeed, libzmq",
+    messages: 4_000_000,
+    configure: |config| config.engine = Some(Engine::Libzmq),
+};
+
+const NATIVE: Setup = Setup {
+    name: "pinfeed, native",
+    messages: 40_000_000,
+    configure: |config| config.engine = Some(Engine::Native),
+};
+
+const NATIVE_OVER_INPROC: Setup = Setup {
+    name: "pinfeed, native over inproc",
+    messages: 40_000_000,
+    configure: |config| {
+        config.engine = Some(Engine::Native);
+        config.handoff.kind = HandoffKind::Inproc;
+    },
+};
+
+/// What the comparisons of feeds and of latencies are made with: what users get.
+const CHOSEN: Setup = NATIVE;
+
+/// How long latencies are measured for, in seconds.
+const LATENCY_S: u64 = 3;
+
+/// Cases that are printed together, in turn.
+pub struct Group {
+    pub title: &'static str,
+    /// The word that asks for this group.
+    pub word: &'static str,
+    pub cases: Vec<Case>,
+    /// The places of the cases that all others are compared with.
+    pub baselines: Vec<usize>,
+}
+
+/// A subject and what it is given.
+pub struct Case {
+    pub name: String,
+    pub subject: Subject,
+    pub feed: Feed,
+    pub messages: u64,
+}
+
+impl Case {
+    fn new(subject: Subject, feed: Feed, name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            messages: match feed.rate {
+                Some(rate) => rate as u64 * LATENCY_S,
+                None => subject.messages(),
+            },
+            subject,
+            feed,
+        }
+    }
+
+    fn named_by_subject(subject: Subject) -> Self {
+        Self::new(subject, Feed::PLAIN, subject.name())
+    }
+}
+
+/// What is looked at of a case.
+#[derive(Clone, Copy)]
+pub enum Figure {
+    MessagesPerSecond,
+    CpuPerMessage,
+    LatencyP50,
+}
+
+/// Which side of a ratio is good.
+#[derive(Clone, Copy)]
+pub enum Goal {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+/// A ratio that should come out, between two cases by name.
+pub struct Target {
+    pub figure: Figure,
+    pub of: String,
+    pub to: String,
+    pub goal: Goal,
+}
+
+impl Target {
+    fn new(figure: Figure, of: impl Into<String>, to: impl Into<String>, goal: Goal) -> Self {
+        Self {
+            figure,
+            of: of.into(),
+            to: to.into(),
+            goal,
+        }
+    }
+}
+
+const BASELINES: [Subject; 4] = [
+    Subject::Plain,
+    Subject::Bare,
+    Subject::BareOnOneCore,
+    Subject::OneByOne,
+];
+
+/// Rates that latency is measured at, with what their cases are called by.
+const RATES: [(f64, &str); 2] = [(100_000.0, "100,000"), (1_000_000.0, "1,000,000")];
+
+pub fn groups() -> Vec<Group> {
+    let chosen = Subject::Pinfeed(CHOSEN);
+    let feed = |name: &str, feed: Feed| Case::new(chosen, feed, format!("{}: {name}", CHOSEN.name));
+    let plain =
+        |name: &str, feed: Feed| Case::new(Subject::Plain, feed, format!("plain recv: {name}"));
+    let with = |topics, connections| Feed {
+        topics,
+        connections,
+        ..Feed::PLAIN
+    };
+    let framed = |envelope| Feed {
+        envelope,
+        ..Feed::PLAIN
+    };
+    let pinfeed = [
+        Subject::Pinfeed(LIBZMQ),
+        chosen,
+        Subject::Pinfeed(NATIVE_OVER_INPROC),
+        Subject::Counting(CHOSEN),
+    ];
+    vec![
+        Group {
+            title: "Throughput",
+            word: "throughput",
+            cases: BASELINES
+                .into_iter()
+                .chain(pinfeed)
+                .map(Case::named_by_subject)
+                .collect(),
+            baselines: vec![0, 1, 2, 3],
+        },
+        Group {
+            title: "Frames: the same bytes as one and as two",
+            word: "frames",
+            cases: vec![
+                feed("one frame", framed(Envelope::Delimited(b'|'))),
+                feed("two frames", framed(Envelope::Raw)),
+            ],
+            baselines: vec![0],
+        },
+        Group {
+            title: "Topics",
+            word: "topics",
+            cases: vec![
+                plain("100,000 topics", with(100_000, 1)),
+                feed("10 topics", with(10, 1)),
+                feed("100,000 topics", with(100_000, 1)),
+            ],
+            baselines: vec![1],
+        },
+        Group {
+            title: "Connections: the same messages over one and over many",
+            word: "connections",
+            cases: vec![
+                plain("64 connections", with(1_024, 64)),
+                feed("1 connection", with(1_024, 1)),
+                feed("64 connections", with(1_024, 64)),
+            ],
+            baselines: vec![1],
+        },
+        Group {
+            title: "Latency at fixed rates, from the intended send time",
+            word: "latency",
+            cases: RATES
+                .into_iter()
+                .flat_map(|(rate, name)| {
+                    let rate = Feed {
+                        rate: Some(rate),
+                        ..Feed::PLAIN
+                    };
+                    [Subject::Bare, chosen].map(|subject| {
+                        let name = format!("{}: {name} a second", subject.name());
+                        Case::new(subject, rate, name)
+                    })
+                })
+                .collect(),
+            baselines: Vec::new(),
+        },
+    ]
+}
+
+pub fn targets() -> Vec<Target> {
+    use Figure::{CpuPerMessage, LatencyP50, MessagesPerSecond};
+    use Goal::{AtLeast, AtMost};
+    let chosen = CHOSEN.name;
+    let case = |name: &str| format!("{chosen}: {name}");
+    let (bare, plain) = (Subject::Bare.name(), Subject::Plain.name());
+    let mut targets = vec![
+        Target::new(MessagesPerSecond, chosen, &bare, AtLeast(7.0)),
+        Target::new(CpuPerMessage, chosen, &bare, AtMost(0.1)),
+        Target::new(CpuPerMessage, chosen, &plain, AtMost(4.0)),
+        Target::new(
+            MessagesPerSecond,
+            NATIVE_OVER_INPROC.name,
+            chosen,
+            AtLeast(0.8),
+        ),
+        Target::new(
+            MessagesPerSecond,
+            case("two frames"),
+            case("one frame"),
+            AtLeast(0.75),
+        ),
+        Target::new(
+            MessagesPerSecond,
+            case("100,000 topics"),
+            case("10 topics"),
+            AtLeast(0.75),
+        ),
+        Target::new(
+            MessagesPerSecond,
+            case("64 connections"),
+            case("1 connection"),
+            AtLeast(0.8),
+        ),
+    ];
+    targets.extend(RATES.map(|(_, name)| {
+        let at = |subject: &str| format!("{subject}: {name} a second");
+        Target::new(LatencyP50, at(chosen), at(&bare), AtMost(0.6))
+    }));
+    targets
+}

@@ -1,0 +1,212 @@
+//! The publisher's side: a process of its own, so that what is measured of CPU time is the subject's
+//! alone. It is this same program, with the library's blaster in it.
+
+use std::{
+    io::{BufRead, BufReader},
+    process::{Child, Command, Stdio},
+    sync::mpsc::{self, Sender},
+    thread,
+    time::Duration,
+};
+
+use pinfeed::{
+    Result,
+    envelope::{Envelope, pinfeed::OVERHEAD_BYTES},
+    publish::{Blaster, Item, PublisherOptions, Schedule, Source, Until},
+    stop::Stop,
+};
+
+/// What stands in front of the publisher's own arguments.
+const WORD: &str = "publisher";
+
+/// Bytes of each message, its envelope included.
+pub const MESSAGE_BYTES: usize = 64;
+/// Bytes that each message takes on the wire, however many frames it has.
+pub const WIRE_BYTES: usize = MESSAGE_BYTES + 2;
+/// Bytes of each topic.
+const TOPIC_BYTES: usize = 9;
+/// Messages that are encoded beforehand, over all connections, where topics are not more.
+const BLOCK_MESSAGES: usize = 16_000;
+/// How long a subject may take to go once it has all messages.
+const DEPARTURE_LIMIT: Duration = Duration::from_secs(60);
+
+/// What is published.
+#[derive(Clone, Copy, Debug)]
+pub struct Feed {
+    pub envelope: Envelope,
+    /// Topics, over all connections. They come in turn.
+    pub topics: usize,
+    /// Endpoints that the messages are spread over, each with topics of its own.
+    pub connections: usize,
+    /// Messages a second; `None` for as many as possible.
+    pub rate: Option<f64>,
+}
+
+impl Feed {
+    pub const PLAIN: Self = Self {
+        envelope: Envelope::Pinfeed,
+        topics: 1_000,
+        connections: 1,
+        rate: None,
+    };
+
+    fn payload_bytes(&self) -> usize {
+        MESSAGE_BYTES
+            - TOPIC_BYTES
+            - match self.envelope {
+                Envelope::Pinfeed => OVERHEAD_BYTES,
+                Envelope::Delimited(_) => 1,
+                // The head of the second frame.
+                Envelope::Raw => 2,
+            }
+    }
+}
+
+/// The share of one of `of`, the first ones being given what can't be split evenly.
+fn share(total: u64, of: usize, index: usize) -> u64 {
+    let (of, index) = (of as u64, index as u64);
+    total / of + u64::from(index < total % of)
+}
+
+/// Messages of topics that come in turn.
+struct InTurn {
+    topics: Vec<String>,
+    payload_bytes: usize,
+    messages: usize,
+    next: usize,
+}
+
+impl Source for InTurn {
+    fn next(&mut self, payload: &mut Vec<u8>) -> Result<Option<Item>> {
+        if self.next == self.messages {
+            return Ok(None);
+        }
+        payload.resize(self.payload_bytes, b'x');
+        let topic = self.next % self.topics.len();
+        self.next += 1;
+        Ok(Some(Item {
+            topic,
+            due_ns: None,
+        }))
+    }
+
+    fn topic(&self, index: usize) -> &[u8] {
+        self.topics[index].as_bytes()
+    }
+}
+
+fn open(feed: &Feed, connection: usize) -> Result<Blaster> {
+    let own = |index: &usize| index % feed.connections == connection;
+    let mut source = InTurn {
+        topics: (0..feed.topics)
+            .filter(own)
+            .map(|topic| format!("sim.{topic:05}"))
+            .collect(),
+        payload_bytes: feed.payload_bytes(),
+        messages: feed.topics.max(BLOCK_MESSAGES) / feed.connections,
+        next: 0,
+    };
+    let options = PublisherOptions {
+        bind: vec!["tcp://127.0.0.1:*".to_owned()],
+        connect: Vec::new(),
+        envelope: feed.envelope,
+    };
+    let schedule = Schedule {
+        rate: feed.rate,
+        burst: 1,
+    };
+    let messages = source.messages;
+    Blaster::open(&options, &mut source, messages, schedule)
+}
+
+/// Says on standard output where it listens, sends each subscriber its share of `messages` messages,
+/// and waits for it to go.
+fn serve(feed: &Feed, messages: u64) -> Result<()> {
+    let (say, said) = mpsc::channel();
+    thread::scope(|scope| {
+        let running: Vec<_> = (0..feed.connections)
+            .map(|connection| {
+                let say = say.clone();
+                scope.spawn(move || blast(feed, connection, messages, say))
+            })
+            .collect();
+        drop(say);
+        let endpoints: Vec<String> = said.iter().collect();
+        println!("{}", endpoints.join(" "));
+        let mut ends = running.into_iter().map(thread::ScopedJoinHandle::join);
+        ends.try_for_each(|end| end.expect("the publisher does not panic"))
+    })
+}
+
+fn blast(feed: &Feed, connection: usize, messages: u64, say: Sender<String>) -> Result<()> {
+    let mut blaster = open(feed, connection)?;
+    for endpoint in blaster.endpoints() {
+        say.send(endpoint.clone()).expect("someone listens");
+    }
+    drop(say);
+    let stop = Stop::default();
+    blaster.wait_for_subscriptions(1, &stop)?;
+    let until = Until {
+        messages: Some(share(messages, feed.connections, connection)),
+        elapsed: None,
+    };
+    blaster.publish(until, &stop)?;
+    blaster.wait_for_departure(DEPARTURE_LIMIT, &stop)
+}
+
+/// The publisher's process; it ends when its subscribers have gone.
+pub struct Publisher {
+    child: Child,
+    pub endpoints: Vec<String>,
+}
+
+impl Publisher {
+    pub fn start(feed: &Feed, messages: u64) -> Self {
+        let program = std::env::current_exe().expect("this program has a path");
+        let rate = feed
+            .rate
+            .map_or_else(|| "max".to_owned(), |rate| rate.to_string());
+        let mut child = Command::new(program)
+            .args([WORD, &feed.envelope.to_string(), &rate])
+            .args([feed.topics, feed.connections].map(|number| number.to_string()))
+            .arg(messages.to_string())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the publisher starts");
+        let mut line = String::new();
+        let output = child.stdout.take().expect("its output is a pipe");
+        BufReader::new(output)
+            .read_line(&mut line)
+            .expect("it says where it listens");
+        Self {
+            child,
+            endpoints: line.split_whitespace().map(str::to_owned).collect(),
+        }
+    }
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        let status = self.child.wait().expect("the publisher can be waited for");
+        assert!(status.success(), "the publisher failed");
+    }
+}
+
+/// Runs the publisher's process, if that is what the arguments ask for.
+pub fn serve_if_asked(arguments: &[String]) -> bool {
+    let [word, envelope, rate, topics, connections, messages] = arguments else {
+        return false;
+    };
+    if word != WORD {
+        return false;
+    }
+    let feed = Feed {
+        envelope: envelope.parse().expect("an envelope"),
+        topics: topics.parse().expect("a number of topics"),
+        connections: connections.parse().expect("a number of connections"),
+        rate: rate.parse().ok(),
+    };
+    let messages = messages.parse().expect("a number of messages");
+    serve(&feed, messages).expect("subscribers stay until they have all");
+    true
+}

@@ -1,0 +1,155 @@
+//! What was measured, as Markdown: medians of the rounds with the lowest and the highest, and ratios of
+//! medians.
+
+use crate::{
+    cases::{Case, Figure, Goal, Group, Target},
+    publisher::MESSAGE_BYTES,
+    subjects::{Cost, Latency},
+};
+
+/// A case with what each of its rounds took.
+pub struct Measured {
+    pub case: Case,
+    pub costs: Vec<Cost>,
+}
+
+impl Measured {
+    fn rates(&self) -> Spread {
+        let per_us = |cost: &Cost| self.case.messages as f64 / cost.elapsed_ns as f64 * 1e3;
+        Spread::of(self.costs.iter().map(per_us))
+    }
+
+    fn cpu_ns(&self) -> Spread {
+        let per_message = |cost: &Cost| cost.cpu_ns as f64 / self.case.messages as f64;
+        Spread::of(self.costs.iter().map(per_message))
+    }
+
+    fn latency_us(&self, percentile: fn(&Latency) -> u64) -> Spread {
+        let latencies = self.costs.iter().filter_map(|cost| cost.latency);
+        Spread::of(latencies.map(|latency| percentile(&latency) as f64 / 1e3))
+    }
+
+    fn figure(&self, figure: Figure) -> f64 {
+        match figure {
+            Figure::MessagesPerSecond => self.rates().median,
+            Figure::CpuPerMessage => self.cpu_ns().median,
+            Figure::LatencyP50 => self.latency_us(|latency| latency.p50_ns).median,
+        }
+    }
+}
+
+/// The middle value, or the mean of the two in the middle, and the ends.
+struct Spread {
+    median: f64,
+    lowest: f64,
+    highest: f64,
+}
+
+impl Spread {
+    /// Of no values, all is not a number.
+    fn of(values: impl Iterator<Item = f64>) -> Self {
+        let mut values: Vec<f64> = values.collect();
+        values.sort_by(f64::total_cmp);
+        let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
+        let middle = values.len() / 2;
+        Self {
+            median: if values.len() % 2 == 1 {
+                at(middle)
+            } else {
+                f64::midpoint(at(middle.wrapping_sub(1)), at(middle))
+            },
+            lowest: at(0),
+            highest: at(values.len().wrapping_sub(1)),
+        }
+    }
+}
+
+pub fn print_group(group: &Group, measured: &[Measured]) {
+    let rounds = measured.first().map_or(0, |first| first.costs.len());
+    println!(
+        "## {}\n\n{MESSAGE_BYTES}-byte messages; medians of {rounds} rounds in turn, with the lowest and \
+         the highest.\n",
+        group.title
+    );
+    if measured.iter().all(|one| one.case.feed.rate.is_some()) {
+        print_latencies(measured);
+    } else {
+        print_rates(group, measured);
+    }
+    println!();
+}
+
+fn print_rates(group: &Group, measured: &[Measured]) {
+    let mut head = "| | M messages | M msg/s | from - to | CPU ns/msg |".to_owned();
+    let mut line = "|---|---|---|---|---|".to_owned();
+    for &baseline in &group.baselines {
+        head += &format!(" to {} |", measured[baseline].case.name);
+        line += "---|";
+    }
+    println!("{head}\n{line}");
+    for one in measured {
+        let (rates, cpu_ns) = (one.rates(), one.cpu_ns());
+        let mut row = format!(
+            "| {} | {} | {:.2} | {:.2} - {:.2} | {:.1} |",
+            one.case.name,
+            one.case.messages as f64 / 1e6,
+            rates.median,
+            rates.lowest,
+            rates.highest,
+            cpu_ns.median,
+        );
+        for &baseline in &group.baselines {
+            let ratio = rates.median / measured[baseline].rates().median;
+            row += &format!(" {ratio:.2} |");
+        }
+        println!("{row}");
+    }
+}
+
+fn print_latencies(measured: &[Measured]) {
+    println!(
+        "| | p50 µs | from - to | p99 µs | from - to | CPU ns/msg |\n|---|---|---|---|---|---|"
+    );
+    for one in measured {
+        let p50 = one.latency_us(|latency| latency.p50_ns);
+        let p99 = one.latency_us(|latency| latency.p99_ns);
+        println!(
+            "| {} | {:.1} | {:.1} - {:.1} | {:.1} | {:.1} - {:.1} | {:.0} |",
+            one.case.name,
+            p50.median,
+            p50.lowest,
+            p50.highest,
+            p99.median,
+            p99.lowest,
+            p99.highest,
+            one.cpu_ns().median,
+        );
+    }
+}
+
+/// Prints the targets whose cases were measured.
+pub fn print_targets(targets: &[Target], measured: &[Measured]) {
+    println!("## Targets\n\n| ratio | target | measured | met |\n|---|---|---|---|");
+    let find = |name: &str| measured.iter().find(|one| one.case.name == name);
+    for target in targets {
+        let (Some(of), Some(to)) = (find(&target.of), find(&target.to)) else {
+            continue;
+        };
+        let ratio = of.figure(target.figure) / to.figure(target.figure);
+        let (goal, met) = match target.goal {
+            Goal::AtLeast(goal) => (format!("at least {goal}"), ratio >= goal),
+            Goal::AtMost(goal) => (format!("at most {goal}"), ratio <= goal),
+        };
+        let figure = match target.figure {
+            Figure::MessagesPerSecond => "msg/s",
+            Figure::CpuPerMessage => "CPU a message",
+            Figure::LatencyP50 => "p50",
+        };
+        println!(
+            "| {figure}, {} to {} | {goal} | {ratio:.2} | {} |",
+            target.of,
+            target.to,
+            if met { "yes" } else { "**no**" },
+        );
+    }
+}
