@@ -83,7 +83,7 @@ impl Counter {
 pub struct LaneLedger {
     /// Messages received, whatever became of them.
     pub received: Counter,
-    /// Bytes of their frames, up to one more than a message may have.
+    /// Bytes of their frames; libzmq is asked for one more than a message may have at most.
     pub received_bytes: Counter,
     /// Messages rejected, by [`Rejection::ALL`].
     pub rejected: [Counter; Rejection::ALL.len()],
@@ -97,6 +97,8 @@ pub struct LaneLedger {
     pub connects: Counter,
     /// Connections lost after that.
     pub disconnects: Counter,
+    /// Attempts to connect that came to nothing; libzmq does not say.
+    pub connect_failures: Counter,
     /// Connections that ended in their handshake.
     pub handshake_failures: Counter,
     /// Connections ended because their peer did what the protocol forbids, by [`Violation::ALL`].
@@ -179,6 +181,7 @@ impl Ledger {
             blocked_ns: lane(|one| &one.blocked_ns),
             connects: lane(|one| &one.connects),
             disconnects: lane(|one| &one.disconnects),
+            connect_failures: lane(|one| &one.connect_failures),
             handshake_failures: lane(|one| &one.handshake_failures),
             violations: self.by_number(|one| &one.violations),
             given_up: lane(|one| &one.given_up),
@@ -239,6 +242,8 @@ pub struct Totals {
     pub connects: u64,
     /// Connections lost after that.
     pub disconnects: u64,
+    /// Attempts to connect that came to nothing; libzmq does not say.
+    pub connect_failures: u64,
     /// Connections that ended in their handshake.
     pub handshake_failures: u64,
     /// Connections ended because their peer did what the protocol forbids, by [`Violation::ALL`].

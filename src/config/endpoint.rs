@@ -148,7 +148,8 @@ fn check_nic_name(key: &str, endpoint: &str, name: &str) -> Result<()> {
     ))
 }
 
-/// Libzmq deletes what stands at the path before it binds it.
+/// What stands at the path is deleted before it is bound: a socket by the native engine, anything by
+/// libzmq.
 fn check_ipc_path(key: &str, endpoint: &str, path: &Path) -> Result<()> {
     // Names that stand nowhere in the file system.
     if endpoint == "ipc://*" || endpoint.starts_with("ipc://@") {

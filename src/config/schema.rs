@@ -301,8 +301,8 @@ pub struct Receive {
     pub reconnect_max_ms: u32,
     /// The kernel's receive buffer in bytes (`SO_RCVBUF`), 0 for the system's default.
     pub buffer_bytes: u32,
-    /// How long a receive call may poll the network card for, in microseconds (`SO_BUSY_POLL`), 0 for
-    /// the system's default.
+    /// With the native engine: how long a receive call may poll the network card for, in microseconds
+    /// (`SO_BUSY_POLL`), 0 for the system's default.
     pub busy_poll_us: u32,
 }
 

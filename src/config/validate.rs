@@ -12,7 +12,7 @@ use crate::{
     wait::Wait,
 };
 
-/// The most lanes: each has an I/O thread.
+/// The most lanes: with libzmq each has an I/O thread.
 const LANES_MAX: usize = IO_THREADS_MAX;
 /// The most feeds: a message carries its feed in 16 bits.
 const FEEDS_MAX: usize = 1 << 16;

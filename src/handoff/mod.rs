@@ -62,7 +62,7 @@ pub enum Received {
 }
 
 impl Outlet {
-    /// Tells whether the worker has taken all batches sent to it, or all but one.
+    /// Tells whether no batch waits for the worker, as far as can be known: over inproc one may.
     #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -145,7 +145,7 @@ impl Outlet {
     /// Hands a batch over. Never waits: the batch was a spare of this outlet, so there is room.
     pub fn send(&mut self, batch: Box<Batch>) {
         let pushed = self.filled.push(batch);
-        debug_assert!(
+        assert!(
             pushed.is_ok(),
             "there is room for all of an outlet's batches"
         );
@@ -158,6 +158,17 @@ impl Drop for Outlet {
     fn drop(&mut self) {
         self.ended.store(true, Release);
         self.worker_bell.unpark();
+    }
+}
+
+impl Drop for Inlet {
+    /// Tells lanes that wait for a spare batch that none will come back.
+    fn drop(&mut self) {
+        for lane in self.lanes.drain(..) {
+            let bell = lane.lane_bell.clone();
+            drop(lane);
+            bell.unpark();
+        }
     }
 }
 

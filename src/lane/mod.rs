@@ -14,7 +14,7 @@ pub(crate) use libzmq::LibzmqLane;
 pub(crate) use native::NativeLane;
 pub(crate) use orders::{Order, OrderSender, Orders, orders};
 pub use quota::Quota;
-pub(crate) use router::{RUN_MAX, Router, Routing};
+pub(crate) use router::{Router, Routing};
 
 use crate::{
     clock::Clock,

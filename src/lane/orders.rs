@@ -58,6 +58,11 @@ pub(crate) fn orders() -> io::Result<(OrderSender, Orders)> {
 }
 
 impl OrderSender {
+    /// Tells whether too many orders wait.
+    pub(crate) fn is_full(&self) -> bool {
+        self.orders.is_full()
+    }
+
     /// Asks, and tells whether the lane will hear it: not, once it has ended or where too many wait.
     pub(crate) fn send(&self, order: Order) -> bool {
         let sent = self.orders.try_send(order).is_ok();

@@ -2,14 +2,14 @@
 
 use std::{
     fs, io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     os::unix::fs::FileTypeExt,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use rustix::io::Errno;
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 
 use crate::net::{Endpoint, Host, endpoint::unix_address};
 
@@ -25,13 +25,26 @@ pub struct SocketOptions {
     pub source: Option<IpAddr>,
     /// The kernel's receive buffer in bytes, 0 for the system's default.
     pub buffer_bytes: u32,
-    /// How long a receive call may poll the network card for, in microseconds, 0 for not at all.
+    /// How long a receive call may poll the network card for, in microseconds, 0 for the system's
+    /// default.
     pub busy_poll_us: u32,
     /// How long what was sent over TCP may stay unacknowledged before the peer is taken for dead.
     pub user_timeout: Option<Duration>,
+    /// After how long a silence the kernel asks over TCP whether the peer's host is there, and how often
+    /// then. It gives up after `user_timeout`.
+    pub keepalive: Option<Duration>,
 }
 
 impl SocketOptions {
+    /// Finds out whether the kernel grants the options, by setting them on a socket.
+    ///
+    /// # Errors
+    /// The kernel's, for instance that polling the card takes `CAP_NET_ADMIN`.
+    pub fn probe(&self) -> io::Result<()> {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into();
+        self.settle(&self.open(&address)?, true)
+    }
+
     fn open(&self, address: &SockAddr) -> io::Result<Socket> {
         let socket = Socket::new(address.domain(), Type::STREAM.cloexec().nonblocking(), None)?;
         // Before connecting or listening: the window that TCP offers follows from it.
@@ -52,6 +65,12 @@ impl SocketOptions {
         if tcp {
             socket.set_tcp_nodelay(true)?;
             socket.set_tcp_user_timeout(self.user_timeout)?;
+            if let Some(every) = self.keepalive {
+                // The kernel counts whole seconds.
+                let every = every.max(Duration::from_secs(1));
+                let keepalive = TcpKeepalive::new().with_time(every).with_interval(every);
+                socket.set_tcp_keepalive(&keepalive)?;
+            }
         }
         Ok(())
     }
@@ -122,15 +141,22 @@ impl Listener {
             None => {}
         }
         if address.domain() == Domain::IPV6 {
-            socket.set_only_v6(true)?;
+            // All addresses are those of both kinds, as with libzmq.
+            let all = address
+                .as_socket_ipv6()
+                .is_some_and(|v6| v6.ip().is_unspecified());
+            socket.set_only_v6(!all)?;
         }
         socket.bind(&address)?;
         socket.listen(BACKLOG)?;
         let bound = match (socket.local_addr()?.as_socket(), endpoint, &path) {
             (Some(address), ..) => format!("tcp://{address}"),
             (None, _, Some(path)) => format!("ipc://{}", path.display()),
+            // A name outside the file system.
             (None, Endpoint::Ipc { path }, None) => format!("ipc://{path}"),
-            (None, Endpoint::Tcp { .. }, None) => String::new(),
+            (None, Endpoint::Tcp { .. }, None) => {
+                return Err(io::Error::other("a TCP socket has no address"));
+            }
         };
         Ok(Self {
             tcp: is_tcp(&address),

@@ -135,7 +135,7 @@ impl<H: Handler> Pipeline<H> {
         self.order(feed, prefix, true)
     }
 
-    /// Ends a subscription once. Messages that are under way already no longer reach handlers.
+    /// Ends a subscription once. Messages that its lanes read from then on no longer reach handlers.
     ///
     /// # Errors
     /// As [`subscribe`](Self::subscribe).
@@ -152,6 +152,10 @@ impl<H: Handler> Pipeline<H> {
                 format!("give one of {}", self.feeds.join(", ")),
             ));
         };
+        // All or nothing, so that asking again does not count twice.
+        if self.orders.iter().any(OrderSender::is_full) {
+            return Err(Error::LaneBusy);
+        }
         for orders in &self.orders {
             let order = Order {
                 feed: index as u16,

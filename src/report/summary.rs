@@ -56,6 +56,8 @@ pub struct Summary {
     pub connects: u64,
     /// Connections lost after that.
     pub disconnects: u64,
+    /// Attempts to connect that came to nothing; 0 with libzmq, which does not say.
+    pub connect_failures: u64,
     /// Connections that ended in their handshake: the peer was no publisher.
     pub handshake_failures: u64,
     /// Connections ended because of what the peer sent, such as a frame above the size limit.
@@ -183,6 +185,7 @@ impl Summary {
             blocked_s: totals.blocked_ns as f64 / 1e9,
             connects: totals.connects,
             disconnects: totals.disconnects,
+            connect_failures: totals.connect_failures,
             handshake_failures: totals.handshake_failures,
             protocol_errors: totals.protocol_errors(),
             protocol_errors_by_reason: {
@@ -310,6 +313,9 @@ impl Summary {
 
     fn write_connections(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut note = format!("   made, {} lost", count(self.disconnects));
+        if self.connect_failures > 0 {
+            note += &format!(", {} not made", count(self.connect_failures));
+        }
         if self.handshake_failures > 0 {
             note += &format!(", {} to no publisher", count(self.handshake_failures));
         }

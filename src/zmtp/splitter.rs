@@ -8,7 +8,7 @@
 
 use crate::zmtp::{
     Violation,
-    frame::{COMMAND, Head, decode_head},
+    frame::{COMMAND, Head, MORE, decode_head},
 };
 
 /// The most frames of a message that a [`Splitter`] can cut off, and one more.
@@ -105,32 +105,52 @@ impl Splitter {
         self.skipping.is_some()
     }
 
-    /// Cuts off what nearly all of a feed is, short messages of one frame, as long as `bytes` start with
+    /// Cuts off what nearly all of a feed is, messages of `N` short frames, as long as `bytes` start with
     /// them and `messages` has room. Returns how many there were, and how many bytes they took.
     ///
     /// What follows is for [`cut`](Self::cut): something else, or nothing whole.
     #[inline]
-    pub fn cut_run<'a>(&self, bytes: &'a [u8], messages: &mut [&'a [u8]]) -> (usize, usize) {
-        if self.skipping.is_some() {
+    pub fn cut_run<'a, const N: usize>(
+        &self,
+        bytes: &'a [u8],
+        messages: &mut [[&'a [u8]; N]],
+    ) -> (usize, usize) {
+        if self.skipping.is_some() || N > self.limits.frames_max {
             return (0, 0);
         }
-        let bytes_max = self
-            .limits
-            .frame_bytes_max
-            .min(self.limits.message_bytes_max);
         let mut rest = bytes;
         let mut count = 0;
         for message in messages {
-            let [0, length, after @ ..] = rest else {
+            let Some(after) = self.cut_short(rest, message) else {
                 break;
             };
-            match after.split_at_checked(usize::from(*length)) {
-                Some((body, next)) if body.len() <= bytes_max => (*message, rest) = (body, next),
-                _ => break,
-            }
+            rest = after;
             count += 1;
         }
         (count, bytes.len() - rest.len())
+    }
+
+    /// Cuts off a message of `N` short frames. Returns what is behind it.
+    #[inline(always)]
+    fn cut_short<'a, const N: usize>(
+        &self,
+        bytes: &'a [u8],
+        message: &mut [&'a [u8]; N],
+    ) -> Option<&'a [u8]> {
+        let mut rest = bytes;
+        let mut message_bytes = 0;
+        for (index, frame) in message.iter_mut().enumerate() {
+            let [flags, length, after @ ..] = rest else {
+                return None;
+            };
+            let expected = if index + 1 < N { MORE } else { 0 };
+            if *flags != expected || usize::from(*length) > self.limits.frame_bytes_max {
+                return None;
+            }
+            (*frame, rest) = after.split_at_checked(usize::from(*length))?;
+            message_bytes += frame.len();
+        }
+        (message_bytes <= self.limits.message_bytes_max).then_some(rest)
     }
 
     /// Cuts off what `bytes` start with. Returns it and how many bytes it took, none for

@@ -142,16 +142,12 @@ impl Reader {
         frames: &mut Frames<'a>,
     ) -> Result<Option<usize>, Violation> {
         if self.in_runs {
-            let mut run = [&[][..]; RUN];
-            let (count, used) = self.splitter.cut_run(bytes, &mut run);
-            assert!(count == 0 || bytes.len() >= self.need);
-            for frame in &run[..count] {
-                self.check_limits(&[frame]);
-                self.events.push(Event::Message(vec![frame.to_vec()]));
-            }
-            if count > 0 {
+            let used = self
+                .cut_run::<1>(bytes)
+                .or_else(|| self.cut_run::<2>(bytes));
+            if used.is_some() {
                 self.need = 1;
-                return Ok(Some(used));
+                return Ok(used);
             }
         }
         let outcome = self.splitter.cut(bytes, frames);
@@ -196,6 +192,19 @@ impl Reader {
         }
         assert_eq!(self.splitter.is_skipping(), cut == Cut::Skipped);
         Ok(Some(consumed))
+    }
+
+    /// Takes messages of `N` short frames. Returns how many bytes they used, if there are any.
+    fn cut_run<const N: usize>(&mut self, bytes: &[u8]) -> Option<usize> {
+        let mut run = [[&[][..]; N]; RUN];
+        let (count, used) = self.splitter.cut_run(bytes, &mut run);
+        assert!(count == 0 || bytes.len() >= self.need);
+        for frames in &run[..count] {
+            self.check_limits(frames);
+            let frames = frames.iter().map(|frame| frame.to_vec()).collect();
+            self.events.push(Event::Message(frames));
+        }
+        (count > 0).then_some(used)
     }
 
     fn check_limits(&self, frames: &[&[u8]]) {

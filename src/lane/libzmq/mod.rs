@@ -130,6 +130,7 @@ impl Opening<'_> {
         // included, and would hang up on a publisher that is well. So heartbeats are sent, and the
         // kernel says whether they arrive: see `set_tcp_user_timeout`.
         socket.set_heartbeat_ivl(receive.heartbeat_ms as i32)?;
+        socket.set_handshake_ivl(receive.handshake_timeout_ms as i32)?;
         socket.set_heartbeat_timeout(0)?;
         // Doubling from one start for all would bring all subscribers back at once, and libzmq adds
         // no chance of its own once it doubles.

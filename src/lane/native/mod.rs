@@ -97,7 +97,18 @@ impl NativeLane {
             buffer_bytes: receive.buffer_bytes,
             busy_poll_us: receive.busy_poll_us,
             user_timeout: Some(timeout),
+            keepalive: Some(Duration::from_millis(
+                receive.heartbeat_ms.max(1_000).into(),
+            )),
         };
+        options.probe().map_err(|refused| {
+            Error::config(
+                "receive.busy_poll_us, receive.buffer_bytes or lane.nic",
+                format!("{}, {}", receive.busy_poll_us, receive.buffer_bytes),
+                format!("the kernel refused it ({refused})"),
+                "set 0 for the system's default, or run with CAP_NET_ADMIN and CAP_NET_RAW",
+            )
+        })?;
         let message_bytes_max = receive.message_bytes_max as usize;
         let mut native = Self {
             setup,
@@ -297,7 +308,10 @@ impl NativeLane {
         match end {
             End::Lost => {}
             End::Violation(violation) => counters.violations[violation as usize].add(1),
-            End::HandshakeTimeout => counters.handshake_timeouts.add(1),
+            End::HandshakeTimeout if connection.is_connected() => {
+                counters.handshake_timeouts.add(1);
+            }
+            End::HandshakeTimeout => {}
             End::HeartbeatTimeout => counters.heartbeat_timeouts.add(1),
         }
         if connection.is_up() {
@@ -308,6 +322,8 @@ impl NativeLane {
             }
         } else if connection.is_connected() {
             counters.handshake_failures.add(1);
+        } else {
+            counters.connect_failures.add(1);
         }
         if let Some(dialer) = connection.dialer {
             self.dialers[dialer].failed();
@@ -369,13 +385,26 @@ impl NativeLane {
         while let Some(order) = self.setup.orders.next() {
             for line in 0..self.lines.len() {
                 if self.lines[line].origin.feed == order.feed {
-                    self.subscribe(line, &order, counters);
+                    self.subscribe(line, &order);
                 }
             }
         }
+        for line in &mut self.lines {
+            line.subscriptions.settle();
+        }
+        for index in 0..self.connections.len() {
+            let Some(connection) = &mut self.connections[index] else {
+                continue;
+            };
+            let turn = match connection.is_connected().then(|| connection.write()) {
+                Some(Turn::Open) if connection.is_choking() => Turn::Ended(End::Lost),
+                written => written.unwrap_or(Turn::Open),
+            };
+            self.conclude(index, turn, counters);
+        }
     }
 
-    fn subscribe(&mut self, line: usize, order: &Order, counters: &LaneLedger) {
+    fn subscribe(&mut self, line: usize, order: &Order) {
         let subscriptions = &mut self.lines[line].subscriptions;
         let (told, subscription) = if order.subscribe {
             (
@@ -388,14 +417,9 @@ impl NativeLane {
                 Subscription::End(&order.prefix),
             )
         };
-        for index in 0..self.connections.len() {
-            if let Some(connection) = &mut self.connections[index]
-                && told
-                && connection.line == line
-            {
-                let turn = connection.subscribe(subscription);
-                self.conclude(index, turn, counters);
-            }
+        let connections = self.connections.iter_mut().flatten();
+        for connection in connections.filter(|one| told && one.line == line) {
+            connection.subscribe(subscription);
         }
     }
 
@@ -458,6 +482,9 @@ impl NativeLane {
         }
         let now_ns = self.setup.clock.now_ns();
         for (index, socket) in begun {
+            if socket.is_none() && !self.dialers[index].is_asking() {
+                counters.connect_failures.add(1);
+            }
             if let Some(socket) = socket {
                 let line = self.dialers[index].line;
                 let connection = Connection::dialed(socket, line, index, self.limits, now_ns);

@@ -13,6 +13,9 @@ use crate::{
     stop::Stop,
 };
 
+/// How long a subscriber's host may leave what it was sent unacknowledged.
+const GONE_AFTER: Duration = Duration::from_secs(10);
+
 /// The most subscribers at once; more are hung up on.
 const SUBSCRIBERS_MAX: usize = 1_024;
 /// How long to wait before dialling again.
@@ -53,6 +56,15 @@ pub(super) struct Peers {
     scratch: Box<[u8]>,
 }
 
+/// A subscriber whose host is gone must not hold up the others for long.
+fn options() -> SocketOptions {
+    SocketOptions {
+        user_timeout: Some(GONE_AFTER),
+        keepalive: Some(GONE_AFTER / 4),
+        ..SocketOptions::default()
+    }
+}
+
 impl Peers {
     /// Binds and dials.
     pub(super) fn open(bind: &[String], connect: &[String]) -> Result<Self> {
@@ -64,8 +76,8 @@ impl Peers {
         let poller = Poller::new().map_err(Error::socket("waiting for subscribers"))?;
         let mut listeners = Vec::new();
         for endpoint in bind {
-            let listener = Listener::bind(&parse("--bind", endpoint)?, &SocketOptions::default())
-                .and_then(|listener| {
+            let listener =
+                Listener::bind(&parse("--bind", endpoint)?, &options()).and_then(|listener| {
                     let token = LISTENER | listeners.len() as u64;
                     poller.add(listener.socket(), token, Interest::Read)?;
                     Ok(listener)
@@ -221,7 +233,7 @@ impl Peers {
             dial.attempts += 1;
             let connected = dial.endpoint.addresses().and_then(|addresses| {
                 let address = &addresses[attempt % addresses.len()];
-                let socket = begin_connect(address, &SocketOptions::default())?;
+                let socket = begin_connect(address, &options())?;
                 Subscriber::new(socket, true, place as u64, &self.poller)
             });
             // What the kernel refuses at once may be there later.
