@@ -82,6 +82,14 @@ fn over_ipv6() {
     }
     arrives_from_publisher("tcp://[::1]:*", &[]);
     arrives_from_publisher("tcp://[::1]:*", &["--source", "::1"]);
+    // All addresses are those of both kinds.
+    for engine in ENGINES {
+        arrives_from_a_publisher_that_connects(
+            "tcp://[::]:*",
+            &["--engine", engine.name()],
+            engine.name(),
+        );
+    }
 }
 
 #[test]
@@ -123,6 +131,7 @@ fn arrives_from_a_publisher_that_connects(bind: &str, flags: &[&str], engine: &s
     ];
     let mut run = Pinfeed::start(&[&common[..], flags].concat());
     let endpoint = run.wait_for_line("listening on ");
+    let endpoint = endpoint.replace("[::]", "127.0.0.1");
     let mut publish = Pinfeed::start(&["publish", "--connect", &endpoint, "--messages", MESSAGES]);
     let summary = run.json(0);
     assert_all_delivered(&summary, 5_000);

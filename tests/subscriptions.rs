@@ -14,7 +14,11 @@ use pinfeed::{
     stop::Stop,
     worker::Handler,
 };
-use support::{ENGINES, LIMIT, finish, free_endpoint, wait_until};
+use support::{
+    ENGINES, LIMIT, finish, free_endpoint,
+    peer::{Door, message},
+    wait_until,
+};
 
 const SUBSCRIPTIONS: usize = 5_000;
 
@@ -137,4 +141,55 @@ fn all_are_sent_again_to_a_publisher_that_comes_back() {
         let expected: [&[u8]; 4] = [b"T04999", b"later", b"T04999", b"later"];
         assert_eq!(outcome.handlers[0].0, expected, "{engine:?}");
     }
+}
+
+/// Libzmq throws them away, too, and does not say so.
+#[test]
+fn what_a_publisher_does_not_filter_is_thrown_away_and_counted() {
+    let door = Door::open();
+    let config = config(Engine::Native, &door.endpoint, vec!["BTC-".to_owned()]);
+    let stop = Stop::default();
+    let mut pipeline = Pipeline::start(&config, Quota::unlimited(), stop.clone(), |_| {
+        Topics::default()
+    })
+    .unwrap();
+    let mut peer = door.accept();
+    peer.shake_hands(1);
+    peer.read_frame();
+    let unwanted: [&[&[u8]]; 4] = [
+        &[b"ETH-USD"],
+        &[b"BTC"],
+        &[b"", b"BTC-"],
+        &[b"X", b"Y", b"Z"],
+    ];
+    for frames in unwanted {
+        peer.send(&message(frames));
+    }
+    wait_until("they are counted", || pipeline.look().unwanted == 4);
+    let nothing_yet = pipeline.look();
+    assert_eq!(
+        (nothing_yet.received, nothing_yet.first_received_ns),
+        (0, 0)
+    );
+    peer.send(&message(&[b"BTC-USD", b"1"]));
+    wait_until("what is wanted has come", || pipeline.look().delivered == 1);
+    stop.request();
+    let outcome = finish(pipeline);
+    assert_eq!(outcome.handlers[0].0, [b"BTC-USD"]);
+    assert!(outcome.totals.balanced());
+}
+
+#[test]
+fn attempts_that_come_to_nothing_are_counted() {
+    let config = config(Engine::Native, &free_endpoint(), Vec::new());
+    let stop = Stop::default();
+    let mut pipeline = Pipeline::start(&config, Quota::unlimited(), stop.clone(), |_| {
+        Topics::default()
+    })
+    .unwrap();
+    wait_until("it has tried again", || {
+        pipeline.look().connect_failures > 1
+    });
+    stop.request();
+    assert_eq!(finish(pipeline).totals.handshake_failures, 0);
 }
