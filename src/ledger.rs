@@ -99,7 +99,7 @@ pub struct LaneLedger {
     pub disconnects: Counter,
     /// Attempts to connect that came to nothing; libzmq does not say.
     pub connect_failures: Counter,
-    /// Connections that ended in their handshake.
+    /// Connections that ended in their handshake, for whatever reason.
     pub handshake_failures: Counter,
     /// Connections ended because their peer did what the protocol forbids, by [`Violation::ALL`].
     pub violations: [Counter; Violation::ALL.len()],
@@ -244,7 +244,7 @@ pub struct Totals {
     pub disconnects: u64,
     /// Attempts to connect that came to nothing; libzmq does not say.
     pub connect_failures: u64,
-    /// Connections that ended in their handshake.
+    /// Connections that ended in their handshake, for whatever reason.
     pub handshake_failures: u64,
     /// Connections ended because their peer did what the protocol forbids, by [`Violation::ALL`].
     pub violations: [u64; Violation::ALL.len()],

@@ -67,8 +67,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "TIMES", default_value = "1", value_parser = parse_speed, allow_negative_numbers = true, requires = "capture")]
     speed: Speed,
 
-    /// Encode some 16,000 messages beforehand and send them over and over, without libzmq: tens of
-    /// millions a second. At a rate, it takes a whole core to keep to it
+    /// Encode some 16,000 messages beforehand and send them over and over, without libzmq: with --rate max
+    /// tens of millions a second. At a rate, it takes a whole core to keep to it
     #[arg(long, conflicts_with = "capture")]
     blast: bool,
 

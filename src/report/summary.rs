@@ -58,7 +58,7 @@ pub struct Summary {
     pub disconnects: u64,
     /// Attempts to connect that came to nothing; 0 with libzmq, which does not say.
     pub connect_failures: u64,
-    /// Connections that ended in their handshake: the peer was no publisher.
+    /// Connections that ended in their handshake, for whatever reason: the peer was no publisher, perhaps.
     pub handshake_failures: u64,
     /// Connections ended because of what the peer sent, such as a frame above the size limit.
     pub protocol_errors: u64,
