@@ -233,7 +233,7 @@ impl Connection {
     #[inline]
     pub(super) fn read(&mut self, buffer: &mut [u8], sink: &mut Sink<'_>) -> Result<Turn> {
         if self.need_bytes > GATHERED_BYTES_MIN {
-            return self.read_large(buffer.len(), sink);
+            return self.read_large(sink);
         }
         let held = self.held_bytes;
         buffer[..held].copy_from_slice(&self.held[..held]);
@@ -252,9 +252,11 @@ impl Connection {
 
     /// Reads more of a message that is too large to be moved at each read.
     #[cold]
-    fn read_large(&mut self, step_bytes: usize, sink: &mut Sink<'_>) -> Result<Turn> {
+    fn read_large(&mut self, sink: &mut Sink<'_>) -> Result<Turn> {
         // Doubled as it fills: a peer that announces a message and sends none costs next to nothing.
-        let room = self.need_bytes.min(2 * self.held_bytes + step_bytes);
+        let room = self
+            .need_bytes
+            .min(2 * self.held_bytes + GATHERED_BYTES_MIN);
         let mut held = std::mem::take(&mut self.held);
         if held.len() < room {
             held.resize(room, 0);
