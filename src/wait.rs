@@ -1,6 +1,6 @@
 //! How a thread waits for work: what it burns while there is none, and how fast it wakes.
 
-use std::{fmt, hint, str::FromStr, time::Duration};
+use std::{fmt, hint, str::FromStr, thread, time::Duration};
 
 use crate::clock::Deadline;
 
@@ -21,7 +21,8 @@ pub enum Wait {
     /// Sleeps in the kernel: burns nothing, and wakes some microseconds late.
     #[default]
     Park,
-    /// Polls for 50 µs, then sleeps.
+    /// Polls for 50 µs, giving way to the core's other threads between two polls, then sleeps: wakes as
+    /// soon as a poller even where threads share cores, and burns a core only while messages come.
     Adaptive,
 }
 
@@ -46,7 +47,12 @@ impl Wait {
                 if let Some(found) = attempt(false) {
                     return Some(found);
                 }
-                hint::spin_loop();
+                match self {
+                    // Without this a lane that polls keeps its worker from the core that both have: half
+                    // of the messages at 100,000 a second waited for 167 µs, with it for 6.
+                    Self::Adaptive => thread::yield_now(),
+                    Self::Spin | Self::Park => hint::spin_loop(),
+                }
             }
         }
         if self == Self::Spin {

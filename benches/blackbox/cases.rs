@@ -1,6 +1,6 @@
 //! What is compared with what, and what should come of it.
 
-use pinfeed::{config::Engine, envelope::Envelope, handoff::HandoffKind};
+use pinfeed::{config::Engine, envelope::Envelope, handoff::HandoffKind, wait::Wait};
 
 use crate::{
     publisher::Feed,
@@ -25,6 +25,15 @@ const NATIVE_OVER_INPROC: Setup = Setup {
     configure: |config| {
         config.engine = Some(Engine::Native);
         config.handoff.kind = HandoffKind::Inproc;
+    },
+};
+
+const NATIVE_ADAPTIVE: Setup = Setup {
+    name: "pinfeed, native, adaptive",
+    messages: 40_000_000,
+    configure: |config| {
+        config.engine = Some(Engine::Native);
+        config.wait = Wait::Adaptive;
     },
 };
 
@@ -116,6 +125,7 @@ const RATES: [(f64, &str); 2] = [(100_000.0, "100,000"), (1_000_000.0, "1,000,00
 
 pub fn groups() -> Vec<Group> {
     let chosen = Subject::Pinfeed(CHOSEN);
+    let polling = Subject::Pinfeed(NATIVE_ADAPTIVE);
     let feed = |name: &str, feed: Feed| Case::new(chosen, feed, format!("{}: {name}", CHOSEN.name));
     let plain =
         |name: &str, feed: Feed| Case::new(Subject::Plain, feed, format!("plain recv: {name}"));
@@ -131,6 +141,7 @@ pub fn groups() -> Vec<Group> {
     let pinfeed = [
         Subject::Pinfeed(LIBZMQ),
         chosen,
+        polling,
         Subject::Pinfeed(NATIVE_OVER_INPROC),
         Subject::Counting(CHOSEN),
     ];
@@ -184,7 +195,7 @@ pub fn groups() -> Vec<Group> {
                         rate: Some(rate),
                         ..Feed::PLAIN
                     };
-                    [Subject::Bare, chosen].map(|subject| {
+                    [Subject::Bare, chosen, polling].map(|subject| {
                         let name = format!("{}: {name} a second", subject.name());
                         Case::new(subject, rate, name)
                     })
@@ -232,7 +243,7 @@ pub fn targets() -> Vec<Target> {
     ];
     targets.extend(RATES.map(|(_, name)| {
         let at = |subject: &str| format!("{subject}: {name} a second");
-        Target::new(LatencyP50, at(chosen), at(&bare), AtMost(0.6))
+        Target::new(LatencyP50, at(NATIVE_ADAPTIVE.name), at(&bare), AtMost(0.6))
     }));
     targets
 }
