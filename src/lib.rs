@@ -30,6 +30,7 @@ pub mod pipeline;
 pub mod publish;
 pub mod random;
 pub mod report;
+pub mod sequence;
 pub mod shard;
 pub mod stop;
 pub mod wait;
