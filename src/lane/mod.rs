@@ -2,19 +2,23 @@
 //! frames into batches for workers; the router is the same whatever the engine.
 
 mod backoff;
+mod dispatch;
 mod libzmq;
 mod native;
 mod orders;
 mod quota;
 mod router;
+mod tally;
 
 use std::fmt;
 
+pub(crate) use dispatch::{Dispatch, Routing};
 pub(crate) use libzmq::LibzmqLane;
 pub(crate) use native::NativeLane;
 pub(crate) use orders::{Order, OrderSender, Orders, orders};
 pub use quota::Quota;
-pub(crate) use router::{Router, Routing};
+pub(crate) use router::Router;
+pub(crate) use tally::Tally;
 
 use crate::{
     clock::Clock,

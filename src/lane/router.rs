@@ -1,62 +1,27 @@
-//! Frames in, batches out: envelope, shard, batch, hand-over, and the lane's side of the ledger.
+//! Frames in, batches out: the envelope finds a message's fields, and the message goes to its worker.
 //!
 //! The same code stands behind every engine. An engine calls [`Router::route`] for each message, or
 //! [`Router::route_run`] for several; [`Router::offer`] now and then, if it reads many at once; and
 //! [`Router::flush`] when its sockets have run dry: a burst leaves in large batches, a lone message
 //! at once.
 
-use std::{
-    mem,
-    ops::Deref,
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::ops::Deref;
 
 use crate::{
-    clock::{Clock, process_cpu_ns},
     envelope::{Envelope, Fields},
     error::Result,
-    handoff::{Batch, FRAMES_MAX, Outlet},
-    ledger::{LaneLedger, Ledger, Rejection},
+    handoff::FRAMES_MAX,
+    lane::{Dispatch, tally::Tally},
+    ledger::{LaneLedger, Rejection},
     message::Origin,
-    shard::{ShardTable, topic_hash},
+    shard::topic_hash,
 };
 
-/// Messages that the ledger may not know of yet while all are rejected.
-const PENDING_MAX: u64 = 1_024;
-/// How long a lane waits for one worker's spare batch before it looks at the others again.
-const SPARE_WAIT: Duration = Duration::from_millis(1);
-
-/// How a message finds its worker.
-#[derive(Clone, Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there is one a lane, and it is read for each message"
-)]
-pub(crate) enum Routing {
-    /// The topic's shard belongs to a worker.
-    Keyed(ShardTable),
-    /// Each batch goes to the next worker in turn whose handoff is not full.
-    Balanced { turn: usize },
-}
-
-/// The lane's end of all handoffs.
+/// The way from a lane's engine to the workers.
 pub(crate) struct Router {
-    lane: usize,
-    routing: Routing,
-    /// By worker.
-    outlets: Vec<Outlet>,
-    /// By worker: the batch being filled.
-    filling: Vec<Option<Box<Batch>>>,
+    dispatch: Dispatch,
+    tally: Tally,
     message_bytes_max: usize,
-    clock: Clock,
-    ledger: Arc<Ledger>,
-    /// Whether the next message is this lane's first.
-    first: bool,
-    /// Counted but not yet in the ledger.
-    pending: Pending,
-    /// The process's CPU time when the pipeline's first message came.
-    cpu_at_first_ns: Arc<OnceLock<u64>>,
 }
 
 /// What an envelope and a hash tell of a message.
@@ -66,41 +31,18 @@ struct Addressed {
     worker: usize,
 }
 
-#[derive(Default)]
-struct Pending {
-    received: u64,
-    bytes: u64,
-    rejected: [u64; Rejection::ALL.len()],
-    last_rejected_ns: u64,
-}
-
 impl Router {
-    pub(crate) fn new(
-        lane: usize,
-        routing: Routing,
-        outlets: Vec<Outlet>,
-        message_bytes_max: usize,
-        clock: Clock,
-        ledger: Arc<Ledger>,
-        cpu_at_first_ns: Arc<OnceLock<u64>>,
-    ) -> Self {
+    pub(crate) fn new(dispatch: Dispatch, tally: Tally, message_bytes_max: usize) -> Self {
         Self {
-            lane,
-            routing,
-            filling: outlets.iter().map(|_| None).collect(),
-            outlets,
+            dispatch,
+            tally,
             message_bytes_max,
-            clock,
-            ledger,
-            first: true,
-            pending: Pending::default(),
-            cpu_at_first_ns,
         }
     }
 
     /// The lane's side of the ledger.
     pub(crate) fn counters(&self) -> &LaneLedger {
-        &self.ledger.lanes[self.lane]
+        self.tally.counters()
     }
 
     /// Takes a message of at least one frame, received at `received_ns` by the pipeline's clock.
@@ -118,14 +60,8 @@ impl Router {
         frames: &[F],
     ) -> Result<()> {
         let bytes = frames.iter().map(|frame| frame.len()).sum();
-        self.note_received(received_ns, 1, bytes);
-        match self.address(envelope, bytes, frames) {
-            Ok(addressed) => self.put(origin, received_ns, &addressed, frames),
-            Err(reason) => {
-                self.note_rejected(received_ns, reason);
-                Ok(())
-            }
-        }
+        self.tally.note_received(received_ns, 1, bytes);
+        self.pass(origin, envelope, received_ns, bytes, frames)
     }
 
     /// As [`route`](Self::route), for messages of `N` frames each. A known number of frames makes each
@@ -144,24 +80,40 @@ impl Router {
         messages: &[[&[u8]; N]],
     ) -> Result<()> {
         let bytes = messages.iter().flatten().map(|frame| frame.len()).sum();
-        self.note_received(received_ns, messages.len() as u64, bytes);
+        self.tally
+            .note_received(received_ns, messages.len() as u64, bytes);
         for frames in messages {
             let bytes = frames.iter().map(|frame| frame.len()).sum();
-            match self.address(envelope, bytes, frames) {
-                Ok(addressed) => self.put(origin, received_ns, &addressed, frames)?,
-                Err(reason) => self.note_rejected(received_ns, reason),
-            }
+            self.pass(origin, envelope, received_ns, bytes, frames)?;
         }
         Ok(())
     }
 
+    /// Passes a message of `bytes` bytes on, or rejects it.
     #[inline(always)]
-    fn note_received(&mut self, received_ns: u64, messages: u64, bytes: usize) {
-        if self.first {
-            self.note_first(received_ns);
+    fn pass<F: Deref<Target = [u8]>>(
+        &mut self,
+        origin: Origin,
+        envelope: Envelope,
+        received_ns: u64,
+        bytes: usize,
+        frames: &[F],
+    ) -> Result<()> {
+        match self.address(envelope, bytes, frames) {
+            Ok(to) => self.dispatch.put(
+                &mut self.tally,
+                origin,
+                received_ns,
+                to.worker,
+                to.hash,
+                &to.fields,
+                frames,
+            ),
+            Err(reason) => {
+                self.tally.note_rejected(received_ns, reason);
+                Ok(())
+            }
         }
-        self.pending.received += messages;
-        self.pending.bytes += bytes as u64;
     }
 
     /// Finds the worker of a message of `bytes` bytes, and what a batch notes of it.
@@ -181,147 +133,26 @@ impl Router {
         let fields = envelope.open(frames)?;
         let topic = &frames[fields.topic.frame][fields.topic.start..fields.topic.end];
         let hash = topic_hash(topic);
-        let worker = match &self.routing {
-            Routing::Keyed(table) => table.worker_of(topic, hash),
-            // Whose turn it is follows from the batches before.
-            Routing::Balanced { .. } => 0,
-        };
         Ok(Addressed {
             fields,
             hash,
-            worker,
+            worker: self.dispatch.worker_of(topic, hash),
         })
-    }
-
-    /// Puts a message into the batch of its worker.
-    #[inline(always)]
-    fn put<F: Deref<Target = [u8]>>(
-        &mut self,
-        origin: Origin,
-        received_ns: u64,
-        addressed: &Addressed,
-        frames: &[F],
-    ) -> Result<()> {
-        let worker = match &self.routing {
-            Routing::Keyed(_) => self.open_batch(addressed.worker, 1)?,
-            &Routing::Balanced { turn } => self.open_batch(turn, self.outlets.len())?,
-        };
-        let Some(batch) = &mut self.filling[worker] else {
-            unreachable!("the batch was opened above");
-        };
-        batch.push(
-            origin,
-            received_ns,
-            addressed.hash,
-            &addressed.fields,
-            frames,
-        );
-        if batch.is_full() {
-            self.hand_over(worker)?;
-        }
-        Ok(())
     }
 
     /// Takes note of a message that was thrown away as it came.
     pub(crate) fn reject(&mut self, received_ns: u64, bytes: u64, reason: Rejection) {
-        self.note_received(received_ns, 1, bytes as usize);
-        self.note_rejected(received_ns, reason);
-    }
-
-    fn note_rejected(&mut self, received_ns: u64, reason: Rejection) {
-        self.pending.rejected[reason as usize] += 1;
-        self.pending.last_rejected_ns = received_ns;
-        if self.pending.received >= PENDING_MAX {
-            self.settle();
-        }
-    }
-
-    #[cold]
-    fn note_first(&mut self, received_ns: u64) {
-        self.first = false;
-        self.counters().first_received_ns.set(received_ns.max(1));
-        self.cpu_at_first_ns.get_or_init(process_cpu_ns);
-    }
-
-    /// Makes sure that a batch is being filled for one of the `candidates` workers from `first` on,
-    /// and returns which.
-    #[inline]
-    fn open_batch(&mut self, first: usize, candidates: usize) -> Result<usize> {
-        if self.filling[first].is_some() {
-            return Ok(first);
-        }
-        match self.take_spare(first, candidates) {
-            Some(worker) => Ok(worker),
-            None => self.wait_for_spare(first, candidates),
-        }
-    }
-
-    fn take_spare(&mut self, first: usize, candidates: usize) -> Option<usize> {
-        for offset in 0..candidates {
-            let worker = (first + offset) % self.outlets.len();
-            if let Some(batch) = self.outlets[worker].spare() {
-                self.fill_next(worker, batch);
-                return Some(worker);
-            }
-        }
-        None
-    }
-
-    fn fill_next(&mut self, worker: usize, batch: Box<Batch>) {
-        self.filling[worker] = Some(batch);
-        if let Routing::Balanced { turn } = &mut self.routing {
-            *turn = worker;
-        }
-    }
-
-    #[cold]
-    fn wait_for_spare(&mut self, first: usize, candidates: usize) -> Result<usize> {
-        // What is ready for other workers must not wait for this one.
-        self.flush()?;
-        self.counters().blocked.add(1);
-        let mut since_ns = self.clock.now_ns();
-        loop {
-            let returned = self.outlets[first].wait_for_spare(SPARE_WAIT)?;
-            let now_ns = self.clock.now_ns();
-            self.counters()
-                .blocked_ns
-                .add(now_ns.saturating_sub(since_ns));
-            since_ns = now_ns;
-            if let Some(batch) = returned {
-                self.fill_next(first, batch);
-                return Ok(first);
-            }
-            if let Some(worker) = self.take_spare(first, candidates) {
-                return Ok(worker);
-            }
-        }
-    }
-
-    fn hand_over(&mut self, worker: usize) -> Result<()> {
-        let Some(batch) = self.filling[worker].take() else {
-            return Ok(());
-        };
-        self.settle();
-        self.counters().batches.add(1);
-        if let Routing::Balanced { turn } = &mut self.routing {
-            *turn = (worker + 1) % self.outlets.len();
-        }
-        self.outlets[worker].send(batch)
+        self.tally.note_received(received_ns, 1, bytes as usize);
+        self.tally.note_rejected(received_ns, reason);
     }
 
     /// Hands over what is held for workers that have nothing else to do: to be called after each read.
-    /// What is held for busy ones can as well become more.
     ///
     /// # Errors
     /// As [`route`](Self::route).
     #[inline]
     pub(crate) fn offer(&mut self) -> Result<()> {
-        for worker in 0..self.outlets.len() {
-            if self.filling[worker].is_some() && self.outlets[worker].is_empty() {
-                self.hand_over(worker)?;
-            }
-        }
-        Ok(())
+        self.dispatch.offer(&mut self.tally)
     }
 
     /// Hands over all batches that hold messages: to be called when there is nothing more to receive.
@@ -329,26 +160,8 @@ impl Router {
     /// # Errors
     /// As [`route`](Self::route).
     pub(crate) fn flush(&mut self) -> Result<()> {
-        for worker in 0..self.outlets.len() {
-            self.hand_over(worker)?;
-        }
-        if self.pending.received > 0 {
-            self.settle();
-        }
+        self.dispatch.flush(&mut self.tally)?;
+        self.tally.settle();
         Ok(())
-    }
-
-    /// Brings the ledger up to date: first what was received, then what became of it.
-    fn settle(&mut self) {
-        let pending = mem::take(&mut self.pending);
-        let counters = self.counters();
-        counters.received.add(pending.received);
-        counters.received_bytes.add(pending.bytes);
-        if pending.last_rejected_ns > 0 {
-            for (counter, rejected) in counters.rejected.iter().zip(pending.rejected) {
-                counter.add(rejected);
-            }
-            counters.last_rejected_ns.set(pending.last_rejected_ns);
-        }
     }
 }

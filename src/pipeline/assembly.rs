@@ -9,7 +9,8 @@ use crate::{
     handoff::{HandoffKind, Inlet, Outlet, inproc, ring},
     host::pin::{self, Placement},
     lane::{
-        Assigned, Lane, LibzmqLane, NativeLane, OrderSender, Quota, Router, Routing, Setup, orders,
+        Assigned, Dispatch, Lane, LibzmqLane, NativeLane, OrderSender, Quota, Router, Routing,
+        Setup, Tally, orders,
     },
     latency::{self, Collector, FeedClocks},
     ledger::Ledger,
@@ -169,14 +170,11 @@ impl<'a> Assembly<'a> {
                 ShardingMode::Keyed => Routing::Keyed(config.shard_table()?),
                 ShardingMode::Balanced => Routing::Balanced { turn: 0 },
             };
+            let tally = Tally::new(index, self.ledger.clone(), self.cpu.at_first_ns.clone());
             let router = Router::new(
-                index,
-                routing,
-                outlets,
+                Dispatch::new(routing, outlets, self.clock.clone()),
+                tally,
                 config.receive.message_bytes_max as usize,
-                self.clock.clone(),
-                self.ledger.clone(),
-                self.cpu.at_first_ns.clone(),
             );
             let name = format!("lane-{}", config.lanes[index].name);
             let stop = self.stop.clone();
