@@ -18,6 +18,7 @@ pub mod config;
 pub mod envelope;
 pub mod errno;
 pub mod error;
+pub mod flight;
 pub mod handoff;
 pub mod host;
 pub mod lane;

@@ -1,0 +1,302 @@
+//! The flight record: the last things that went wrong, each with when, where, and how that is known.
+//!
+//! A bounded log in memory, written on cold paths only and read when somebody wants to know why: at the
+//! end of a run, on a signal, or before a late subscriber gives up. What repeats within
+//! [`MERGE_NS`] is counted in one entry, so that a thousand drops do not push out the gap
+//! before them. Times are nanoseconds of the pipeline's clock.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use serde::Serialize;
+
+use crate::clock::SECOND_NS;
+
+/// Entries kept; older ones give way, and are counted.
+pub const ENTRIES_MAX: usize = 256;
+/// For how long an anomaly like the last of its kind is counted with it, in nanoseconds.
+pub const MERGE_NS: u64 = 100_000_000;
+/// Bytes of a topic that an entry shows.
+const TOPIC_BYTES_MAX: usize = 64;
+/// How far back an entry to count an anomaly with is looked for.
+const MERGE_ENTRIES_MAX: usize = 16;
+
+/// What kind of thing went wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AnomalyKind {
+    /// Messages are missing.
+    Gap,
+    /// Messages were discarded by a policy.
+    Drop,
+    /// Messages were superseded by newer ones.
+    Conflation,
+    /// Messages were later than their limit.
+    Late,
+    /// A topic or a feed was silent for too long.
+    Stale,
+    /// A publisher began anew.
+    Restart,
+    /// A connection was lost, or made again.
+    Reconnect,
+    /// A lane waited for a worker, or a worker's handler took long.
+    Stall,
+}
+
+/// The part of a message's way that is to blame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Hop {
+    /// The publisher itself.
+    Publisher,
+    /// Before us, and no telling whether the publisher or the network.
+    Network,
+    /// Between lane and worker.
+    Handoff,
+    /// The worker's thread: its handler, or the core that it did not get.
+    Worker,
+}
+
+/// Something that went wrong, or the same thing several times in a row.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Anomaly {
+    /// When it was noticed first, in nanoseconds of the pipeline's clock.
+    pub at_ns: u64,
+    /// When it was noticed last.
+    pub until_ns: u64,
+    /// What it was.
+    pub kind: AnomalyKind,
+    /// Where.
+    pub hop: Hop,
+    /// The feed's name; empty where it was none in particular.
+    pub feed: String,
+    /// The first bytes of the topic, escaped; empty where it was none in particular, or several.
+    pub topic: String,
+    /// How many messages, or times where it is not about messages.
+    pub count: u64,
+    /// How the hop is known.
+    pub evidence: String,
+}
+
+/// What is told of an anomaly.
+#[derive(Clone, Copy, Debug)]
+pub struct Sighting<'a> {
+    /// When, in nanoseconds of the pipeline's clock.
+    pub at_ns: u64,
+    /// What it was.
+    pub kind: AnomalyKind,
+    /// Where.
+    pub hop: Hop,
+    /// The feed's place in the configuration, where it was one in particular.
+    pub feed: Option<u16>,
+    /// The topic, where it was one in particular.
+    pub topic: Option<&'a [u8]>,
+    /// How many messages, or times where it is not about messages.
+    pub count: u64,
+}
+
+/// The record of a pipeline. Copies write to the same.
+#[derive(Clone, Debug)]
+pub struct FlightRecord(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    feeds: Box<[String]>,
+    log: Mutex<Log>,
+}
+
+#[derive(Debug, Default)]
+struct Log {
+    entries: VecDeque<Anomaly>,
+    forgotten: u64,
+}
+
+impl FlightRecord {
+    /// Starts an empty record. `feeds` are the names of the feeds, in the order of the configuration.
+    #[must_use]
+    pub fn new(feeds: impl IntoIterator<Item = String>) -> Self {
+        Self(Arc::new(Shared {
+            feeds: feeds.into_iter().collect(),
+            log: Mutex::default(),
+        }))
+    }
+
+    /// Adds an anomaly. `evidence` is asked for only where it begins an entry of its own: like ones
+    /// within [`MERGE_NS`] are counted with the first, whatever their topics.
+    pub fn note(&self, sighting: Sighting<'_>, evidence: impl FnOnce() -> String) {
+        let feed = sighting
+            .feed
+            .and_then(|feed| self.0.feeds.get(usize::from(feed)));
+        let feed = feed.map_or("", String::as_str);
+        let mut log = self.log();
+        let like = log
+            .entries
+            .iter_mut()
+            .rev()
+            .take(MERGE_ENTRIES_MAX)
+            .find(|entry| {
+                (entry.kind, entry.hop, entry.feed.as_str()) == (sighting.kind, sighting.hop, feed)
+                    && sighting.at_ns.saturating_sub(entry.at_ns) < MERGE_NS
+            });
+        let topic = sighting.topic.map_or_else(String::new, |topic| {
+            topic[..topic.len().min(TOPIC_BYTES_MAX)]
+                .escape_ascii()
+                .to_string()
+        });
+        if let Some(entry) = like {
+            entry.count += sighting.count;
+            entry.until_ns = entry.until_ns.max(sighting.at_ns);
+            if entry.topic != topic {
+                entry.topic.clear();
+            }
+            return;
+        }
+        if log.entries.len() == ENTRIES_MAX {
+            log.entries.pop_front();
+            log.forgotten += 1;
+        }
+        log.entries.push_back(Anomaly {
+            at_ns: sighting.at_ns,
+            until_ns: sighting.at_ns,
+            kind: sighting.kind,
+            hop: sighting.hop,
+            feed: feed.to_owned(),
+            topic,
+            count: sighting.count,
+            evidence: evidence(),
+        });
+    }
+
+    /// Returns what is kept, oldest first.
+    #[must_use]
+    pub fn entries(&self) -> Vec<Anomaly> {
+        self.log().entries.iter().cloned().collect()
+    }
+
+    /// Returns how many entries gave way to newer ones.
+    #[must_use]
+    pub fn forgotten(&self) -> u64 {
+        self.log().forgotten
+    }
+
+    fn log(&self) -> MutexGuard<'_, Log> {
+        // A thread that panicked within has at worst left an entry out.
+        self.0.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl AnomalyKind {
+    /// Returns the kind's name in records.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gap => "gap",
+            Self::Drop => "drop",
+            Self::Conflation => "conflation",
+            Self::Late => "late",
+            Self::Stale => "stale",
+            Self::Restart => "restart",
+            Self::Reconnect => "reconnect",
+            Self::Stall => "stall",
+        }
+    }
+}
+
+impl Hop {
+    /// Returns the hop's name in records.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Publisher => "publisher",
+            Self::Network => "network",
+            Self::Handoff => "handoff",
+            Self::Worker => "worker",
+        }
+    }
+}
+
+impl fmt::Display for Anomaly {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = |ns: u64| ns as f64 / SECOND_NS as f64;
+        write!(
+            out,
+            "{:>10.3}s  {:<10} {:<9} {:>9}  {}",
+            seconds(self.at_ns),
+            self.kind.name(),
+            self.hop.name(),
+            self.count,
+            self.feed,
+        )?;
+        if !self.topic.is_empty() {
+            write!(out, " {}", self.topic)?;
+        }
+        if self.until_ns > self.at_ns {
+            write!(out, ", for {:.3} s", seconds(self.until_ns - self.at_ns))?;
+        }
+        write!(out, ": {}", self.evidence)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GAP: Sighting<'_> = Sighting {
+        at_ns: 5,
+        kind: AnomalyKind::Gap,
+        hop: Hop::Network,
+        feed: Some(0),
+        topic: Some(b"BTC"),
+        count: 2,
+    };
+
+    fn record() -> FlightRecord {
+        FlightRecord::new(["prices".to_owned()])
+    }
+
+    #[test]
+    fn what_repeats_is_counted_in_one_entry() {
+        let record = record();
+        record.note(GAP, || "first".to_owned());
+        let drop = Sighting {
+            kind: AnomalyKind::Drop,
+            ..GAP
+        };
+        record.note(drop, || "another kind".to_owned());
+        let later = Sighting { at_ns: 9, ..GAP };
+        record.note(later, || unreachable!("it is like the first"));
+        let entries = record.entries();
+        assert_eq!(entries.len(), 2);
+        assert_eq!((entries[0].count, entries[0].until_ns), (4, 9));
+        assert_eq!(entries[0].topic, "BTC");
+        record.note(
+            Sighting {
+                topic: Some(b"ETH"),
+                ..later
+            },
+            String::new,
+        );
+        assert_eq!(record.entries()[0].topic, "", "of several topics");
+        let long_after = Sighting {
+            at_ns: 5 + MERGE_NS,
+            ..GAP
+        };
+        record.note(long_after, || "anew".to_owned());
+        assert_eq!(record.entries()[2].evidence, "anew");
+    }
+
+    #[test]
+    fn is_bounded_and_says_what_it_forgot() {
+        let record = record();
+        for number in 0..ENTRIES_MAX as u64 + 3 {
+            let at_ns = number * MERGE_NS;
+            record.note(Sighting { at_ns, ..GAP }, || number.to_string());
+        }
+        assert_eq!(record.entries().len(), ENTRIES_MAX);
+        assert_eq!(record.entries()[0].evidence, "3");
+        assert_eq!(record.forgotten(), 3);
+    }
+}
