@@ -116,6 +116,20 @@ pub struct LaneLedger {
     pub unwanted: Counter,
     /// Connections refused because there were too many.
     pub refused: Counter,
+    /// Copies of messages already received, not delivered again.
+    pub duplicates: Counter,
+    /// Runs of numbers missing.
+    pub gaps: Counter,
+    /// Messages missing in them.
+    pub missing: Counter,
+    /// Messages that came after they had been reported missing.
+    pub reordered: Counter,
+    /// Series that began anew.
+    pub restarts: Counter,
+    /// Messages of topics beyond the limit on those tracked.
+    pub untracked: Counter,
+    /// When a message was last found to be a copy, in nanoseconds of the pipeline's clock.
+    pub last_duplicate_ns: Counter,
     /// When a message was last rejected, in nanoseconds of the pipeline's clock.
     pub last_rejected_ns: Counter,
     /// When the first message came, in nanoseconds of the pipeline's clock; 0 before it.
@@ -163,19 +177,29 @@ impl Ledger {
         };
         let (delivered, dropped) = (worker(|one| &one.delivered), worker(|one| &one.dropped));
         let workers_done = self.workers.iter().map(|one| one.last_done_ns.get());
-        let lanes_done = self.lanes.iter().map(|one| one.last_rejected_ns.get());
-        let last_accounted_ns = workers_done.chain(lanes_done).max().unwrap_or(0);
         let lane = |counter: fn(&LaneLedger) -> &Counter| -> u64 {
             self.lanes.iter().map(|one| counter(one).get()).sum()
         };
+        let rejected_by_reason = self.by_number(|one| &one.rejected);
+        let duplicates = lane(|one| &one.duplicates);
+        let lanes_done = self
+            .lanes
+            .iter()
+            .flat_map(|one| [one.last_rejected_ns.get(), one.last_duplicate_ns.get()]);
+        let last_accounted_ns = workers_done.chain(lanes_done).max().unwrap_or(0);
         Totals {
             received: lane(|one| &one.received),
             received_bytes: lane(|one| &one.received_bytes),
             delivered,
             conflated: 0,
             dropped,
-            duplicates: 0,
-            rejected_by_reason: self.by_number(|one| &one.rejected),
+            duplicates,
+            rejected_by_reason,
+            gaps: lane(|one| &one.gaps),
+            missing: lane(|one| &one.missing),
+            reordered: lane(|one| &one.reordered),
+            restarts: lane(|one| &one.restarts),
+            untracked: lane(|one| &one.untracked),
             batches: lane(|one| &one.batches),
             blocked: lane(|one| &one.blocked),
             blocked_ns: lane(|one| &one.blocked_ns),
@@ -228,8 +252,18 @@ pub struct Totals {
     pub conflated: u64,
     /// Discarded because a handler had panicked.
     pub dropped: u64,
-    /// Copies of messages already received: 0, no feed has two lines to compare yet.
+    /// Copies of messages already received.
     pub duplicates: u64,
+    /// Runs of numbers missing.
+    pub gaps: u64,
+    /// Messages missing in them.
+    pub missing: u64,
+    /// Messages that came after they had been reported missing.
+    pub reordered: u64,
+    /// Series that began anew.
+    pub restarts: u64,
+    /// Messages of topics beyond the limit on those tracked.
+    pub untracked: u64,
     /// Rejected, by [`Rejection::ALL`].
     pub rejected_by_reason: [u64; Rejection::ALL.len()],
     /// Batches handed over.
@@ -277,6 +311,12 @@ impl Totals {
     #[must_use]
     pub fn protocol_errors(&self) -> u64 {
         self.given_up + self.violations.iter().sum::<u64>()
+    }
+
+    /// Returns the messages that were published and never came, as far as numbers tell.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.missing.saturating_sub(self.reordered)
     }
 
     /// Returns the messages received that are not accounted for: those under way, and none at rest.

@@ -7,6 +7,8 @@
 
 use std::ops::Range;
 
+use crate::sequence::EventKind;
+
 /// The sequence number of a message whose envelope carries none.
 const NO_SEQUENCE: u64 = u64::MAX;
 /// The timestamp of a message whose envelope carries none.
@@ -30,6 +32,19 @@ pub struct Origin {
     pub feed: u16,
     /// The line's place in its feed.
     pub line: u8,
+}
+
+/// Something that happened between messages, told in its place among them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Notice<'a> {
+    /// The feed and line it happened on.
+    pub origin: Origin,
+    /// The topic it happened to; `None` where it concerns the whole line.
+    pub topic: Option<&'a [u8]>,
+    /// When the lane noticed, in nanoseconds of the pipeline's clock.
+    pub noticed_ns: u64,
+    /// What happened.
+    pub kind: EventKind,
 }
 
 /// The fixed part of a message in a batch. Offsets are in bytes from the start of the batch.

@@ -4,11 +4,13 @@
 //! [`Config::validate`] checks either against this machine before anything is started.
 
 mod endpoint;
+mod numbers;
 mod placement;
 mod schema;
 mod validate;
 
 pub(crate) use endpoint::check_bind;
+pub use numbers::{Arbitration, QualityLimits, Sequence, StaleTopics};
 pub use placement::Cores;
 pub use schema::{
     Config, Engine, Feed, HandlerPanic, Handoff, Lane, Line, PinPolicy, Receive, Sharding,

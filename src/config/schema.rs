@@ -5,7 +5,10 @@ use std::{fmt, fs, path::Path, str::FromStr};
 use serde::Deserialize;
 
 use crate::{
-    config::endpoint::binds_card,
+    config::{
+        endpoint::binds_card,
+        numbers::{Arbitration, QualityLimits, Sequence},
+    },
     envelope::Envelope,
     error::{Error, Result},
     handoff::{BatchLimits, HandoffKind, HandoffLimits},
@@ -134,6 +137,15 @@ pub struct Feed {
     /// The prefixes of the topics wanted. Empty: all.
     #[serde(default)]
     pub subscribe: Vec<String>,
+    /// How the numbers of its messages are judged.
+    #[serde(default)]
+    pub sequence: Sequence,
+    /// When it and its topics are to be trusted.
+    #[serde(default)]
+    pub quality: QualityLimits,
+    /// Given where its lines are copies of each other, A and B: how they are merged. Without, each line
+    /// is a part of the feed.
+    pub arbitration: Option<Arbitration>,
     /// Where it comes from.
     #[serde(rename = "line", default)]
     pub lines: Vec<Line>,
@@ -347,6 +359,9 @@ impl Config {
                 name: "feed".to_owned(),
                 envelope,
                 subscribe: Vec::new(),
+                sequence: Sequence::default(),
+                quality: QualityLimits::default(),
+                arbitration: None,
                 lines: vec![Line::on(&lane.name)],
             }],
             lanes: vec![lane],

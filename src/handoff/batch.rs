@@ -8,11 +8,12 @@
 //! core to core, beside which a copy within the lane's cache is nothing; at 16 KiB a fifth less CPU
 //! time, which no price feed would notice.
 
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 
 use crate::{
     envelope::{Fields, Place},
-    message::{Header, Message, Origin},
+    message::{Header, Message, Notice, Origin},
+    sequence::EventKind,
 };
 
 /// The most frames a message may have; one with more is rejected.
@@ -44,10 +45,24 @@ pub struct Batch {
     /// Message `m` with `n` frames owns the `n + 1` bounds from `headers[m].first_bound` on; the
     /// last bound of a message is the first of the next.
     bounds: Vec<u32>,
+    /// What happened between the messages, in order. Mostly nothing.
+    notes: Vec<Note>,
+    /// The topics of notes, end to end.
+    note_topics: Vec<u8>,
     /// The lane that fills this batch, and so the one to return it to.
     pub(crate) lane: usize,
     /// The slot that carries this batch over.
     pub(crate) slot: usize,
+}
+
+/// Something that happened before a message of the batch, or after all.
+#[derive(Debug)]
+struct Note {
+    before: usize,
+    origin: Origin,
+    topic: Option<Range<usize>>,
+    noticed_ns: u64,
+    kind: EventKind,
 }
 
 impl Batch {
@@ -62,9 +77,48 @@ impl Batch {
                 bounds.push(0);
                 bounds
             },
+            notes: Vec::new(),
+            note_topics: Vec::new(),
             lane,
             slot,
         }
+    }
+
+    /// Takes note of something that happened after the messages so far.
+    #[cold]
+    pub(crate) fn note(&mut self, notice: &Notice<'_>) {
+        let topic = notice.topic.map(|topic| {
+            let start = self.note_topics.len();
+            self.note_topics.extend_from_slice(topic);
+            start..self.note_topics.len()
+        });
+        self.notes.push(Note {
+            before: self.headers.len(),
+            origin: notice.origin,
+            topic,
+            noticed_ns: notice.noticed_ns,
+            kind: notice.kind,
+        });
+    }
+
+    /// Tells whether there is anything but messages.
+    #[inline]
+    pub(crate) fn has_notices(&self) -> bool {
+        !self.notes.is_empty()
+    }
+
+    /// Returns what happened between the messages, in order, each with the number of messages before it.
+    pub(crate) fn notices(&self) -> impl Iterator<Item = (usize, Notice<'_>)> {
+        self.notes.iter().map(|note| {
+            let topic = note.topic.clone();
+            let notice = Notice {
+                origin: note.origin,
+                topic: topic.map(|topic| &self.note_topics[topic]),
+                noticed_ns: note.noticed_ns,
+                kind: note.kind,
+            };
+            (note.before, notice)
+        })
     }
 
     /// Appends a message: copies its frames and notes where its fields stand.
@@ -110,6 +164,7 @@ impl Batch {
         self.headers.len() >= self.limits.messages
             || self.bytes.len() >= self.limits.bytes
             || self.bounds.len() >= self.limits.bounds()
+            || self.notes.len() >= self.limits.messages
     }
 
     /// Empties the batch, and gives back what a large message made it grow by.
@@ -117,6 +172,8 @@ impl Batch {
         self.bytes.clear();
         self.headers.clear();
         self.bounds.truncate(1);
+        self.notes.clear();
+        self.note_topics.clear();
         if self.bytes.capacity() > 2 * self.limits.bytes {
             self.bytes.shrink_to(self.limits.bytes);
         }

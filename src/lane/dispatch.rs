@@ -8,7 +8,7 @@ use crate::{
     error::Result,
     handoff::{Batch, Outlet},
     lane::tally::Tally,
-    message::Origin,
+    message::{Notice, Origin},
     shard::ShardTable,
 };
 
@@ -84,6 +84,35 @@ impl Dispatch {
         batch.push(origin, received_ns, hash, fields, frames);
         if batch.is_full() {
             self.hand_over(tally, worker)?;
+        }
+        Ok(())
+    }
+
+    /// Tells the worker of a topic, or all of them, what happened.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    #[cold]
+    pub(super) fn note(
+        &mut self,
+        tally: &mut Tally,
+        worker: Option<usize>,
+        notice: &Notice<'_>,
+    ) -> Result<()> {
+        let workers = worker.map_or(0..self.outlets.len(), |worker| worker..worker + 1);
+        for worker in workers {
+            let worker = match (&self.routing, notice.topic) {
+                (&Routing::Balanced { turn }, Some(_)) => turn,
+                _ => worker,
+            };
+            let worker = self.open_batch(tally, worker, 1)?;
+            let Some(batch) = &mut self.filling[worker] else {
+                unreachable!("the batch was opened above");
+            };
+            batch.note(notice);
+            if batch.is_full() {
+                self.hand_over(tally, worker)?;
+            }
         }
         Ok(())
     }

@@ -17,7 +17,7 @@ pub(crate) use libzmq::LibzmqLane;
 pub(crate) use native::NativeLane;
 pub(crate) use orders::{Order, OrderSender, Orders, orders};
 pub use quota::Quota;
-pub(crate) use router::Router;
+pub(crate) use router::{LineRoute, Router};
 pub(crate) use tally::Tally;
 
 use crate::{

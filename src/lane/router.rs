@@ -5,7 +5,7 @@
 //! [`Router::flush`] when its sockets have run dry: a burst leaves in large batches, a lone message
 //! at once.
 
-use std::ops::Deref;
+use std::{ops::Deref, time::Duration};
 
 use crate::{
     envelope::{Envelope, Fields},
@@ -15,13 +15,22 @@ use crate::{
     ledger::{LaneLedger, Rejection},
     message::Origin,
     shard::topic_hash,
+    wait::IDLE_AFTER,
 };
 
 /// The way from a lane's engine to the workers.
 pub(crate) struct Router {
     dispatch: Dispatch,
     tally: Tally,
+    /// By the line's place among those of the lane.
+    lines: Vec<LineRoute>,
     message_bytes_max: usize,
+}
+
+/// What becomes of the messages of a line.
+pub(crate) struct LineRoute {
+    pub origin: Origin,
+    pub envelope: Envelope,
 }
 
 /// What an envelope and a hash tell of a message.
@@ -32,10 +41,16 @@ struct Addressed {
 }
 
 impl Router {
-    pub(crate) fn new(dispatch: Dispatch, tally: Tally, message_bytes_max: usize) -> Self {
+    pub(crate) fn new(
+        dispatch: Dispatch,
+        tally: Tally,
+        lines: Vec<LineRoute>,
+        message_bytes_max: usize,
+    ) -> Self {
         Self {
             dispatch,
             tally,
+            lines,
             message_bytes_max,
         }
     }
@@ -45,7 +60,7 @@ impl Router {
         self.tally.counters()
     }
 
-    /// Takes a message of at least one frame, received at `received_ns` by the pipeline's clock.
+    /// Takes a message of at least one frame that came by a line of the lane, received at `received_ns` by the pipeline's clock.
     ///
     /// Waits where the handoff to the message's worker is full.
     ///
@@ -54,14 +69,13 @@ impl Router {
     #[inline]
     pub(crate) fn route<F: Deref<Target = [u8]>>(
         &mut self,
-        origin: Origin,
-        envelope: Envelope,
+        line: usize,
         received_ns: u64,
         frames: &[F],
     ) -> Result<()> {
         let bytes = frames.iter().map(|frame| frame.len()).sum();
         self.tally.note_received(received_ns, 1, bytes);
-        self.pass(origin, envelope, received_ns, bytes, frames)
+        self.pass(line, received_ns, bytes, frames)
     }
 
     /// As [`route`](Self::route), for messages of `N` frames each. A known number of frames makes each
@@ -74,8 +88,7 @@ impl Router {
     #[inline]
     pub(crate) fn route_run<const N: usize>(
         &mut self,
-        origin: Origin,
-        envelope: Envelope,
+        line: usize,
         received_ns: u64,
         messages: &[[&[u8]; N]],
     ) -> Result<()> {
@@ -84,7 +97,7 @@ impl Router {
             .note_received(received_ns, messages.len() as u64, bytes);
         for frames in messages {
             let bytes = frames.iter().map(|frame| frame.len()).sum();
-            self.pass(origin, envelope, received_ns, bytes, frames)?;
+            self.pass(line, received_ns, bytes, frames)?;
         }
         Ok(())
     }
@@ -93,12 +106,12 @@ impl Router {
     #[inline(always)]
     fn pass<F: Deref<Target = [u8]>>(
         &mut self,
-        origin: Origin,
-        envelope: Envelope,
+        line: usize,
         received_ns: u64,
         bytes: usize,
         frames: &[F],
     ) -> Result<()> {
+        let LineRoute { origin, envelope } = self.lines[line];
         match self.address(envelope, bytes, frames) {
             Ok(to) => self.dispatch.put(
                 &mut self.tally,
@@ -144,6 +157,22 @@ impl Router {
     pub(crate) fn reject(&mut self, received_ns: u64, bytes: u64, reason: Rejection) {
         self.tally.note_received(received_ns, 1, bytes as usize);
         self.tally.note_rejected(received_ns, reason);
+    }
+
+    /// Takes note that a connection of a line was made, or ended.
+    pub(crate) fn note_connection(&mut self, _line: usize, _made: bool) {}
+
+    /// Does what is due by now: to be called at least every [`IDLE_AFTER`](crate::wait::IDLE_AFTER).
+    ///
+    /// # Errors
+    /// As [`route`](Self::route).
+    pub(crate) fn tick(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Returns how long the lane may sleep before something is due.
+    pub(crate) fn due_in(&self) -> Duration {
+        IDLE_AFTER
     }
 
     /// Hands over what is held for workers that have nothing else to do: to be called after each read.

@@ -8,6 +8,7 @@ use std::{
 use crate::{
     clock::process_cpu_ns,
     ledger::{LaneLedger, Ledger, Rejection},
+    sequence::EventKind,
 };
 
 /// Messages that the ledger may not know of yet while all are rejected.
@@ -32,6 +33,8 @@ struct Pending {
     bytes: u64,
     rejected: [u64; Rejection::ALL.len()],
     last_rejected_ns: u64,
+    duplicates: u64,
+    last_duplicate_ns: u64,
 }
 
 impl Tally {
@@ -79,6 +82,31 @@ impl Tally {
         }
     }
 
+    /// Counts a copy of a message that was received before.
+    #[inline]
+    pub(super) fn note_duplicate(&mut self, received_ns: u64) {
+        self.pending.duplicates += 1;
+        self.pending.last_duplicate_ns = received_ns;
+        if self.pending.received >= PENDING_MAX {
+            self.settle();
+        }
+    }
+
+    /// Counts what happened to a series of numbers.
+    #[cold]
+    pub(super) fn note_event(&self, kind: EventKind) {
+        let counters = self.counters();
+        match kind {
+            EventKind::Gap(gap) => {
+                counters.gaps.add(1);
+                counters.missing.add(gap.count);
+            }
+            EventKind::Reordered(_) => counters.reordered.add(1),
+            EventKind::Restarted { .. } => counters.restarts.add(1),
+            EventKind::Duplicate(_) | EventKind::FirstSeen | EventKind::Quality { .. } => {}
+        }
+    }
+
     /// Brings the ledger up to date: first what was received, then what became of it.
     pub(super) fn settle(&mut self) {
         if self.pending.received == 0 {
@@ -93,6 +121,10 @@ impl Tally {
                 counter.add(rejected);
             }
             counters.last_rejected_ns.set(pending.last_rejected_ns);
+        }
+        if pending.duplicates > 0 {
+            counters.duplicates.add(pending.duplicates);
+            counters.last_duplicate_ns.set(pending.last_duplicate_ns);
         }
     }
 }

@@ -9,8 +9,8 @@ use crate::{
     handoff::{HandoffKind, Inlet, Outlet, inproc, ring},
     host::pin::{self, Placement},
     lane::{
-        Assigned, Dispatch, Lane, LibzmqLane, NativeLane, OrderSender, Quota, Router, Routing,
-        Setup, Tally, orders,
+        Assigned, Dispatch, Lane, LibzmqLane, LineRoute, NativeLane, OrderSender, Quota, Router,
+        Routing, Setup, Tally, orders,
     },
     latency::{self, Collector, FeedClocks},
     ledger::Ledger,
@@ -171,9 +171,15 @@ impl<'a> Assembly<'a> {
                 ShardingMode::Balanced => Routing::Balanced { turn: 0 },
             };
             let tally = Tally::new(index, self.ledger.clone(), self.cpu.at_first_ns.clone());
+            let lines = assigned(config, &config.lanes[index].name);
+            let lines = lines.iter().map(|assigned| LineRoute {
+                origin: assigned.origin,
+                envelope: assigned.feed.envelope,
+            });
             let router = Router::new(
                 Dispatch::new(routing, outlets, self.clock.clone()),
                 tally,
+                lines.collect(),
                 config.receive.message_bytes_max as usize,
             );
             let name = format!("lane-{}", config.lanes[index].name);

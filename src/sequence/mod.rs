@@ -4,6 +4,10 @@
 //! Everything here is a state machine without threads, sockets or clocks: numbers and times in, events
 //! out. The lane that receives a line feeds it, in the order messages came.
 
+mod event;
+
+pub use event::{Event, EventKind};
+
 /// What one series of numbers counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {

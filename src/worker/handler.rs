@@ -1,6 +1,10 @@
 //! The user's code: what sees each message.
 
-use crate::{handoff::Batch, message::Message};
+use crate::{
+    handoff::Batch,
+    message::{Message, Notice},
+    sequence::{EventKind, Gap, Quality},
+};
 
 /// The code that sees each message, one instance a worker.
 ///
@@ -29,6 +33,25 @@ pub trait Handler: Send + 'static {
 
     /// Called after the last message of each batch: the place to flush what was gathered for it.
     fn on_batch_end(&mut self, _batch: &Batch) {}
+
+    /// Called where something happened to a topic or a line, in its place among the messages: messages
+    /// that are missing are told before the one that comes after them. What concerns a whole line is told
+    /// to every worker.
+    ///
+    /// Unless overridden, it calls [`on_gap`](Self::on_gap) and [`on_quality`](Self::on_quality).
+    fn on_notice(&mut self, notice: &Notice<'_>) {
+        match notice.kind {
+            EventKind::Gap(gap) => self.on_gap(notice, &gap),
+            EventKind::Quality { from, to } => self.on_quality(notice, from, to),
+            _ => {}
+        }
+    }
+
+    /// Called where messages are missing: published, and lost before they reached us.
+    fn on_gap(&mut self, _notice: &Notice<'_>, _gap: &Gap) {}
+
+    /// Called where a topic, or a line, can be trusted more or less than before.
+    fn on_quality(&mut self, _notice: &Notice<'_>, _from: Quality, _to: Quality) {}
 
     /// Called now and then while there are no messages, every
     /// [`IDLE_AFTER`](crate::wait::IDLE_AFTER).

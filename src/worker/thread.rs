@@ -83,9 +83,13 @@ impl<H: Handler> Worker<H> {
         let start_ns = self.clock.now_ns();
         let mut handled = 0;
         let panic = self.call(|handler| {
-            for message in batch.messages() {
-                handler.on_message(&message);
-                handled += 1;
+            if batch.has_notices() {
+                handle_noted(handler, batch, &mut handled);
+            } else {
+                for message in batch.messages() {
+                    handler.on_message(&message);
+                    handled += 1;
+                }
             }
             handler.on_batch_end(batch);
         });
@@ -117,6 +121,22 @@ impl<H: Handler> Worker<H> {
 
     fn count_dropped(&self, messages: usize) {
         self.ledger.workers[self.index].dropped.add(messages as u64);
+    }
+}
+
+/// Runs the handler on messages with notices between them.
+#[cold]
+fn handle_noted<H: Handler>(handler: &mut H, batch: &Batch, handled: &mut usize) {
+    let mut notices = batch.notices().peekable();
+    for message in batch.messages() {
+        while let Some((_, notice)) = notices.next_if(|(before, _)| before <= handled) {
+            handler.on_notice(&notice);
+        }
+        handler.on_message(&message);
+        *handled += 1;
+    }
+    for (_, notice) in notices {
+        handler.on_notice(&notice);
     }
 }
 

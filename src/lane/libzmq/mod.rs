@@ -6,27 +6,28 @@
 
 mod reconnect;
 
-use std::os::fd::AsRawFd;
+use std::{os::fd::AsRawFd, time::Duration};
 
 use zmq::{DONTWAIT, Message, PollEvents, PollItem, SocketType};
 
 use crate::{
     clock::Clock,
     config::{Lane, Receive},
-    envelope::Envelope,
     error::{Error, Result},
     handoff::FRAMES_MAX,
     lane::{Assigned, Orders, Quota, Router, Setup},
     libzmq::{Context, Socket},
     message::Origin,
     random,
-    wait::{IDLE_AFTER, Wait},
+    wait::Wait,
 };
 use reconnect::Connections;
 
 /// Messages taken from one socket before the next has its turn.
 const RECEIVE_BUDGET: usize = 256;
 
+/// Rounds over a lane's sockets after which the router does what is due, even under full load.
+const ROUNDS_PER_TICK: u64 = 64;
 /// Rounds over a lane's sockets after which it looks at their connections even under full load.
 const ROUNDS_PER_LOOK: u64 = 1024;
 
@@ -40,8 +41,9 @@ struct Source {
     connections: Connections,
     /// The endpoints bound, with the ports that wildcards were given.
     bound: Vec<String>,
-    origin: Origin,
-    envelope: Envelope,
+    /// The line's place among those of the lane.
+    line: usize,
+    feed: u16,
 }
 
 /// What the sockets of a line are opened with.
@@ -51,6 +53,8 @@ struct Opening<'a> {
     lane_index: usize,
     lane: &'a Lane,
     receive: &'a Receive,
+    /// The line's place among those of the lane.
+    line: usize,
     assigned: &'a Assigned<'a>,
 }
 
@@ -110,8 +114,8 @@ impl Opening<'_> {
             socket,
             connections,
             bound: Vec::new(),
-            origin: self.assigned.origin,
-            envelope: self.assigned.feed.envelope,
+            line: self.line,
+            feed,
         })
     }
 
@@ -175,12 +179,13 @@ impl LibzmqLane {
         setup: Setup,
     ) -> Result<Self> {
         let mut sources = Vec::new();
-        for assigned in assigned {
+        for (line, assigned) in assigned.iter().enumerate() {
             let opening = Opening {
                 context,
                 lane_index,
                 lane,
                 receive,
+                line,
                 assigned,
             };
             opening.open(&mut sources)?;
@@ -210,7 +215,7 @@ impl LibzmqLane {
         let noted = self
             .sources
             .iter()
-            .try_for_each(|source| source.connections.note_events(router.counters()));
+            .try_for_each(|source| source.connections.note_events(&mut router, source.line));
         outcome.and(flushed).and(noted)
     }
 
@@ -247,14 +252,17 @@ impl LibzmqLane {
                 setup.stop.request();
             } else if dry {
                 router.flush()?;
-                let waited = wait_for_any(&mut items, setup.wait)?;
+                let waited = wait_for_any(&mut items, setup.wait, router.due_in())?;
                 let (_, others) = items.split_at(sources.len());
                 look_around = !waited || others.iter().any(PollItem::is_readable);
+            }
+            if look_around || rounds % ROUNDS_PER_TICK == 0 {
+                router.tick()?;
             }
             if look_around {
                 obey(sources, &setup.orders)?;
                 for source in sources.iter() {
-                    source.connections.note_events(router.counters())?;
+                    source.connections.note_events(router, source.line)?;
                 }
             }
         }
@@ -266,7 +274,7 @@ impl LibzmqLane {
 fn obey(sources: &[Source], orders: &Orders) -> Result<()> {
     orders.hush();
     while let Some(order) = orders.next() {
-        let of_feed = |source: &&Source| source.origin.feed == order.feed;
+        let of_feed = |source: &&Source| source.feed == order.feed;
         for source in sources.iter().filter(of_feed) {
             let changed = if order.subscribe {
                 source.socket.set_subscribe(&order.prefix)
@@ -292,7 +300,6 @@ fn take(
     quota: &Quota,
     router: &mut Router,
 ) -> Result<usize> {
-    let (origin, envelope) = (source.origin, source.envelope);
     for received in 0..RECEIVE_BUDGET {
         let Some((count, received_ns)) = receive(&source.socket, frames, clock)? else {
             return Ok(received);
@@ -302,13 +309,13 @@ fn take(
         }
         // Each look at a frame's bytes is two calls into libzmq, so there is one.
         if count == 1 {
-            router.route(origin, envelope, received_ns, &[&*frames[0]])?;
+            router.route(source.line, received_ns, &[&*frames[0]])?;
         } else {
             let mut parts = [&[][..]; FRAMES_MAX + 1];
             for (part, frame) in parts.iter_mut().zip(&frames[..count]) {
                 *part = frame;
             }
-            router.route(origin, envelope, received_ns, &parts[..count])?;
+            router.route(source.line, received_ns, &parts[..count])?;
         }
     }
     Ok(RECEIVE_BUDGET)
@@ -348,10 +355,11 @@ fn receive_frame(
 }
 
 /// Waits until a socket has something, for a while. Returns whether one has.
-fn wait_for_any(items: &mut [PollItem<'_>], wait: Wait) -> Result<bool> {
+fn wait_for_any(items: &mut [PollItem<'_>], wait: Wait, sleep_max: Duration) -> Result<bool> {
     let ready = wait.until(|may_sleep| {
         let timeout_ms = if may_sleep {
-            IDLE_AFTER.as_millis() as i64
+            // Rounded up, or the last fraction of a millisecond would be polled away.
+            sleep_max.as_millis() as i64 + 1
         } else {
             0
         };

@@ -16,7 +16,7 @@ use zmq::{DONTWAIT, SocketType};
 use crate::{
     clock::Deadline,
     error::{Error, Result},
-    lane::backoff::Backoff,
+    lane::{Router, backoff::Backoff},
     ledger::LaneLedger,
     libzmq::{Context, Socket},
 };
@@ -102,26 +102,28 @@ impl Connections {
         &self.monitor
     }
 
-    /// Takes note of what has happened to connections.
+    /// Takes note of what has happened to connections, all of which are the line's.
     ///
     /// # Errors
     /// [`Error::Zmq`].
-    pub(super) fn note_events(&self, counters: &LaneLedger) -> Result<()> {
+    pub(super) fn note_events(&self, router: &mut Router, line: usize) -> Result<()> {
         while let Some(event) = self.next_event()? {
             match event {
                 HANDSHAKE_SUCCEEDED => {
-                    counters.connects.add(1);
+                    router.counters().connects.add(1);
+                    router.note_connection(line, true);
                     self.up.set(self.up.get() + 1);
                 }
                 DISCONNECTED if self.failing.get() > 0 => {
-                    counters.handshake_failures.add(1);
+                    router.counters().handshake_failures.add(1);
                     self.failing.set(self.failing.get() - 1);
                 }
                 DISCONNECTED if self.up.get() > 0 => {
-                    counters.disconnects.add(1);
+                    router.counters().disconnects.add(1);
+                    router.note_connection(line, false);
                     self.up.set(self.up.get() - 1);
                 }
-                DISCONNECTED => counters.handshake_failures.add(1),
+                DISCONNECTED => router.counters().handshake_failures.add(1),
                 failed if failed & HANDSHAKE_FAILED != 0 => {
                     self.failing.set(self.failing.get() + 1);
                     continue;

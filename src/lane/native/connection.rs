@@ -17,11 +17,9 @@ use socket2::Socket;
 use crate::{
     clock::{Clock, SECOND_NS},
     config::Receive,
-    envelope::Envelope,
     error::Result,
     lane::{Quota, Router, native::subscriptions::Subscriptions},
     ledger::Rejection,
-    message::Origin,
     net::{Interest, is_not_ready},
     zmtp::{
         Command, Cut, Frames, Handshake, Limits, Oversize, SocketType, Splitter, Subscription,
@@ -44,8 +42,9 @@ const RUN_MAX: usize = 32;
 
 /// What the connections of a line have in common.
 pub(super) struct Line {
-    pub origin: Origin,
-    pub envelope: Envelope,
+    /// The line's place among those of the lane.
+    pub index: usize,
+    pub feed: u16,
     pub subscriptions: Subscriptions,
 }
 
@@ -429,11 +428,7 @@ fn pass_on(
     passed: &mut Passed,
     mut obey: impl FnMut(Command<'_>) -> std::result::Result<(), Violation>,
 ) -> Result<()> {
-    let Line {
-        origin,
-        envelope,
-        ref subscriptions,
-    } = *sink.line;
+    let line = sink.line;
     let mut frames = Frames::default();
     loop {
         let before = passed.used;
@@ -455,12 +450,12 @@ fn pass_on(
         match cut {
             Cut::Message => {
                 let frames = frames.as_slice();
-                if !subscriptions.cover(frames[0]) {
+                if !line.subscriptions.cover(frames[0]) {
                     sink.router.counters().unwanted.add(1);
                 } else if sink.quota.take(1) == 0 {
                     return Ok(());
                 } else {
-                    sink.router.route(origin, envelope, received_ns, frames)?;
+                    sink.router.route(line.index, received_ns, frames)?;
                 }
             }
             Cut::Command(body) => {
@@ -516,8 +511,7 @@ fn pass_run<const N: usize>(
         let granted = sink.quota.take(wanted as u64) as usize;
         if granted > 0 {
             let run = &run[..granted];
-            sink.router
-                .route_run(line.origin, line.envelope, received_ns, run)?;
+            sink.router.route_run(line.index, received_ns, run)?;
         }
         if granted < wanted {
             return Ok(false);

@@ -21,9 +21,7 @@ use crate::{
     error::{Error, Result},
     handoff::FRAMES_MAX,
     lane::{Assigned, Router, Setup, backoff::Backoff, orders::Order},
-    ledger::LaneLedger,
     net::{Endpoint, Interest, Listener, Malformed, Poller, Ready, SocketOptions},
-    wait::IDLE_AFTER,
     zmtp::{Limits, Subscription},
 };
 use connection::{Connection, End, Line, Sink, Turn};
@@ -43,6 +41,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How often it looks for the addresses of a name that it has asked for.
 const ASK_EVERY: Duration = Duration::from_millis(5);
 
+/// Rounds after which the router does what is due, even under full load.
+const ROUNDS_PER_TICK: u64 = 8;
 /// Rounds after which it looks whether that is due, even under full load.
 const ROUNDS_PER_LOOK: u64 = 64;
 
@@ -140,8 +140,8 @@ impl NativeLane {
 
     fn add_line(&mut self, line: usize, assigned: &Assigned<'_>) -> Result<()> {
         self.lines.push(Line {
-            origin: assigned.origin,
-            envelope: assigned.feed.envelope,
+            index: line,
+            feed: assigned.origin.feed,
             subscriptions: Subscriptions::new(&assigned.feed.subscribe),
         });
         for (index, text) in assigned.line.bind.iter().enumerate() {
@@ -193,16 +193,13 @@ impl NativeLane {
                 .map_err(Error::socket(waiting))?;
             if !found {
                 router.flush()?;
+                let sleep_max = look_at.left().min(router.due_in());
                 let poller = &mut self.poller;
                 found = self
                     .setup
                     .wait
                     .until(|may_sleep| {
-                        let limit = if may_sleep {
-                            look_at.left().min(IDLE_AFTER)
-                        } else {
-                            Duration::ZERO
-                        };
+                        let limit = if may_sleep { sleep_max } else { Duration::ZERO };
                         match poller.wait(Some(limit)) {
                             Ok(false) if !may_sleep && look_at.passed() => Some(Ok(false)),
                             Ok(false) => None,
@@ -218,6 +215,9 @@ impl NativeLane {
                 self.setup.stop.request();
             }
             rounds += 1;
+            if !found || rounds.is_multiple_of(ROUNDS_PER_TICK) {
+                router.tick()?;
+            }
             if (!found || rounds.is_multiple_of(ROUNDS_PER_LOOK)) && look_at.passed() {
                 look_at = self.look(router)?;
             }
@@ -233,9 +233,9 @@ impl NativeLane {
         for index in 0..self.ready.len() {
             let ready = self.ready[index];
             match ready.token {
-                ORDERS => self.obey(router.counters()),
+                ORDERS => self.obey(router),
                 token if token >= LISTENERS => {
-                    self.accept((token - LISTENERS) as usize, router.counters());
+                    self.accept((token - LISTENERS) as usize, router);
                 }
                 token => self.serve_connection(token as usize, ready, router)?,
             }
@@ -255,7 +255,7 @@ impl NativeLane {
         if ready.readable && turn == Turn::Open && connection.is_connected() {
             turn = self.read(index, router)?;
         }
-        self.conclude(index, turn, router.counters());
+        self.conclude(index, turn, router);
         Ok(())
     }
 
@@ -274,6 +274,7 @@ impl NativeLane {
         let turn = connection.read(&mut self.buffer, &mut sink)?;
         if !was_up && connection.is_up() {
             router.counters().connects.add(1);
+            router.note_connection(connection.line, true);
             if let Some(dialer) = connection.dialer {
                 self.dialers[dialer].connected();
             }
@@ -283,7 +284,7 @@ impl NativeLane {
 
     /// Waits for what the connection waits for now, or ends it.
     #[inline]
-    fn conclude(&mut self, index: usize, turn: Turn, counters: &LaneLedger) {
+    fn conclude(&mut self, index: usize, turn: Turn, router: &mut Router) {
         let Some(connection) = &mut self.connections[index] else {
             return;
         };
@@ -292,16 +293,17 @@ impl NativeLane {
                 if let Some(interest) = connection.changed_interest() {
                     let changed = self.poller.change(connection, index as u64, interest);
                     if changed.is_err() {
-                        self.end(index, End::Lost, counters);
+                        self.end(index, End::Lost, router);
                     }
                 }
             }
-            Turn::Ended(end) => self.end(index, end, counters),
+            Turn::Ended(end) => self.end(index, end, router),
         }
     }
 
     #[cold]
-    fn end(&mut self, index: usize, end: End, counters: &LaneLedger) {
+    fn end(&mut self, index: usize, end: End, router: &mut Router) {
+        let counters = router.counters();
         let Some(connection) = self.connections[index].take() else {
             return;
         };
@@ -325,13 +327,16 @@ impl NativeLane {
         } else {
             counters.connect_failures.add(1);
         }
+        if connection.is_up() {
+            router.note_connection(connection.line, false);
+        }
         if let Some(dialer) = connection.dialer {
             self.dialers[dialer].failed();
         }
     }
 
     /// Waits for a new connection in the first free place.
-    fn keep(&mut self, connection: Connection, counters: &LaneLedger) {
+    fn keep(&mut self, connection: Connection, router: &mut Router) {
         let free = self.connections.iter().position(Option::is_none);
         let index = free.unwrap_or_else(|| {
             self.connections.push(None);
@@ -353,10 +358,10 @@ impl NativeLane {
         } else {
             Turn::Ended(End::Lost)
         };
-        self.conclude(index, turn, counters);
+        self.conclude(index, turn, router);
     }
 
-    fn accept(&mut self, index: usize, counters: &LaneLedger) {
+    fn accept(&mut self, index: usize, router: &mut Router) {
         let bound = &mut self.listeners[index];
         let accepted = match bound.listener.accept() {
             Ok(Some(socket)) => socket,
@@ -368,23 +373,23 @@ impl NativeLane {
             }
         };
         if self.connections.iter().flatten().count() >= CONNECTIONS_MAX {
-            counters.refused.add(1);
+            router.counters().refused.add(1);
             return;
         }
         let line = bound.line;
         let now_ns = self.setup.clock.now_ns();
         self.keep(
             Connection::accepted(accepted, line, self.limits, now_ns),
-            counters,
+            router,
         );
     }
 
     /// Changes subscriptions as asked from outside.
-    fn obey(&mut self, counters: &LaneLedger) {
+    fn obey(&mut self, router: &mut Router) {
         self.setup.orders.hush();
         while let Some(order) = self.setup.orders.next() {
             for line in 0..self.lines.len() {
-                if self.lines[line].origin.feed == order.feed {
+                if self.lines[line].feed == order.feed {
                     self.subscribe(line, &order);
                 }
             }
@@ -400,7 +405,7 @@ impl NativeLane {
                 Some(Turn::Open) if connection.is_choking() => Turn::Ended(End::Lost),
                 written => written.unwrap_or(Turn::Open),
             };
-            self.conclude(index, turn, counters);
+            self.conclude(index, turn, router);
         }
     }
 
@@ -442,7 +447,7 @@ impl NativeLane {
                     ended => ended,
                 };
             }
-            self.conclude(index, turn, router.counters());
+            self.conclude(index, turn, router);
         }
         for (index, bound) in self.listeners.iter_mut().enumerate() {
             let token = LISTENERS + index as u64;
@@ -453,7 +458,7 @@ impl NativeLane {
                     .is_ok();
             bound.paused &= !again;
         }
-        self.dial(router.counters());
+        self.dial(router);
         let due = self.dialers.iter().filter_map(Dialer::due_in).min();
         let asking = self
             .dialers
@@ -467,7 +472,7 @@ impl NativeLane {
         Ok(Deadline::after(next))
     }
 
-    fn dial(&mut self, counters: &LaneLedger) {
+    fn dial(&mut self, router: &mut Router) {
         let mut begun = Vec::new();
         while let Some((index, addresses)) = self.resolver.as_ref().and_then(Resolver::answer) {
             begun.push((index, self.dialers[index].connect(addresses, &self.options)));
@@ -483,12 +488,12 @@ impl NativeLane {
         let now_ns = self.setup.clock.now_ns();
         for (index, socket) in begun {
             if socket.is_none() && !self.dialers[index].is_asking() {
-                counters.connect_failures.add(1);
+                router.counters().connect_failures.add(1);
             }
             if let Some(socket) = socket {
                 let line = self.dialers[index].line;
                 let connection = Connection::dialed(socket, line, index, self.limits, now_ns);
-                self.keep(connection, counters);
+                self.keep(connection, router);
             }
         }
     }
