@@ -65,6 +65,7 @@ fn publish_lives(endpoint: &str, stop: &Stop) {
             bind: vec![endpoint.to_owned()],
             connect: Vec::new(),
             envelope: Envelope::Pinfeed,
+            epoch: None,
         })
         .unwrap();
         let until = Until {

@@ -110,6 +110,7 @@ fn open(feed: &Feed, connection: usize) -> Result<Blaster> {
         bind: vec!["tcp://127.0.0.1:*".to_owned()],
         connect: Vec::new(),
         envelope: feed.envelope,
+        epoch: None,
     };
     let schedule = Schedule {
         rate: feed.rate,

@@ -34,6 +34,10 @@ pub(super) struct Args {
     /// How messages are laid out: pinfeed, raw, delimited:C or delimited:0xNN
     #[arg(long, value_name = "NAME", default_value = "pinfeed")]
     envelope: Envelope,
+    /// The epoch that messages carry, instead of the time: publishers with the same source, --seed and
+    /// --epoch publish copies of one feed, its A and B lines
+    #[arg(long, value_name = "N")]
+    epoch: Option<u64>,
 
     /// The number of topics
     #[arg(long, value_name = "N", default_value_t = Parameters::default().topics)]
@@ -190,6 +194,7 @@ impl Args {
             bind,
             connect: self.connect.clone(),
             envelope: self.envelope,
+            epoch: self.epoch,
         })
     }
 }

@@ -30,6 +30,9 @@ pub struct PublisherOptions {
     pub connect: Vec<String>,
     /// The format of the messages.
     pub envelope: Envelope,
+    /// The epoch of the messages, where the format has one: the time of opening, unless given. Publishers
+    /// of the same source and epoch publish copies of one feed, its A and B lines.
+    pub epoch: Option<u64>,
 }
 
 /// A publishing socket that waits for slow subscribers rather than dropping messages.
@@ -48,7 +51,7 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Opens the socket. Its epoch is the time of the call.
+    /// Opens the socket.
     ///
     /// # Errors
     /// [`Error::Config`] for an endpoint that libzmq refuses, [`Error::Zmq`].
@@ -88,7 +91,7 @@ impl Publisher {
             socket,
             endpoints,
             envelope: options.envelope,
-            epoch: wall_ns(),
+            epoch: options.epoch.unwrap_or_else(wall_ns),
             sequences: Vec::new(),
             frame: Vec::new(),
             subscriptions: 0,

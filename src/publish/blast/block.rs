@@ -9,7 +9,6 @@
 use std::ops::Range;
 
 use crate::{
-    clock::wall_ns,
     envelope::{Envelope, pinfeed},
     error::Result,
     message::Stamp,
@@ -37,13 +36,13 @@ pub(super) struct Block {
 
 impl Block {
     /// Encodes what a source says, until there are as many messages as `topics` and enough bytes.
-    /// The epoch is the time of the call.
     ///
     /// # Errors
     /// What the source fails with.
     pub(super) fn encode(
         source: &mut dyn Source,
         envelope: Envelope,
+        epoch: u64,
         topics: usize,
     ) -> Result<Self> {
         let mut block = Self {
@@ -53,7 +52,6 @@ impl Block {
             payload_bytes_before: vec![0],
             envelope,
         };
-        let epoch = wall_ns();
         let mut message_topics = Vec::new();
         // By topic.
         let mut counts: Vec<u32> = Vec::new();
@@ -200,7 +198,7 @@ pub(super) mod tests {
             ..Parameters::default()
         })
         .unwrap();
-        Block::encode(&mut exchange, envelope, topics).unwrap()
+        Block::encode(&mut exchange, envelope, 7, topics).unwrap()
     }
 
     fn messages(bytes: &[u8]) -> Vec<Vec<&[u8]>> {

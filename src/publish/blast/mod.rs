@@ -59,6 +59,7 @@ const ATTEND_EVERY_NS: u64 = 1_000_000;
 ///     bind: vec!["tcp://127.0.0.1:5556".to_owned()],
 ///     connect: Vec::new(),
 ///     envelope: Envelope::Pinfeed,
+///     epoch: None,
 /// };
 /// let mut blaster = Blaster::open(&options, &mut exchange, parameters.topics, parameters.schedule())?;
 /// let stop = Stop::default();
@@ -89,8 +90,9 @@ impl Blaster {
         topics: usize,
         schedule: Schedule,
     ) -> Result<Self> {
+        let epoch = options.epoch.unwrap_or_else(wall_ns);
         Ok(Self {
-            block: Block::encode(source, options.envelope, topics)?,
+            block: Block::encode(source, options.envelope, epoch, topics)?,
             schedule,
             peers: Peers::open(&options.bind, &options.connect)?,
             next: 0,
