@@ -99,7 +99,7 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
             count(published.published)
         ));
     }
-    conclude(&summary, outcome, args.json, &signals)
+    conclude(&summary, outcome, Some(0), args.json, &signals)
 }
 
 /// The publisher's process. Ends it, should it still run, when dropped.

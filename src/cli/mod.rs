@@ -29,7 +29,7 @@ struct Cli {
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 ok, 1 failure while running, 2 bad input or configuration, 3 the ledger does not \
-balance or messages were lost, 130/143 ended by SIGINT/SIGTERM after a clean drain (a second signal \
+balance, or more messages than --max-loss were lost, 130/143 ended by SIGINT/SIGTERM after a clean drain (a second signal \
 aborts).";
 
 #[derive(Debug, Subcommand)]

@@ -60,6 +60,10 @@ pub(super) struct Args {
     #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
     run_for: Option<Duration>,
 
+    /// Fail with exit code 3 where more messages than this are lost, as far as their numbers tell
+    #[arg(long, value_name = "N")]
+    max_loss: Option<u64>,
+
     /// Write the summary to standard output as one JSON object
     #[arg(long)]
     json: bool,
@@ -144,14 +148,15 @@ fn receive<H: Handler>(
     });
     let (topics, evaluated) = evaluate(std::mem::take(&mut outcome.handlers));
     let summary = Summary::new(&outcome, topics);
-    let ending = conclude(&summary, outcome, args.json, &signals)?;
+    let ending = conclude(&summary, outcome, args.max_loss, args.json, &signals)?;
     evaluated.map(|()| ending)
 }
 
-/// Prints the summary and decides how the command ends.
+/// Prints the summary and decides how the command ends. Without `max_loss` any number may be lost.
 pub(super) fn conclude<H>(
     summary: &Summary,
     outcome: Outcome<H>,
+    max_loss: Option<u64>,
     json: bool,
     signals: &Signals,
 ) -> Result<Ending, Failure> {
@@ -161,7 +166,7 @@ pub(super) fn conclude<H>(
     }
     match (outcome.failure, signals.caught()) {
         (Some(failure), _) => Err(failure.into()),
-        _ if !summary.balanced || summary.lost.is_some_and(|lost| lost > 0) => {
+        _ if !summary.balanced || summary.lost.unwrap_or(0) > max_loss.unwrap_or(u64::MAX) => {
             Ok(Ending::Unaccounted)
         }
         (None, Some(signal)) => Ok(Ending::Signal(signal)),

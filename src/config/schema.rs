@@ -151,6 +151,14 @@ pub struct Feed {
     pub lines: Vec<Line>,
 }
 
+impl Feed {
+    /// Tells whether its messages have numbers that are looked at.
+    #[must_use]
+    pub fn is_numbered(&self) -> bool {
+        self.sequence.track && self.envelope.numbering().is_some()
+    }
+}
+
 /// Endpoints of a feed that one lane receives.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

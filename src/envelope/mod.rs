@@ -13,7 +13,11 @@ use std::{fmt, ops::Deref, str::FromStr};
 
 use memchr::memchr;
 
-use crate::{ledger::Rejection, message::Stamp};
+use crate::{
+    ledger::Rejection,
+    message::Stamp,
+    sequence::{Numbering, Scope},
+};
 
 /// A format of messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +87,22 @@ impl Envelope {
                 })
             }
             Self::Pinfeed => pinfeed::open(first),
+        }
+    }
+}
+
+impl Envelope {
+    /// Returns how messages in this format are numbered, where they are.
+    #[must_use]
+    pub fn numbering(&self) -> Option<Numbering> {
+        match self {
+            Self::Raw | Self::Delimited(_) => None,
+            Self::Pinfeed => Some(Numbering {
+                scope: Scope::Topic,
+                width_bits: 64,
+                start: Some(0),
+                has_epoch: true,
+            }),
         }
     }
 }

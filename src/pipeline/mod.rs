@@ -20,7 +20,7 @@ use std::{mem, sync::Arc, thread::JoinHandle};
 
 use crate::{
     clock::Clock,
-    config::{Config, Engine},
+    config::{Config, Engine, Feed},
     error::{Error, Result},
     host::pin::Placement,
     lane::{Lane, Order, OrderSender, Quota},
@@ -58,6 +58,8 @@ pub struct Pipeline<H> {
     /// By lane.
     orders: Vec<OrderSender>,
     feeds: Vec<String>,
+    /// Whether the messages of all feeds have numbers that are looked at.
+    numbered: bool,
     collectors: Vec<Collector>,
     /// Gathered before the last call of `collect_stages`.
     stages: Stages,
@@ -103,6 +105,7 @@ impl<H: Handler> Pipeline<H> {
             engine: config.engine(),
             orders,
             feeds: config.feeds.iter().map(|feed| feed.name.clone()).collect(),
+            numbered: config.feeds.iter().all(Feed::is_numbered),
             collectors,
             stages: Stages::default(),
             interval: Stages::default(),
@@ -234,6 +237,7 @@ impl<H: Handler> Pipeline<H> {
         Outcome {
             engine: self.engine,
             totals,
+            lost: self.numbered.then(|| totals.lost()),
             elapsed_ns: totals
                 .last_accounted_ns
                 .saturating_sub(totals.first_received_ns),

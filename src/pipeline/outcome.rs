@@ -18,6 +18,9 @@ pub struct Outcome<H> {
     pub engine: Engine,
     /// The ledger, at rest.
     pub totals: Totals,
+    /// Messages published that never came, as far as their numbers tell; `None` where a feed's messages
+    /// have none, or they are not looked at.
+    pub lost: Option<u64>,
     /// From the first message received to the last delivered, dropped or rejected, in nanoseconds.
     pub elapsed_ns: u64,
     /// CPU time of this process, user and system, over that time, in nanoseconds.

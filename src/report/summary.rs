@@ -36,6 +36,14 @@ pub struct Summary {
     pub rejected_by_reason: BTreeMap<&'static str, u64>,
     /// Messages published that never came; null where nobody knows.
     pub lost: Option<u64>,
+    /// Runs of numbers missing.
+    pub gaps: u64,
+    /// Messages that came after they had been reported missing.
+    pub reordered: u64,
+    /// Series of numbers that began anew: publishers' restarts, seen topic by topic.
+    pub restarts: u64,
+    /// Messages of topics beyond the limit on those whose numbers are looked at.
+    pub untracked: u64,
     /// Whether all that was received is accounted for.
     pub balanced: bool,
     /// Messages received a second.
@@ -174,7 +182,11 @@ impl Summary {
                     .map(|one| one.name())
                     .zip(totals.rejected_by_reason),
             ),
-            lost: None,
+            lost: outcome.lost,
+            gaps: totals.gaps,
+            reordered: totals.reordered,
+            restarts: totals.restarts,
+            untracked: totals.untracked,
             balanced: totals.balanced(),
             msgs_per_s: outcome.messages_per_s(),
             bytes_per_s: outcome.bytes_per_s(),
@@ -286,7 +298,7 @@ impl Summary {
             format!("   {reasons}").trim_end(),
         )?;
         match self.lost {
-            Some(lost) => row(out, "lost", lost, "")?,
+            Some(lost) => row(out, "lost", lost, &self.loss_note())?,
             None => writeln!(
                 out,
                 "  {:<12}{:>15}   nothing counts what was published",
@@ -309,6 +321,26 @@ impl Summary {
             ""
         };
         row(out, "topics", topics, note)
+    }
+
+    /// What is said beside the number of lost messages.
+    fn loss_note(&self) -> String {
+        let named = [
+            (self.gaps, "gaps"),
+            (self.reordered, "came after all"),
+            (self.restarts, "topics began anew"),
+            (self.untracked, "not looked at"),
+        ];
+        let known: Vec<String> = named
+            .into_iter()
+            .filter(|&(number, _)| number > 0)
+            .map(|(number, name)| format!("{} {name}", count(number)))
+            .collect();
+        if known.is_empty() {
+            String::new()
+        } else {
+            format!("   {}", known.join(", "))
+        }
     }
 
     fn write_connections(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,0 +1,171 @@
+//! Goal: of a feed that comes twice, over two lines that each lose, repeat and delay messages, every message
+//! that came over at least one of them is delivered once and in order, and every other one is reported lost:
+//! published = delivered + lost, to the message.
+
+mod support;
+
+use std::{collections::HashMap, thread};
+
+use pinfeed::{
+    config::{Arbitration, Config, Engine, Lane, Line},
+    envelope::Envelope,
+    lane::Quota,
+    message::{Message, Notice},
+    pipeline::Pipeline,
+    publish::{
+        self, Publisher, PublisherOptions, Until,
+        exchange::{Exchange, Parameters},
+    },
+    sequence::Gap,
+    stop::Stop,
+    worker::Handler,
+};
+use support::{
+    finish,
+    lossy::{Faults, Lossy},
+};
+
+const TOPICS: usize = 1_000;
+const EPOCH: u64 = 7;
+
+/// Checks that each topic's numbers rise, and counts what is missing in between.
+#[derive(Default)]
+struct InOrder {
+    next: HashMap<Vec<u8>, u64>,
+    delivered: u64,
+    skipped: u64,
+    reported: u64,
+}
+
+impl Handler for InOrder {
+    fn on_message(&mut self, message: &Message<'_>) {
+        let sequence = message.sequence().expect("a sequence number");
+        let next = self.next.entry(message.topic().to_vec()).or_default();
+        assert!(sequence >= *next, "{sequence} after {next}");
+        self.skipped += sequence - *next;
+        *next = sequence + 1;
+        self.delivered += 1;
+        assert_eq!(self.skipped, self.reported, "what is missing is told first");
+    }
+
+    fn on_gap(&mut self, _notice: &Notice<'_>, gap: &Gap) {
+        assert_eq!(gap.epoch, EPOCH);
+        self.reported += gap.count;
+    }
+}
+
+fn publish_copy(messages: u64, rate: f64) -> (thread::JoinHandle<()>, String) {
+    let mut exchange = Exchange::new(Parameters {
+        topics: TOPICS,
+        skew: 0.0,
+        rate: Some(rate),
+        burst: 50,
+        ..Parameters::default()
+    })
+    .unwrap();
+    let mut publisher = Publisher::open(&PublisherOptions {
+        bind: vec!["tcp://127.0.0.1:*".to_owned()],
+        connect: Vec::new(),
+        envelope: Envelope::Pinfeed,
+        epoch: Some(EPOCH),
+    })
+    .unwrap();
+    let endpoint = publisher.endpoints()[0].clone();
+    let thread = thread::spawn(move || {
+        let stop = Stop::default();
+        publisher.wait_for_subscriptions(1, &stop).unwrap();
+        let until = Until {
+            messages: Some(messages),
+            elapsed: None,
+        };
+        let done = publish::publish(&mut exchange, &mut publisher, until, &stop).unwrap();
+        assert_eq!(done.published, messages);
+        publisher.wait_for_departure(support::LIMIT, &stop).unwrap();
+    });
+    (thread, endpoint)
+}
+
+fn delivered_or_lost(engine: Engine, messages: u64, lanes: usize) {
+    let (mut publishers, mut proxies) = (Vec::new(), Vec::new());
+    let mut config = Config::connect("tcp://127.0.0.1:1", Envelope::Pinfeed);
+    config.engine = Some(engine);
+    config.receive.heartbeat_ms = 0;
+    config.feeds[0].lines.clear();
+    config.lanes.clear();
+    for seed in 0..2 {
+        let (publisher, endpoint) = publish_copy(messages, 100_000.0);
+        let proxy = Lossy::start(
+            &endpoint,
+            Faults {
+                seed,
+                loss: 0.01,
+                burst_max: 8,
+                repeat: 0.005,
+                delay: 0.005,
+                delay_max: 20,
+                messages,
+                spared: 20_000,
+            },
+        );
+        let name = (seed as usize % lanes).to_string();
+        if config.lanes.iter().all(|lane| lane.name != name) {
+            config.lanes.push(Lane::named(&name));
+        }
+        let mut line = Line::on(&name);
+        line.connect.push(proxy.endpoint.clone());
+        config.feeds[0].lines.push(line);
+        publishers.push(publisher);
+        proxies.push(proxy);
+    }
+    config.feeds[0].sequence.from_start = true;
+    // Far more than one line is behind the other on a busy machine.
+    config.feeds[0].arbitration = Some(Arbitration {
+        wait_ms: 3_000,
+        ..Arbitration::default()
+    });
+    let stop = Stop::default();
+    let pipeline = Pipeline::start(&config, Quota::unlimited(), stop.clone(), |_| {
+        InOrder::default()
+    })
+    .unwrap();
+    let lost: Vec<_> = proxies.into_iter().map(Lossy::finish).collect();
+    let lost_by_both = lost[0].intersection(&lost[1]).count() as u64;
+    assert!(lost_by_both > 0, "the test loses something");
+    let received_by_one = messages - lost_by_both;
+    let mut pipeline = pipeline;
+    support::wait_until("all is delivered", || {
+        pipeline.look().delivered >= received_by_one
+    });
+    stop.request();
+    let outcome = finish(pipeline);
+    for publisher in publishers {
+        publisher.join().unwrap();
+    }
+    assert!(outcome.failure.is_none(), "{:?}", outcome.failure);
+    let totals = outcome.totals;
+    assert!(totals.balanced(), "{totals:?}");
+    assert_eq!(totals.delivered, received_by_one);
+    assert_eq!(totals.lost(), lost_by_both);
+    assert_eq!(totals.delivered + totals.lost(), messages);
+    assert_eq!(totals.rejected(), 0);
+    let handlers = outcome.handlers.iter();
+    let (delivered, reported) = handlers.fold((0, 0), |(delivered, reported), one| {
+        (delivered + one.delivered, reported + one.reported)
+    });
+    assert_eq!((delivered, reported), (received_by_one, lost_by_both));
+}
+
+#[test]
+fn a_million_messages_over_two_lanes() {
+    delivered_or_lost(Engine::Native, 1_000_000, 2);
+}
+
+#[test]
+fn over_one_lane() {
+    delivered_or_lost(Engine::Native, 100_000, 1);
+}
+
+#[test]
+fn with_libzmq() {
+    delivered_or_lost(Engine::Libzmq, 200_000, 2);
+}
