@@ -29,16 +29,19 @@ pub enum Rejection {
     NoDelimiter,
     /// It does not end with the marks of its envelope, or they contradict each other.
     NotThisFormat,
+    /// It came after it had been given up as lost.
+    TooLate,
 }
 
 impl Rejection {
     /// All reasons, in the order the ledger keeps them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::TooManyFrames,
         Self::TooLarge,
         Self::TooShort,
         Self::NoDelimiter,
         Self::NotThisFormat,
+        Self::TooLate,
     ];
 
     /// Returns the reason's name in summaries.
@@ -50,6 +53,7 @@ impl Rejection {
             Self::TooShort => "too_short",
             Self::NoDelimiter => "no_delimiter",
             Self::NotThisFormat => "not_this_format",
+            Self::TooLate => "too_late",
         }
     }
 }

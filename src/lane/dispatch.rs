@@ -69,13 +69,17 @@ impl Dispatch {
         tally: &mut Tally,
         origin: Origin,
         received_ns: u64,
-        worker: usize,
         hash: u64,
         fields: &Fields,
         frames: &[F],
     ) -> Result<()> {
         let worker = match &self.routing {
-            Routing::Keyed(_) => self.open_batch(tally, worker, 1)?,
+            Routing::Keyed(table) => {
+                let place = fields.topic;
+                let topic = &frames[place.frame][place.start..place.end];
+                let worker = table.worker_of(topic, hash);
+                self.open_batch(tally, worker, 1)?
+            }
             &Routing::Balanced { turn } => self.open_batch(tally, turn, self.outlets.len())?,
         };
         let Some(batch) = &mut self.filling[worker] else {
@@ -211,5 +215,11 @@ impl Dispatch {
             self.hand_over(tally, worker)?;
         }
         Ok(())
+    }
+
+    /// Tells all workers that nothing more comes this way. What is held is dropped.
+    pub(super) fn close(&mut self) {
+        self.filling.clear();
+        self.outlets.clear();
     }
 }

@@ -4,6 +4,8 @@
 mod backoff;
 mod dispatch;
 mod libzmq;
+mod line;
+mod merge;
 mod native;
 mod orders;
 mod quota;
@@ -14,10 +16,12 @@ use std::fmt;
 
 pub(crate) use dispatch::{Dispatch, Routing};
 pub(crate) use libzmq::LibzmqLane;
+pub(crate) use line::{LineRoute, Watch};
+pub(crate) use merge::{Merge, Share};
 pub(crate) use native::NativeLane;
 pub(crate) use orders::{Order, OrderSender, Orders, orders};
 pub use quota::Quota;
-pub(crate) use router::{LineRoute, Router};
+pub(crate) use router::Router;
 pub(crate) use tally::Tally;
 
 use crate::{

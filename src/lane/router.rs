@@ -1,19 +1,27 @@
-//! Frames in, batches out: the envelope finds a message's fields, and the message goes to its worker.
+//! Frames in, batches out: the envelope finds a message's fields, its number is looked at, and it goes to
+//! its worker.
 //!
 //! The same code stands behind every engine. An engine calls [`Router::route`] for each message, or
-//! [`Router::route_run`] for several; [`Router::offer`] now and then, if it reads many at once; and
+//! [`Router::route_run`] for several; [`Router::offer`] now and then, if it reads many at once;
 //! [`Router::flush`] when its sockets have run dry: a burst leaves in large batches, a lone message
-//! at once.
+//! at once; and [`Router::tick`] at least as often as [`Router::due_in`] says.
 
 use std::{ops::Deref, time::Duration};
 
 use crate::{
+    clock::Clock,
     envelope::{Envelope, Fields},
     error::Result,
+    flight::FlightRecord,
     handoff::FRAMES_MAX,
-    lane::{Dispatch, tally::Tally},
+    lane::{
+        Dispatch, LineRoute,
+        line::{Told, Watch},
+        merge::Arrival,
+        tally::Tally,
+    },
     ledger::{LaneLedger, Rejection},
-    message::Origin,
+    sequence::{Position, TrackVerdict},
     shard::topic_hash,
     wait::IDLE_AFTER,
 };
@@ -25,19 +33,8 @@ pub(crate) struct Router {
     /// By the line's place among those of the lane.
     lines: Vec<LineRoute>,
     message_bytes_max: usize,
-}
-
-/// What becomes of the messages of a line.
-pub(crate) struct LineRoute {
-    pub origin: Origin,
-    pub envelope: Envelope,
-}
-
-/// What an envelope and a hash tell of a message.
-struct Addressed {
-    fields: Fields,
-    hash: u64,
-    worker: usize,
+    flight: FlightRecord,
+    clock: Clock,
 }
 
 impl Router {
@@ -46,12 +43,16 @@ impl Router {
         tally: Tally,
         lines: Vec<LineRoute>,
         message_bytes_max: usize,
+        flight: FlightRecord,
+        clock: Clock,
     ) -> Self {
         Self {
             dispatch,
             tally,
             lines,
             message_bytes_max,
+            flight,
+            clock,
         }
     }
 
@@ -60,7 +61,8 @@ impl Router {
         self.tally.counters()
     }
 
-    /// Takes a message of at least one frame that came by a line of the lane, received at `received_ns` by the pipeline's clock.
+    /// Takes a message of at least one frame that came by a line of the lane, received at `received_ns`
+    /// by the pipeline's clock.
     ///
     /// Waits where the handoff to the message's worker is full.
     ///
@@ -75,7 +77,7 @@ impl Router {
     ) -> Result<()> {
         let bytes = frames.iter().map(|frame| frame.len()).sum();
         self.tally.note_received(received_ns, 1, bytes);
-        self.pass(line, received_ns, bytes, frames)
+        self.pass(line, received_ns, std::iter::once(frames))
     }
 
     /// As [`route`](Self::route), for messages of `N` frames each. A known number of frames makes each
@@ -95,62 +97,98 @@ impl Router {
         let bytes = messages.iter().flatten().map(|frame| frame.len()).sum();
         self.tally
             .note_received(received_ns, messages.len() as u64, bytes);
-        for frames in messages {
-            let bytes = frames.iter().map(|frame| frame.len()).sum();
-            self.pass(line, received_ns, bytes, frames)?;
-        }
-        Ok(())
+        self.pass(line, received_ns, messages.iter().map(|frames| &frames[..]))
     }
 
-    /// Passes a message of `bytes` bytes on, or rejects it.
+    /// Passes messages of a line on, or rejects them. Who looks at their numbers is asked once for all.
     #[inline(always)]
-    fn pass<F: Deref<Target = [u8]>>(
+    fn pass<'a, F: Deref<Target = [u8]> + 'a>(
         &mut self,
         line: usize,
         received_ns: u64,
-        bytes: usize,
-        frames: &[F],
+        messages: impl Iterator<Item = &'a [F]>,
     ) -> Result<()> {
-        let LineRoute { origin, envelope } = self.lines[line];
-        match self.address(envelope, bytes, frames) {
-            Ok(to) => self.dispatch.put(
-                &mut self.tally,
-                origin,
-                received_ns,
-                to.worker,
-                to.hash,
-                &to.fields,
-                frames,
-            ),
-            Err(reason) => {
-                self.tally.note_rejected(received_ns, reason);
-                Ok(())
+        let Self {
+            dispatch,
+            tally,
+            flight,
+            ..
+        } = self;
+        let LineRoute {
+            origin,
+            envelope,
+            watch,
+        } = &mut self.lines[line];
+        let (origin, bytes_max) = (*origin, self.message_bytes_max);
+        match watch {
+            Watch::Nothing => {
+                for frames in messages {
+                    match address(*envelope, bytes_max, frames) {
+                        Ok((fields, hash)) => {
+                            dispatch.put(tally, origin, received_ns, hash, &fields, frames)?;
+                        }
+                        Err(reason) => tally.note_rejected(received_ns, reason),
+                    }
+                }
+            }
+            Watch::Tracked(tracker) => {
+                let heard_ns = heard(tally, received_ns);
+                for frames in messages {
+                    let (fields, hash) = match address(*envelope, bytes_max, frames) {
+                        Ok(addressed) => addressed,
+                        Err(reason) => {
+                            tally.note_rejected(received_ns, reason);
+                            continue;
+                        }
+                    };
+                    let topic =
+                        &frames[fields.topic.frame][fields.topic.start..fields.topic.end];
+                    let position = fields.stamp.map(|stamp| Position {
+                        epoch: stamp.epoch,
+                        sequence: stamp.sequence,
+                    });
+                    let mut told = Told {
+                        dispatch,
+                        tally,
+                        flight,
+                        origin,
+                        now_ns: received_ns,
+                        outcome: Ok(()),
+                    };
+                    let verdict =
+                        tracker.track(topic, hash, position, heard_ns, &mut |event| told.tell(event));
+                    told.outcome?;
+                    match verdict {
+                        TrackVerdict::Deliver => {
+                            dispatch.put(tally, origin, received_ns, hash, &fields, frames)?;
+                        }
+                        TrackVerdict::Duplicate => tally.note_duplicate(received_ns),
+                    }
+                }
+            }
+            Watch::Merged(share) => {
+                // What one lane has received another may hand over.
+                tally.settle();
+                let mut merge = share.lock();
+                for frames in messages {
+                    match address(*envelope, bytes_max, frames) {
+                        Ok((fields, hash)) => {
+                            let arrival = Arrival {
+                                origin,
+                                received_ns,
+                                hash,
+                                fields: &fields,
+                                frames,
+                                bytes: frames.iter().map(|frame| frame.len()).sum(),
+                            };
+                            merge.take(tally, flight, &arrival)?;
+                        }
+                        Err(reason) => tally.note_rejected(received_ns, reason),
+                    }
+                }
             }
         }
-    }
-
-    /// Finds the worker of a message of `bytes` bytes, and what a batch notes of it.
-    #[inline(always)]
-    fn address<F: Deref<Target = [u8]>>(
-        &self,
-        envelope: Envelope,
-        bytes: usize,
-        frames: &[F],
-    ) -> std::result::Result<Addressed, Rejection> {
-        if frames.len() > FRAMES_MAX {
-            return Err(Rejection::TooManyFrames);
-        }
-        if bytes > self.message_bytes_max {
-            return Err(Rejection::TooLarge);
-        }
-        let fields = envelope.open(frames)?;
-        let topic = &frames[fields.topic.frame][fields.topic.start..fields.topic.end];
-        let hash = topic_hash(topic);
-        Ok(Addressed {
-            fields,
-            hash,
-            worker: self.dispatch.worker_of(topic, hash),
-        })
+        Ok(())
     }
 
     /// Takes note of a message that was thrown away as it came.
@@ -160,19 +198,74 @@ impl Router {
     }
 
     /// Takes note that a connection of a line was made, or ended.
-    pub(crate) fn note_connection(&mut self, _line: usize, _made: bool) {}
+    #[cold]
+    pub(crate) fn note_connection(&mut self, line: usize, made: bool) {
+        let now_ns = self.clock.now_ns();
+        let heard_ns = heard(&self.tally, now_ns);
+        let line = &mut self.lines[line];
+        match &mut line.watch {
+            Watch::Nothing => {}
+            Watch::Tracked(tracker) => {
+                let mut told = Told {
+                    dispatch: &mut self.dispatch,
+                    tally: &mut self.tally,
+                    flight: &self.flight,
+                    origin: line.origin,
+                    now_ns,
+                    outcome: Ok(()),
+                };
+                // A worker that is gone is met again by the next message.
+                tracker.connected(made, heard_ns, &mut |event| told.tell(event));
+            }
+            Watch::Merged(share) => share.lock().note_connection(line.origin.line, made),
+        }
+    }
 
-    /// Does what is due by now: to be called at least every [`IDLE_AFTER`](crate::wait::IDLE_AFTER).
+    /// Does what is due by now: to be called at least every [`due_in`](Self::due_in).
     ///
     /// # Errors
     /// As [`route`](Self::route).
     pub(crate) fn tick(&mut self) -> Result<()> {
+        let now_ns = self.clock.now_ns();
+        let heard_ns = heard(&self.tally, now_ns);
+        for line in &mut self.lines {
+            match &mut line.watch {
+                Watch::Nothing => {}
+                Watch::Tracked(tracker) => {
+                    let mut told = Told {
+                        dispatch: &mut self.dispatch,
+                        tally: &mut self.tally,
+                        flight: &self.flight,
+                        origin: line.origin,
+                        now_ns,
+                        outcome: Ok(()),
+                    };
+                    tracker.tick(heard_ns, &mut |event| told.tell(event));
+                    told.outcome?;
+                }
+                Watch::Merged(share) => {
+                    let mut merge = share.lock();
+                    if merge.due_ns() <= now_ns {
+                        merge.release(&mut self.tally, &self.flight, now_ns)?;
+                        merge.offer(&mut self.tally)?;
+                    }
+                }
+            }
+        }
         Ok(())
     }
 
-    /// Returns how long the lane may sleep before something is due.
+    /// Returns how long the lane may sleep before something is due, at most [`IDLE_AFTER`].
     pub(crate) fn due_in(&self) -> Duration {
-        IDLE_AFTER
+        let shares = self.lines.iter().filter_map(|line| match &line.watch {
+            Watch::Merged(share) => Some(share),
+            Watch::Nothing | Watch::Tracked(_) => None,
+        });
+        let Some(due_ns) = shares.map(|share| share.lock().due_ns()).min() else {
+            return IDLE_AFTER;
+        };
+        let left_ns = due_ns.saturating_sub(self.clock.now_ns());
+        IDLE_AFTER.min(Duration::from_nanos(left_ns))
     }
 
     /// Hands over what is held for workers that have nothing else to do: to be called after each read.
@@ -181,6 +274,11 @@ impl Router {
     /// As [`route`](Self::route).
     #[inline]
     pub(crate) fn offer(&mut self) -> Result<()> {
+        for line in &self.lines {
+            if let Watch::Merged(share) = &line.watch {
+                share.lock().offer(&mut self.tally)?;
+            }
+        }
         self.dispatch.offer(&mut self.tally)
     }
 
@@ -189,8 +287,54 @@ impl Router {
     /// # Errors
     /// As [`route`](Self::route).
     pub(crate) fn flush(&mut self) -> Result<()> {
+        for line in &self.lines {
+            if let Watch::Merged(share) = &line.watch {
+                share.lock().flush(&mut self.tally)?;
+            }
+        }
         self.dispatch.flush(&mut self.tally)?;
         self.tally.settle();
         Ok(())
     }
+
+    /// Hands over everything, also what waits for messages that will not come any more.
+    ///
+    /// # Errors
+    /// As [`route`](Self::route).
+    pub(crate) fn end(&mut self) -> Result<()> {
+        // Also of the lines: what waits may have been received by this lane.
+        self.tally.settle();
+        for line in &mut self.lines {
+            if let Watch::Merged(share) = &mut line.watch {
+                share.end(&mut self.tally, &self.flight)?;
+            }
+        }
+        self.flush()
+    }
+}
+
+/// The time by which silence is judged, in nanoseconds: that of the pipeline's clock, without what the lane
+/// waited for workers and so could not hear.
+#[inline]
+fn heard(tally: &Tally, now_ns: u64) -> u64 {
+    now_ns.saturating_sub(tally.counters().blocked_ns.get())
+}
+
+/// Finds a message's fields, and the hash of its topic.
+#[inline(always)]
+fn address<F: Deref<Target = [u8]>>(
+    envelope: Envelope,
+    bytes_max: usize,
+    frames: &[F],
+) -> std::result::Result<(Fields, u64), Rejection> {
+    if frames.len() > FRAMES_MAX {
+        return Err(Rejection::TooManyFrames);
+    }
+    if frames.iter().map(|frame| frame.len()).sum::<usize>() > bytes_max {
+        return Err(Rejection::TooLarge);
+    }
+    let fields = envelope.open(frames)?;
+    let topic = &frames[fields.topic.frame][fields.topic.start..fields.topic.end];
+    let hash = topic_hash(topic);
+    Ok((fields, hash))
 }

@@ -1,21 +1,23 @@
 //! Putting the parts of a pipeline together, before any of them runs.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use crate::{
     clock::Clock,
-    config::{Config, Cores, Engine, ShardingMode},
+    config::{Config, Cores, Engine, Feed, ShardingMode},
     error::{Error, Result},
+    flight::FlightRecord,
     handoff::{HandoffKind, Inlet, Outlet, inproc, ring},
     host::pin::{self, Placement},
     lane::{
-        Assigned, Dispatch, Lane, LibzmqLane, LineRoute, NativeLane, OrderSender, Quota, Router,
+        Assigned, Dispatch, Lane, LibzmqLane, LineRoute, Merge, NativeLane, OrderSender, Quota, Router,
         Routing, Setup, Tally, orders,
     },
     latency::{self, Collector, FeedClocks},
     ledger::Ledger,
     libzmq::Context,
     message::Origin,
+    sequence::{Numbering, StaleRule, Tracker, TrackerOptions, arbiter},
     pipeline::{Running, crew::Crew, outcome::CpuMarks},
     stop::Stop,
     worker::{Handler, Worker, WorkerEnd},
@@ -33,7 +35,11 @@ pub(super) struct Assembly<'a> {
     pub feed_clocks: FeedClocks,
     pub stop: Stop,
     pub cpu: CpuMarks,
+    pub flight: FlightRecord,
 }
+
+/// What merges the lines of a feed, shared by their lanes.
+pub(super) type Merged = Arc<Mutex<Merge>>;
 
 /// Workers, what collects their histograms, and the outlets to them, by lane.
 type Workers<H> = (Vec<Running<WorkerEnd<H>>>, Vec<Collector>, Vec<Vec<Outlet>>);
@@ -52,6 +58,7 @@ impl<'a> Assembly<'a> {
             feed_clocks: FeedClocks::new(config.feeds.iter().map(|feed| feed.lines.len())),
             stop,
             cpu: CpuMarks::default(),
+            flight: FlightRecord::new(config.feeds.iter().map(|feed| feed.name.clone())),
         })
     }
 
@@ -61,8 +68,7 @@ impl<'a> Assembly<'a> {
         handler: &mut impl FnMut(usize) -> H,
     ) -> Result<Workers<H>> {
         let config = self.config;
-        let lanes = config.lanes.len();
-        let mut outlets: Vec<Vec<Outlet>> = (0..lanes).map(|_| Vec::new()).collect();
+        let mut outlets: Vec<Vec<Outlet>> = (0..sources(config)).map(|_| Vec::new()).collect();
         let (mut workers, mut collectors) = (Vec::new(), Vec::new());
         for index in 0..config.workers.count {
             let (by_lane, inlet) = self.connect(index)?;
@@ -89,9 +95,9 @@ impl<'a> Assembly<'a> {
         Ok((workers, collectors, outlets))
     }
 
-    /// Makes the handoffs from all lanes to a worker.
+    /// Makes the handoffs from all lanes and merges to a worker.
     fn connect(&self, worker: usize) -> Result<(Vec<Outlet>, Inlet)> {
-        let (lanes, limits) = (self.config.lanes.len(), self.config.handoff.limits());
+        let (lanes, limits) = (sources(self.config), self.config.handoff.limits());
         let wait = self.config.wait;
         Ok(match &self.context {
             Some(context) if self.config.handoff.kind == HandoffKind::Inproc => {
@@ -156,31 +162,33 @@ impl<'a> Assembly<'a> {
         Ok((lanes, senders))
     }
 
-    /// Starts the threads of lanes. `outlets` are by lane.
+    /// Starts the threads of lanes. `outlets` are by lane, then by feed whose lines are merged.
     pub(super) fn start_lanes(
         &self,
         lanes: Vec<Lane>,
         outlets: Vec<Vec<Outlet>>,
-    ) -> Result<Vec<Running<()>>> {
+    ) -> Result<(Vec<Running<()>>, Vec<Option<Merged>>)> {
         let config = self.config;
-        let parts = lanes.into_iter().zip(outlets).zip(&self.cores.lanes);
+        let mut outlets = outlets.into_iter();
+        let of_lanes: Vec<_> = outlets.by_ref().take(lanes.len()).collect();
+        let merges = self.merges(outlets)?;
+        let parts = lanes.into_iter().zip(of_lanes).zip(&self.cores.lanes);
         let mut threads = Vec::new();
         for (index, ((lane, outlets), &(_, core))) in parts.enumerate() {
-            let routing = match config.sharding.mode {
-                ShardingMode::Keyed => Routing::Keyed(config.shard_table()?),
-                ShardingMode::Balanced => Routing::Balanced { turn: 0 },
-            };
             let tally = Tally::new(index, self.ledger.clone(), self.cpu.at_first_ns.clone());
             let lines = assigned(config, &config.lanes[index].name);
             let lines = lines.iter().map(|assigned| LineRoute {
                 origin: assigned.origin,
                 envelope: assigned.feed.envelope,
+                watch: watch(assigned, &merges),
             });
             let router = Router::new(
-                Dispatch::new(routing, outlets, self.clock.clone()),
+                self.dispatch(outlets)?,
                 tally,
                 lines.collect(),
                 config.receive.message_bytes_max as usize,
+                self.flight.clone(),
+                self.clock.clone(),
             );
             let name = format!("lane-{}", config.lanes[index].name);
             let stop = self.stop.clone();
@@ -189,7 +197,40 @@ impl<'a> Assembly<'a> {
                     .enlist(&name, core, stop, move || lane.run(router))?,
             );
         }
-        Ok(threads)
+        Ok((threads, merges))
+    }
+
+    /// Makes the way from a lane, or from a merge, to the workers.
+    fn dispatch(&self, outlets: Vec<Outlet>) -> Result<Dispatch> {
+        let routing = match self.config.sharding.mode {
+            ShardingMode::Keyed => Routing::Keyed(self.config.shard_table()?),
+            ShardingMode::Balanced => Routing::Balanced { turn: 0 },
+        };
+        Ok(Dispatch::new(routing, outlets, self.clock.clone()))
+    }
+
+    /// Makes what merges the lines of feeds, by feed.
+    fn merges(&self, mut outlets: impl Iterator<Item = Vec<Outlet>>) -> Result<Vec<Option<Merged>>> {
+        let mut merges = Vec::new();
+        for feed in &self.config.feeds {
+            let wanted = feed.arbitration.as_ref().zip(feed.envelope.numbering());
+            let Some((arbitration, numbering)) = wanted else {
+                merges.push(None);
+                continue;
+            };
+            let limits = arbiter::Limits {
+                wait_ns: u64::from(arbitration.wait_ms) * 1_000_000,
+                held_messages_max: arbitration.held_messages_max,
+                held_bytes_max: arbitration.held_bytes_max,
+                topics_max: feed.sequence.topics_max,
+                from_start: feed.sequence.from_start,
+            };
+            let outlets = outlets.next().unwrap_or_default();
+            let dispatch = self.dispatch(outlets)?;
+            let merge = Merge::new(numbering, feed.lines.len(), limits, dispatch);
+            merges.push(Some(Arc::new(Mutex::new(merge))));
+        }
+        Ok(merges)
     }
 }
 
@@ -204,12 +245,54 @@ fn context(config: &Config) -> Result<Option<Context>> {
         (io_threads, sockets) = (lanes, 3 * sources);
     }
     if config.handoff.kind == HandoffKind::Inproc {
-        // A PULL a worker, a PUSH for each lane and worker.
-        sockets += workers + lanes * workers;
+        // A PULL a worker, a PUSH for each source and worker.
+        sockets += workers + sources(config) * workers;
     }
     (sockets > 0)
         .then(|| Context::new(io_threads, sockets))
         .transpose()
+}
+
+/// Returns how many ways lead to each worker: one from each lane, and one from each feed whose lines
+/// are merged.
+fn sources(config: &Config) -> usize {
+    let merged = config.feeds.iter().filter(|feed| feed.arbitration.is_some());
+    config.lanes.len() + merged.count()
+}
+
+/// Decides who looks at the numbers of a line's messages. `merges` are by feed.
+fn watch(assigned: &Assigned<'_>, merges: &[Option<Merged>]) -> Watch {
+    let feed = assigned.feed;
+    if let Some(merge) = &merges[usize::from(assigned.origin.feed)] {
+        return Watch::Merged(Share::of(merge));
+    }
+    let numbering = feed.envelope.numbering().filter(|_| feed.sequence.track);
+    let quality = &feed.quality;
+    let listened_to = quality.stale_after_ms > 0 || !quality.topics.is_empty();
+    if numbering.is_none() && !listened_to {
+        return Watch::Nothing;
+    }
+    Watch::Tracked(Box::new(Tracker::new(tracker_options(feed, numbering))))
+}
+
+fn tracker_options(feed: &Feed, numbering: Option<Numbering>) -> TrackerOptions {
+    let ns = |ms: u32| u64::from(ms) * 1_000_000;
+    let quality = &feed.quality;
+    TrackerOptions {
+        numbering,
+        from_start: feed.sequence.from_start,
+        topics_max: feed.sequence.topics_max,
+        stale_after_ns: (quality.stale_after_ms > 0).then(|| ns(quality.stale_after_ms)),
+        stale_rules: quality
+            .topics
+            .iter()
+            .map(|rule| StaleRule {
+                prefix: rule.prefix.clone().into_bytes(),
+                after_ns: ns(rule.stale_after_ms),
+            })
+            .collect(),
+        recover_ns: ns(quality.recover_ms),
+    }
 }
 
 /// Finds the lines that a lane receives.

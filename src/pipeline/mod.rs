@@ -95,7 +95,7 @@ impl<H: Handler> Pipeline<H> {
         let (lanes, orders) = assembly.open_lanes(&quota)?;
         let mut placements = assembly.pin_io_threads()?;
         let endpoints = lanes.iter().flat_map(Lane::bound).collect();
-        let lanes = assembly.start_lanes(lanes, outlets)?;
+        let (lanes, merges) = assembly.start_lanes(lanes, outlets)?;
         placements.extend(assembly.crew.set_off(lanes.len() + workers.len())?);
         Ok(Self {
             lanes,

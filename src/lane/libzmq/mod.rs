@@ -211,7 +211,7 @@ impl LibzmqLane {
     pub(crate) fn run(mut self, mut router: Router) -> Result<()> {
         let outcome = self.receive_all(&mut router);
         // Whatever happened, what was received is handed over.
-        let flushed = router.flush();
+        let flushed = router.end();
         let noted = self
             .sources
             .iter()

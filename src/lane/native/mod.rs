@@ -179,7 +179,7 @@ impl NativeLane {
     pub(crate) fn run(mut self, mut router: Router) -> Result<()> {
         let outcome = self.receive_all(&mut router);
         // Whatever happened, what was received is handed over.
-        outcome.and(router.flush())
+        outcome.and(router.end())
     }
 
     fn receive_all(&mut self, router: &mut Router) -> Result<()> {

@@ -1,0 +1,95 @@
+//! A line as the router sees it: what its messages look like, and who looks at their numbers.
+
+use crate::{
+    envelope::Envelope,
+    error::Result,
+    flight::{AnomalyKind, FlightRecord, Hop, Sighting},
+    lane::{Dispatch, merge::Share, tally::Tally},
+    message::{Notice, Origin},
+    sequence::{Event, EventKind, Quality, Tracker},
+};
+
+/// A line of a lane.
+pub(crate) struct LineRoute {
+    pub origin: Origin,
+    pub envelope: Envelope,
+    pub watch: Watch,
+}
+
+/// Who looks at the numbers of a line's messages, and listens for its silence.
+pub(crate) enum Watch {
+    /// Nobody.
+    Nothing,
+    /// The line is a part of its feed.
+    Tracked(Box<Tracker>),
+    /// The line is a copy of its feed's others.
+    Merged(Share),
+}
+
+/// Where events are told: to the ledger, to workers, to the flight record.
+pub(super) struct Told<'a> {
+    pub dispatch: &'a mut Dispatch,
+    pub tally: &'a mut Tally,
+    pub flight: &'a FlightRecord,
+    pub origin: Origin,
+    /// Now, in nanoseconds of the pipeline's clock.
+    pub now_ns: u64,
+    /// The first failure to tell a worker.
+    pub outcome: Result<()>,
+}
+
+impl Told<'_> {
+    #[cold]
+    pub(super) fn tell(&mut self, event: Event<'_>) {
+        self.tally.note_event(event.kind);
+        self.record(&event);
+        let worker = event
+            .topic
+            .map(|topic| self.dispatch.worker_of(topic, event.hash));
+        let notice = Notice {
+            origin: self.origin,
+            topic: event.topic,
+            noticed_ns: self.now_ns,
+            kind: event.kind,
+        };
+        if self.outcome.is_ok() {
+            self.outcome = self.dispatch.note(self.tally, worker, &notice);
+        }
+    }
+
+    fn record(&self, event: &Event<'_>) {
+        let (kind, hop, count) = match event.kind {
+            EventKind::Gap(gap) => (AnomalyKind::Gap, Hop::Network, gap.count),
+            EventKind::Restarted { .. } => (AnomalyKind::Restart, Hop::Publisher, 1),
+            EventKind::Quality { to, .. } => match to {
+                Quality::Stale => (AnomalyKind::Stale, Hop::Network, 1),
+                Quality::Disconnected => (AnomalyKind::Reconnect, Hop::Network, 1),
+                Quality::Gapped | Quality::Recovering | Quality::Ok => return,
+            },
+            EventKind::Duplicate(_) | EventKind::Reordered(_) | EventKind::FirstSeen => return,
+        };
+        let sighting = Sighting {
+            at_ns: self.now_ns,
+            kind,
+            hop,
+            feed: Some(self.origin.feed),
+            topic: event.topic,
+            count,
+        };
+        let line = self.origin.line;
+        self.flight.note(sighting, || match event.kind {
+            EventKind::Gap(gap) => format!(
+                "numbers {} to {} were missing when they were received, before any queue of ours",
+                gap.from, gap.to
+            ),
+            EventKind::Restarted { from, to } => format!(
+                "epoch {}, number {} followed epoch {}, number {}",
+                to.epoch, to.sequence, from.epoch, from.sequence
+            ),
+            EventKind::Quality {
+                to: Quality::Stale, ..
+            } => format!("nothing came over line {line} although the lane was listening"),
+            _ => format!("line {line} has no connection"),
+        });
+    }
+}

@@ -1,0 +1,280 @@
+//! The lines of a feed that are copies of each other, made one.
+//!
+//! Lines may come over different cards and so by different lanes, and what one of them lost comes by
+//! another. So all lanes of such a feed share one [`Arbiter`], and one way to the workers behind it,
+//! under a lock: who has the lock passes on what it has received and what waited for that, in order. A
+//! lane takes the lock once for a run of messages. Tried in thought and left: an arbiter a worker would
+//! need no lock, but knows nothing of numbers that went to other workers, and where one series counts all
+//! topics that is most of them.
+
+use std::{
+    ops::Deref,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use crate::{
+    envelope::Fields,
+    error::Result,
+    flight::FlightRecord,
+    lane::{Dispatch, line::Told, tally::Tally},
+    ledger::Rejection,
+    message::Origin,
+    sequence::{
+        Event, EventKind, Numbering, Position, Scope,
+        arbiter::{Arbiter, Limits, LineCounts, Released, Verdict},
+    },
+};
+
+/// The arbiter of a feed's lines, and the way to the workers behind it.
+pub(crate) struct Merge {
+    arbiter: Arbiter<Held>,
+    dispatch: Dispatch,
+    scope: Scope,
+    /// By line: the connections that are up.
+    connections: Vec<usize>,
+    /// Lanes that have not ended.
+    lanes: usize,
+}
+
+/// A lane's part in a [`Merge`]. The last one to be dropped ends the way to the workers.
+pub(crate) struct Share {
+    merge: Arc<Mutex<Merge>>,
+    /// Whether it has said that its lane has ended.
+    ended: bool,
+}
+
+/// A message as it came.
+pub(super) struct Arrival<'a, F> {
+    pub origin: Origin,
+    pub received_ns: u64,
+    pub hash: u64,
+    pub fields: &'a Fields,
+    pub frames: &'a [F],
+    /// Bytes of all frames.
+    pub bytes: usize,
+}
+
+/// A message that waits for others.
+struct Held {
+    origin: Origin,
+    received_ns: u64,
+    hash: u64,
+    fields: Fields,
+    frames: Box<[Box<[u8]>]>,
+}
+
+impl Held {
+    fn topic(&self) -> &[u8] {
+        let topic = self.fields.topic;
+        &self.frames[topic.frame][topic.start..topic.end]
+    }
+}
+
+impl Merge {
+    /// `lines` is the number of the feed's lines.
+    ///
+    /// # Panics
+    /// Where there are none, or more than [`LINES_MAX`](crate::sequence::arbiter::LINES_MAX).
+    pub(crate) fn new(
+        numbering: Numbering,
+        lines: usize,
+        limits: Limits,
+        dispatch: Dispatch,
+    ) -> Self {
+        Self {
+            arbiter: Arbiter::new(numbering, lines, limits),
+            dispatch,
+            scope: numbering.scope,
+            connections: vec![0; lines],
+            lanes: 0,
+        }
+    }
+
+    /// Returns what was counted of each line.
+    pub(crate) fn lines(&self) -> &[LineCounts] {
+        self.arbiter.lines()
+    }
+
+    /// Returns when something is due, in nanoseconds of the pipeline's clock.
+    pub(super) fn due_ns(&self) -> u64 {
+        self.arbiter.due_ns()
+    }
+
+    /// Passes a message on, keeps it until those before it have come, or finds that it came before.
+    ///
+    /// # Errors
+    /// As [`Dispatch::put`].
+    #[inline]
+    pub(super) fn take<F: Deref<Target = [u8]>>(
+        &mut self,
+        tally: &mut Tally,
+        flight: &FlightRecord,
+        arrival: &Arrival<'_, F>,
+    ) -> Result<()> {
+        let now_ns = arrival.received_ns;
+        let verdict = match arrival.fields.stamp {
+            Some(stamp) => {
+                let position = Position {
+                    epoch: stamp.epoch,
+                    sequence: stamp.sequence,
+                };
+                let line = arrival.origin.line;
+                self.arbiter.offer(line, arrival.hash, position, now_ns)
+            }
+            // There is no telling whose copy it is.
+            None => Verdict::Pass,
+        };
+        match verdict {
+            Verdict::Pass => self.dispatch.put(
+                tally,
+                arrival.origin,
+                now_ns,
+                arrival.hash,
+                arrival.fields,
+                arrival.frames,
+            )?,
+            Verdict::Duplicate => tally.note_duplicate(now_ns),
+            Verdict::TooLate => tally.note_rejected(now_ns, Rejection::TooLate),
+            Verdict::Hold => self.hold(arrival),
+        }
+        if self.arbiter.due_ns() <= now_ns {
+            self.release(tally, flight, now_ns)?;
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn hold<F: Deref<Target = [u8]>>(&mut self, arrival: &Arrival<'_, F>) {
+        let frames = arrival.frames.iter().map(|frame| frame[..].into());
+        let held = Held {
+            origin: arrival.origin,
+            received_ns: arrival.received_ns,
+            hash: arrival.hash,
+            fields: arrival.fields.clone(),
+            frames: frames.collect(),
+        };
+        self.arbiter.hold(arrival.bytes, held);
+    }
+
+    /// Passes on what need not wait any longer at `now_ns`.
+    ///
+    /// # Errors
+    /// As [`Dispatch::put`].
+    #[cold]
+    pub(super) fn release(
+        &mut self,
+        tally: &mut Tally,
+        flight: &FlightRecord,
+        now_ns: u64,
+    ) -> Result<()> {
+        let (dispatch, scope) = (&mut self.dispatch, self.scope);
+        let mut outcome = Ok(());
+        self.arbiter.release(now_ns, &mut |released| {
+            if outcome.is_err() {
+                return;
+            }
+            outcome = match released {
+                Released::Lost { gap, before } => {
+                    let mut told = Told {
+                        dispatch,
+                        tally,
+                        flight,
+                        origin: before.origin,
+                        now_ns: before.received_ns,
+                        outcome: Ok(()),
+                    };
+                    told.tell(Event {
+                        topic: (scope == Scope::Topic).then(|| before.topic()),
+                        hash: before.hash,
+                        kind: EventKind::Gap(gap),
+                    });
+                    told.outcome
+                }
+                Released::Message(held) => dispatch.put(
+                    tally,
+                    held.origin,
+                    held.received_ns,
+                    held.hash,
+                    &held.fields,
+                    &held.frames,
+                ),
+            };
+        });
+        outcome
+    }
+
+    /// Takes note that a connection of a line was made, or ended.
+    pub(super) fn note_connection(&mut self, line: u8, made: bool) {
+        let connections = &mut self.connections[usize::from(line)];
+        if made {
+            *connections += 1;
+            self.arbiter.connected(line);
+        } else {
+            *connections = connections.saturating_sub(1);
+            if *connections == 0 {
+                self.arbiter.disconnected(line);
+            }
+        }
+    }
+
+    /// As [`Dispatch::offer`].
+    ///
+    /// # Errors
+    /// As [`Dispatch::put`].
+    pub(super) fn offer(&mut self, tally: &mut Tally) -> Result<()> {
+        self.dispatch.offer(tally)
+    }
+
+    /// As [`Dispatch::flush`].
+    ///
+    /// # Errors
+    /// As [`Dispatch::put`].
+    pub(super) fn flush(&mut self, tally: &mut Tally) -> Result<()> {
+        self.dispatch.flush(tally)
+    }
+}
+
+impl Share {
+    /// Takes a part in a merge, for a lane.
+    pub(crate) fn of(merge: &Arc<Mutex<Merge>>) -> Self {
+        let share = Self {
+            merge: merge.clone(),
+            ended: false,
+        };
+        share.lock().lanes += 1;
+        share
+    }
+
+    /// Waits for its turn.
+    #[inline]
+    pub(super) fn lock(&self) -> MutexGuard<'_, Merge> {
+        // A lane that panicked in between takes the pipeline down; what it left is still to be counted.
+        self.merge.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Passes everything on that waits, if no other lane can bring what it waits for.
+    ///
+    /// # Errors
+    /// As [`Dispatch::put`].
+    pub(super) fn end(&mut self, tally: &mut Tally, flight: &FlightRecord) -> Result<()> {
+        self.ended = true;
+        let mut merge = self.lock();
+        merge.lanes -= 1;
+        if merge.lanes == 0 {
+            merge.release(tally, flight, u64::MAX)?;
+        }
+        merge.flush(tally)
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let ended = self.ended;
+        let mut merge = self.lock();
+        // Not where the lane has failed.
+        merge.lanes -= usize::from(!ended);
+        if merge.lanes == 0 {
+            merge.dispatch.close();
+        }
+    }
+}
