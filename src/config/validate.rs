@@ -307,7 +307,7 @@ fn check_numbers(key: &str, feed: &Feed) -> Result<()> {
     if !feed.is_numbered() {
         return Err(Error::config(
             key,
-            &feed.envelope,
+            feed.envelope,
             "only numbers tell which messages are copies, and this feed's have none that are looked at",
             "give an envelope with sequence numbers and `track = true`, or remove the table",
         ));

@@ -63,7 +63,6 @@ impl Dispatch {
     /// # Errors
     /// [`Error::WorkerGone`](crate::Error::WorkerGone).
     #[inline(always)]
-    #[expect(clippy::too_many_arguments, reason = "what is known of a message")]
     pub(super) fn put<F: Deref<Target = [u8]>>(
         &mut self,
         tally: &mut Tally,

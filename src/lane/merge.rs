@@ -8,6 +8,7 @@
 //! topics that is most of them.
 
 use std::{
+    fmt,
     ops::Deref,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -67,6 +68,12 @@ impl Held {
     fn topic(&self) -> &[u8] {
         let topic = self.fields.topic;
         &self.frames[topic.frame][topic.start..topic.end]
+    }
+}
+
+impl fmt::Debug for Merge {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Merge").finish_non_exhaustive()
     }
 }
 
@@ -150,7 +157,7 @@ impl Merge {
             origin: arrival.origin,
             received_ns: arrival.received_ns,
             hash: arrival.hash,
-            fields: arrival.fields.clone(),
+            fields: *arrival.fields,
             frames: frames.collect(),
         };
         self.arbiter.hold(arrival.bytes, held);

@@ -141,8 +141,7 @@ impl Router {
                             continue;
                         }
                     };
-                    let topic =
-                        &frames[fields.topic.frame][fields.topic.start..fields.topic.end];
+                    let topic = &frames[fields.topic.frame][fields.topic.start..fields.topic.end];
                     let position = fields.stamp.map(|stamp| Position {
                         epoch: stamp.epoch,
                         sequence: stamp.sequence,
@@ -155,8 +154,9 @@ impl Router {
                         now_ns: received_ns,
                         outcome: Ok(()),
                     };
-                    let verdict =
-                        tracker.track(topic, hash, position, heard_ns, &mut |event| told.tell(event));
+                    let verdict = tracker.track(topic, hash, position, heard_ns, &mut |event| {
+                        told.tell(event)
+                    });
                     told.outcome?;
                     match verdict {
                         TrackVerdict::Deliver => {

@@ -109,7 +109,9 @@ impl Tally {
 
     /// Brings the ledger up to date: first what was received, then what became of it.
     pub(super) fn settle(&mut self) {
-        if self.pending.received == 0 {
+        // What became of messages may be noted after they were counted.
+        let pending = &self.pending;
+        if pending.received + pending.duplicates + pending.last_rejected_ns == 0 {
             return;
         }
         let pending = mem::take(&mut self.pending);

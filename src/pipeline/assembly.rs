@@ -10,15 +10,15 @@ use crate::{
     handoff::{HandoffKind, Inlet, Outlet, inproc, ring},
     host::pin::{self, Placement},
     lane::{
-        Assigned, Dispatch, Lane, LibzmqLane, LineRoute, Merge, NativeLane, OrderSender, Quota, Router,
-        Routing, Setup, Tally, orders,
+        Assigned, Dispatch, Lane, LibzmqLane, LineRoute, Merge, NativeLane, OrderSender, Quota,
+        Router, Routing, Setup, Share, Tally, Watch, orders,
     },
     latency::{self, Collector, FeedClocks},
     ledger::Ledger,
     libzmq::Context,
     message::Origin,
-    sequence::{Numbering, StaleRule, Tracker, TrackerOptions, arbiter},
     pipeline::{Running, crew::Crew, outcome::CpuMarks},
+    sequence::{Numbering, StaleRule, Tracker, TrackerOptions, arbiter},
     stop::Stop,
     worker::{Handler, Worker, WorkerEnd},
 };
@@ -37,6 +37,9 @@ pub(super) struct Assembly<'a> {
     pub cpu: CpuMarks,
     pub flight: FlightRecord,
 }
+
+/// Lanes, and by feed what merges its lines.
+type Lanes = (Vec<Running<()>>, Vec<Option<Merged>>);
 
 /// What merges the lines of a feed, shared by their lanes.
 pub(super) type Merged = Arc<Mutex<Merge>>;
@@ -163,11 +166,7 @@ impl<'a> Assembly<'a> {
     }
 
     /// Starts the threads of lanes. `outlets` are by lane, then by feed whose lines are merged.
-    pub(super) fn start_lanes(
-        &self,
-        lanes: Vec<Lane>,
-        outlets: Vec<Vec<Outlet>>,
-    ) -> Result<(Vec<Running<()>>, Vec<Option<Merged>>)> {
+    pub(super) fn start_lanes(&self, lanes: Vec<Lane>, outlets: Vec<Vec<Outlet>>) -> Result<Lanes> {
         let config = self.config;
         let mut outlets = outlets.into_iter();
         let of_lanes: Vec<_> = outlets.by_ref().take(lanes.len()).collect();
@@ -210,7 +209,10 @@ impl<'a> Assembly<'a> {
     }
 
     /// Makes what merges the lines of feeds, by feed.
-    fn merges(&self, mut outlets: impl Iterator<Item = Vec<Outlet>>) -> Result<Vec<Option<Merged>>> {
+    fn merges(
+        &self,
+        mut outlets: impl Iterator<Item = Vec<Outlet>>,
+    ) -> Result<Vec<Option<Merged>>> {
         let mut merges = Vec::new();
         for feed in &self.config.feeds {
             let wanted = feed.arbitration.as_ref().zip(feed.envelope.numbering());
@@ -256,7 +258,10 @@ fn context(config: &Config) -> Result<Option<Context>> {
 /// Returns how many ways lead to each worker: one from each lane, and one from each feed whose lines
 /// are merged.
 fn sources(config: &Config) -> usize {
-    let merged = config.feeds.iter().filter(|feed| feed.arbitration.is_some());
+    let merged = config
+        .feeds
+        .iter()
+        .filter(|feed| feed.arbitration.is_some());
     config.lanes.len() + merged.count()
 }
 

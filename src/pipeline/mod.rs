@@ -13,15 +13,20 @@ mod assembly;
 mod crew;
 mod outcome;
 
-pub use outcome::Outcome;
 pub(crate) use outcome::ratio;
+pub use outcome::{LineOutcome, Outcome};
 
-use std::{mem, sync::Arc, thread::JoinHandle};
+use std::{
+    mem,
+    sync::{Arc, PoisonError},
+    thread::JoinHandle,
+};
 
 use crate::{
     clock::Clock,
     config::{Config, Engine, Feed},
     error::{Error, Result},
+    flight::FlightRecord,
     host::pin::Placement,
     lane::{Lane, Order, OrderSender, Quota},
     latency::{Collector, FeedClocks, Stages},
@@ -29,7 +34,7 @@ use crate::{
     stop::Stop,
     worker::{Handler, WorkerEnd},
 };
-use assembly::Assembly;
+use assembly::{Assembly, Merged};
 use crew::join;
 use outcome::CpuMarks;
 
@@ -58,6 +63,9 @@ pub struct Pipeline<H> {
     /// By lane.
     orders: Vec<OrderSender>,
     feeds: Vec<String>,
+    /// By feed: what merges its lines.
+    merges: Vec<Option<Merged>>,
+    flight: FlightRecord,
     /// Whether the messages of all feeds have numbers that are looked at.
     numbered: bool,
     collectors: Vec<Collector>,
@@ -106,6 +114,8 @@ impl<H: Handler> Pipeline<H> {
             orders,
             feeds: config.feeds.iter().map(|feed| feed.name.clone()).collect(),
             numbered: config.feeds.iter().all(Feed::is_numbered),
+            merges,
+            flight: assembly.flight,
             collectors,
             stages: Stages::default(),
             interval: Stages::default(),
@@ -198,6 +208,30 @@ impl<H: Handler> Pipeline<H> {
         &self.interval
     }
 
+    /// Returns how the lines of feeds that are copies of each other stand against one another so far.
+    #[must_use]
+    pub fn lines(&self) -> Vec<LineOutcome> {
+        let merges = self.feeds.iter().zip(&self.merges);
+        let merges = merges.filter_map(|(feed, merge)| Some((feed, merge.as_ref()?)));
+        merges
+            .flat_map(|(feed, merge)| {
+                let merge = merge.lock().unwrap_or_else(PoisonError::into_inner);
+                let counts = merge.lines().to_vec().into_iter().enumerate();
+                counts.map(|(line, counts)| LineOutcome {
+                    feed: feed.clone(),
+                    line,
+                    counts,
+                })
+            })
+            .collect()
+    }
+
+    /// Returns the record of the last things that went wrong.
+    #[must_use]
+    pub fn flight_record(&self) -> &FlightRecord {
+        &self.flight
+    }
+
     /// Returns the time on the clock that the ledger's times are by, in nanoseconds.
     #[must_use]
     pub fn now_ns(&self) -> u64 {
@@ -244,6 +278,8 @@ impl<H: Handler> Pipeline<H> {
             cpu_ns: self.cpu.used_ns(),
             stages: mem::take(&mut self.stages),
             feed_clocks: self.feed_clocks.clone(),
+            lines: self.lines(),
+            flight: self.flight.clone(),
             placements: mem::take(&mut self.placements),
             handlers,
             failure: failures.into_iter().next(),

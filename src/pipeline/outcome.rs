@@ -6,9 +6,11 @@ use crate::{
     clock::{SECOND_NS, process_cpu_ns},
     config::Engine,
     error::Error,
+    flight::FlightRecord,
     host::pin::Placement,
     latency::{FeedClocks, Stages},
     ledger::Totals,
+    sequence::arbiter::LineCounts,
 };
 
 /// What a pipeline did, once it has stopped.
@@ -29,12 +31,27 @@ pub struct Outcome<H> {
     pub stages: Stages,
     /// How to read their feed times.
     pub feed_clocks: FeedClocks,
+    /// How the lines of feeds that are copies of each other stood against one another.
+    pub lines: Vec<LineOutcome>,
+    /// The last things that went wrong.
+    pub flight: FlightRecord,
     /// Where the threads ran.
     pub placements: Vec<Placement>,
     /// The handlers, in the order of their workers.
     pub handlers: Vec<H>,
     /// What went wrong on the way, if anything did: the first error or handler's panic.
     pub failure: Option<Error>,
+}
+
+/// What one of the lines of a feed brought, where they are copies of each other.
+#[derive(Clone, Debug)]
+pub struct LineOutcome {
+    /// The feed's name.
+    pub feed: String,
+    /// The line's place in its feed.
+    pub line: usize,
+    /// What was counted.
+    pub counts: LineCounts,
 }
 
 impl<H> Outcome<H> {

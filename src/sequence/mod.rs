@@ -4,9 +4,15 @@
 //! Everything here is a state machine without threads, sockets or clocks: numbers and times in, events
 //! out. The lane that receives a line feeds it, in the order messages came.
 
-mod event;
+pub mod arbiter;
+pub mod quality;
+pub mod stream;
+pub mod topics;
+pub mod tracker;
+mod wheel;
 
-pub use event::{Event, EventKind};
+pub use quality::StaleRule;
+pub use tracker::{Event, EventKind, Tracker, TrackerOptions, Verdict as TrackVerdict};
 
 /// What one series of numbers counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +34,15 @@ pub struct Numbering {
     pub start: Option<u64>,
     /// Whether an epoch beside the number tells one life of the publisher from the next.
     pub has_epoch: bool,
+}
+
+impl Numbering {
+    /// Returns the highest number of a series.
+    #[inline]
+    #[must_use]
+    pub fn mask(&self) -> u64 {
+        u64::MAX >> (u64::BITS - self.width_bits.clamp(1, u64::BITS))
+    }
 }
 
 /// Where a message stands in its series.
@@ -52,8 +67,8 @@ pub struct Gap {
     pub count: u64,
 }
 
-/// How far what is known of a topic, or of a whole feed, can be trusted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// How far what is known of a topic, or of a whole feed, can be trusted. The worse is the lesser.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Quality {
     /// No connection.

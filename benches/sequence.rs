@@ -1,0 +1,118 @@
+//! What a tracker costs a message in sequence: by the number of topics, in random order of topics, and
+//! where the line has one series for all. Times are of [`MESSAGES`] messages.
+
+use std::{hint::black_box, time::Duration};
+
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use pinfeed::{
+    sequence::{
+        Numbering, Position, Scope,
+        quality::StaleRule,
+        tracker::{Tracker, TrackerOptions},
+    },
+    shard::topic_hash,
+};
+use rand::{SeedableRng, rngs::StdRng, seq::SliceRandom};
+
+const MESSAGES: usize = 100_000;
+
+/// What a lane knows of a message but its number.
+struct Topic {
+    name: Vec<u8>,
+    hash: u64,
+    index: usize,
+}
+
+fn options(scope: Option<Scope>, has_rules: bool) -> TrackerOptions {
+    let numbering = scope.map(|scope| Numbering {
+        scope,
+        width_bits: 64,
+        start: Some(0),
+        has_epoch: true,
+    });
+    let rule = StaleRule {
+        prefix: Vec::new(),
+        after_ns: 5_000_000_000,
+    };
+    TrackerOptions {
+        numbering,
+        topics_max: 2_000_000,
+        stale_after_ns: Some(1_000_000_000),
+        stale_rules: if has_rules { vec![rule] } else { Vec::new() },
+        recover_ns: 1_000_000_000,
+        ..TrackerOptions::default()
+    }
+}
+
+fn track(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("a message in sequence");
+    group
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(2))
+        .throughput(Throughput::Elements(MESSAGES as u64));
+    for (name, scope, has_rules, topic_count) in [
+        ("by topic", Some(Scope::Topic), true, 10_000),
+        ("by topic", Some(Scope::Topic), true, 1_000_000),
+        ("by line", Some(Scope::Line), false, 10_000),
+        (
+            "by line, rules for silence",
+            Some(Scope::Line),
+            true,
+            10_000,
+        ),
+        ("no numbers, rules for silence", None, true, 10_000),
+    ] {
+        let mut topics: Vec<_> = (0..topic_count)
+            .map(|index| {
+                let name = format!("exchange.symbol-{index}").into_bytes();
+                let hash = topic_hash(&name);
+                Topic { name, hash, index }
+            })
+            .collect();
+        topics.shuffle(&mut StdRng::seed_from_u64(1));
+        let by_line = scope == Some(Scope::Line);
+        let mut numbers = vec![0_u64; topic_count];
+        let mut now_ns = 0;
+        let mut turn = topics.iter().cycle();
+        let mut tracker = Tracker::new(options(scope, has_rules));
+        tracker.connected(true, 0, &mut |_| {});
+        let mut round = |tracker: &mut Tracker, messages: &[(&Topic, Position)]| {
+            for (topic, position) in messages {
+                now_ns += 100;
+                let position = Some(*position);
+                black_box(tracker.track(&topic.name, topic.hash, position, now_ns, &mut |_| {}));
+            }
+        };
+        let mut prepare = |messages: usize| -> Vec<(&Topic, Position)> {
+            let mut next = |topic| {
+                let number: &mut u64 = &mut numbers[if by_line { 0 } else { topic }];
+                *number += 1;
+                Position {
+                    epoch: 7,
+                    sequence: *number - 1,
+                }
+            };
+            (&mut turn)
+                .take(messages)
+                .map(|topic| (topic, next(topic.index)))
+                .collect()
+        };
+        round(&mut tracker, &prepare(topic_count));
+        group.bench_function(BenchmarkId::new(name, topic_count), |bencher| {
+            bencher.iter_batched_ref(
+                || prepare(MESSAGES),
+                |messages| round(&mut tracker, messages),
+                BatchSize::PerIteration,
+            );
+        });
+        let counts = tracker.counts();
+        assert_eq!(
+            (counts.lost, counts.duplicates, counts.untracked),
+            (0, 0, 0)
+        );
+    }
+    group.finish();
+}
+
+criterion_group!(benches, track);
+criterion_main!(benches);

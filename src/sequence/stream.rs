@@ -1,0 +1,206 @@
+//! One series of numbers, and what the next one says: in sequence, a gap, late, a copy, or a new life.
+//!
+//! The state is the number expected next and a bitmap of which of the 64 numbers before it are
+//! missing. A number ahead of what is expected is a gap, a missing one that comes late is a reorder,
+//! and another one behind is a copy, unless it tells of a restart:
+//!
+//! * with epochs, another epoch is a restart, and nothing else is;
+//! * without them, a fall back is a restart where it reaches the first number of a series, where it is
+//!   farther than [`NEAR`] numbers, and always where the connection is a new one: no message comes late
+//!   across connections;
+//! * a leap forward by more than [`GAP_COUNT_MAX`] is one too: no publisher lost that much.
+//!
+//! Numbers wrap: behind the highest of their width stands 0. What is within [`NEAR`] numbers of the
+//! expected one across the wrap belongs to the same life, else the plain order of numbers decides, so
+//! that a 32-bit series that starts anew above the middle of its range is no gap of billions.
+//!
+//! The trade-off: a number missing for longer than the bitmap remembers is taken for a copy when it
+//! comes after all, and stays lost. TCP keeps the order within a connection, so only a publisher or
+//! a proxy with several threads can bring messages out of order, and not by much. And a second copy
+//! of a series' very first number is taken for a restart, as it is one far more often.
+
+use crate::sequence::{Gap, Numbering, Position};
+
+/// How far from the expected number, in numbers, a message may stand behind it, or before it across
+/// the wrap, and still belong to the same life of a publisher without epochs.
+pub const NEAR: u64 = 1 << 16;
+/// The most messages that one gap can have. At ten million a second that is more than a day.
+pub const GAP_COUNT_MAX: u64 = 1 << 40;
+/// How many numbers before the expected one are known to be missing or not.
+const REMEMBERED: u64 = u64::BITS as u64;
+/// The generation of a series that no number has come of.
+const UNSEEN: u32 = u32::MAX;
+
+/// What a message's number says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// It is the one expected.
+    InSequence,
+    /// It is the first of its series that came.
+    FirstSeen {
+        /// What is missing before it, if the series is expected from its start.
+        gap: Option<Gap>,
+    },
+    /// Those before it are missing.
+    Gap(Gap),
+    /// It came before: this is a copy.
+    Duplicate,
+    /// It was missing, and comes late: one less is lost.
+    Reordered,
+    /// The publisher has started anew.
+    Restarted {
+        /// The last position of the former life.
+        from: Position,
+        /// What is missing of the new life, if its first number is known.
+        gap: Option<Gap>,
+    },
+}
+
+/// The state of one series.
+#[derive(Clone, Copy, Debug)]
+pub struct Stream {
+    epoch: u64,
+    /// The number expected.
+    next: u64,
+    /// Bit `i` tells that `next - 1 - i` is missing.
+    missing: u64,
+    /// Which connection the last message came by.
+    generation: u32,
+}
+
+impl Default for Stream {
+    fn default() -> Self {
+        // No message stands there: `u64::MAX` is not a number.
+        Self {
+            epoch: u64::MAX,
+            next: u64::MAX,
+            missing: 0,
+            generation: UNSEEN,
+        }
+    }
+}
+
+impl Stream {
+    /// Tells whether a message at `position` is the one expected.
+    #[inline(always)]
+    #[must_use]
+    pub fn expects(&self, position: Position) -> bool {
+        self.next == position.sequence && self.epoch == position.epoch
+    }
+
+    /// Takes the message that is [expected](Self::expects). `mask` is the highest number of the series.
+    #[inline(always)]
+    pub fn follow(&mut self, mask: u64, generation: u32) {
+        self.next = self.next.wrapping_add(1) & mask;
+        self.missing <<= 1;
+        self.generation = generation;
+    }
+
+    /// Takes a message at `position`, and says what its number tells.
+    ///
+    /// `generation` counts the line's connections; `from_start` tells that the first message seen should
+    /// be the first of its series, where that is known.
+    pub fn advance(
+        &mut self,
+        numbering: &Numbering,
+        from_start: bool,
+        position: Position,
+        generation: u32,
+    ) -> Step {
+        let mask = numbering.mask();
+        let former = self.generation;
+        self.generation = generation;
+        if former == UNSEEN {
+            let gap = self.begin(numbering, position);
+            if !from_start {
+                self.missing = 0;
+            }
+            return Step::FirstSeen {
+                gap: gap.filter(|_| from_start),
+            };
+        }
+        if numbering.has_epoch && position.epoch != self.epoch {
+            return self.restart(numbering, position);
+        }
+        let ahead = position.sequence.wrapping_sub(self.next) & mask;
+        let behind = self.next.wrapping_sub(position.sequence) & mask;
+        let near = NEAR.min(mask >> 2);
+        if ahead == 0 {
+            self.follow(mask, generation);
+            return Step::InSequence;
+        }
+        let is_ahead = if position.sequence > self.next {
+            behind > near
+        } else {
+            ahead <= near
+        };
+        match () {
+            () if is_ahead && ahead > GAP_COUNT_MAX => self.restart(numbering, position),
+            () if is_ahead => Step::Gap(self.skip(mask, ahead)),
+            () if !numbering.has_epoch && (generation != former || behind > near) => {
+                self.restart(numbering, position)
+            }
+            () if self.was_missing(behind) => Step::Reordered,
+            () if !numbering.has_epoch && numbering.start == Some(position.sequence) => {
+                self.restart(numbering, position)
+            }
+            () => Step::Duplicate,
+        }
+    }
+
+    /// Takes the message behind `count` missing ones.
+    fn skip(&mut self, mask: u64, count: u64) -> Gap {
+        let from = self.next;
+        let to = from.wrapping_add(count - 1) & mask;
+        // The message itself takes one bit of the bitmap.
+        self.missing = if count >= REMEMBERED - 1 {
+            u64::MAX << 1
+        } else {
+            ((self.missing << count) | ((1 << count) - 1)) << 1
+        };
+        self.next = to.wrapping_add(2) & mask;
+        Gap {
+            epoch: self.epoch,
+            from,
+            to,
+            count,
+        }
+    }
+
+    /// Tells whether the number that stands `behind` the expected one is missing, and takes it.
+    fn was_missing(&mut self, behind: u64) -> bool {
+        if behind > REMEMBERED {
+            return false;
+        }
+        let bit = 1 << (behind - 1);
+        let was_missing = self.missing & bit != 0;
+        self.missing &= !bit;
+        was_missing
+    }
+
+    fn restart(&mut self, numbering: &Numbering, position: Position) -> Step {
+        let from = Position {
+            epoch: self.epoch,
+            sequence: self.next.wrapping_sub(1) & numbering.mask(),
+        };
+        Step::Restarted {
+            from,
+            gap: self.begin(numbering, position),
+        }
+    }
+
+    /// Starts a life with the message at `position`, and returns what is missing before it.
+    fn begin(&mut self, numbering: &Numbering, position: Position) -> Option<Gap> {
+        let mask = numbering.mask();
+        self.epoch = position.epoch;
+        self.missing = 0;
+        self.next = position.sequence.wrapping_add(1) & mask;
+        let start = numbering.start.filter(|&start| start < position.sequence)?;
+        let count = position.sequence - start;
+        if count > GAP_COUNT_MAX {
+            return None;
+        }
+        self.next = start;
+        Some(self.skip(mask, count))
+    }
+}

@@ -1,0 +1,579 @@
+//! What a lane asks of each message of a feed: deliver it or not, and what its number tells.
+//!
+//! A feed whose numbers are judged elsewhere, as those of two lines are, runs a tracker without a
+//! numbering, and [notes](Tracker::note_gap) the gaps and restarts found there.
+//!
+//! The fast path is a message that is expected, of a topic that is well: one look-up, a comparison, and
+//! the entry written back. Everything else is cold. A feed that numbers its lines and has no rules for
+//! silent topics looks nothing up.
+//!
+//! Times are nanoseconds of the lane's attentive time: without those it was blocked, when it could not
+//! have heard a message. Should time fall back, it stands still until it has caught up. A lane ticks
+//! when it has read what there was to read, else silence is found where messages wait to be read.
+
+use crate::sequence::{
+    Gap, Numbering, Position, Quality, Scope,
+    quality::{Condition, FeedQuality, StaleRule, StaleRules},
+    stream::{Step, Stream},
+    topics::{Topic, Topics},
+    wheel::Wheel,
+};
+
+/// The most topics that one tick looks at, about 50 µs of work. More are left to the next tick, which is
+/// due at once.
+pub const TOPICS_PER_TICK_MAX: usize = 1_024;
+/// Silence and recovery are noticed late by at most this part of the shortest limit.
+const GRAINS: u64 = 64;
+
+/// How a feed is tracked.
+#[derive(Clone, Debug, Default)]
+pub struct TrackerOptions {
+    /// How messages are numbered; `None` if they are not, or if others judge the numbers.
+    pub numbering: Option<Numbering>,
+    /// Whether each series is expected from its first number, where that is known.
+    pub from_start: bool,
+    /// The most topics tracked.
+    pub topics_max: usize,
+    /// After how much silence, in nanoseconds, the feed is stale.
+    pub stale_after_ns: Option<u64>,
+    /// After how much silence which topics are.
+    pub stale_rules: Vec<StaleRule>,
+    /// How long after a gap, in nanoseconds, there must be no other until all is ok.
+    pub recover_ns: u64,
+}
+
+/// What becomes of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It goes to its handler.
+    Deliver,
+    /// It is a copy of one that went there: it is counted, and goes nowhere.
+    Duplicate,
+}
+
+/// Something to tell handlers, the log and the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event<'a> {
+    /// The topic it is about; `None` if it is about the feed, or about a series that its line shares.
+    pub topic: Option<&'a [u8]>,
+    /// The topic's hash; 0 without a topic.
+    pub hash: u64,
+    /// What happened.
+    pub kind: EventKind,
+}
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    /// Messages are missing.
+    Gap(Gap),
+    /// A copy came, and was not delivered.
+    Duplicate(Position),
+    /// A message came that was missing: one less is lost.
+    Reordered(Position),
+    /// The publisher has started anew. What is missing of its new life is a gap of its own.
+    Restarted {
+        /// The last position of the former life.
+        from: Position,
+        /// The first position seen of the new one.
+        to: Position,
+    },
+    /// The first message of a series came.
+    FirstSeen,
+    /// What is known of the topic, or of the feed, is to be trusted more or less than before. A topic
+    /// starts as [`Quality::Ok`], a feed as [`Quality::Disconnected`]. A topic's own quality does not say
+    /// that its feed is disconnected or silent: the worse of both holds.
+    Quality {
+        /// What it was.
+        from: Quality,
+        /// What it is.
+        to: Quality,
+    },
+}
+
+/// What a tracker has counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Messages missing: those of all gaps, less those that came late.
+    pub lost: u64,
+    /// Gaps.
+    pub gaps: u64,
+    /// Messages that came late.
+    pub reordered: u64,
+    /// Copies.
+    pub duplicates: u64,
+    /// Restarts of series.
+    pub restarts: u64,
+    /// Series seen.
+    pub first_seen: u64,
+    /// Messages of topics beyond the limit: delivered, but without any of this.
+    pub untracked: u64,
+}
+
+/// The state of one feed, or of one line where lines are not copies of each other.
+#[derive(Debug)]
+pub struct Tracker {
+    numbering: Option<Numbering>,
+    /// Whether each topic has a series.
+    by_topic: bool,
+    /// Whether all messages share one.
+    by_line: bool,
+    /// The highest number of a series.
+    mask: u64,
+    from_start: bool,
+    recover_ns: u64,
+    /// The latest time seen.
+    now_ns: u64,
+    /// How many connections there were.
+    generation: u32,
+    /// Whether unknown topics are put into the table.
+    registers: bool,
+    /// Whether topics are looked up.
+    looks_up: bool,
+    line: Stream,
+    feed: FeedQuality,
+    topics: Topics<Stream>,
+    rules: StaleRules,
+    wheel: Wheel,
+    counts: Counts,
+}
+
+impl Tracker {
+    /// Makes a tracker for a feed that has no connection yet.
+    ///
+    /// # Panics
+    /// Where there are 65,535 stale rules or more.
+    #[must_use]
+    pub fn new(options: TrackerOptions) -> Self {
+        let scope = options.numbering.map(|numbering| numbering.scope);
+        let rules = StaleRules::new(options.stale_rules);
+        let recover_ns = Some(options.recover_ns).filter(|&recover_ns| recover_ns > 0);
+        let shortest_ns = rules.shortest_ns().into_iter().chain(recover_ns).min();
+        let registers = scope == Some(Scope::Topic) || !rules.is_empty();
+        Self {
+            numbering: options.numbering,
+            by_topic: scope == Some(Scope::Topic),
+            by_line: scope == Some(Scope::Line),
+            mask: options.numbering.map_or(0, |numbering| numbering.mask()),
+            from_start: options.from_start,
+            recover_ns: options.recover_ns,
+            now_ns: 0,
+            generation: 0,
+            registers,
+            looks_up: registers,
+            line: Stream::default(),
+            feed: FeedQuality::new(options.stale_after_ns, options.recover_ns),
+            topics: Topics::new(options.topics_max),
+            rules,
+            wheel: Wheel::new(shortest_ns.unwrap_or(0) / GRAINS),
+            counts: Counts::default(),
+        }
+    }
+
+    /// Takes a message, and says what is to become of it. `hash` is the topic's
+    /// [hash](crate::shard::topic_hash).
+    #[inline]
+    pub fn track(
+        &mut self,
+        topic: &[u8],
+        hash: u64,
+        position: Option<Position>,
+        now_ns: u64,
+        events: &mut impl FnMut(Event<'_>),
+    ) -> Verdict {
+        let now_ns = now_ns.max(self.now_ns);
+        self.now_ns = now_ns;
+        self.feed.heard_ns = now_ns;
+        let follows = |series: &Stream| position.is_some_and(|position| series.expects(position));
+        if !self.feed.listens && (!self.by_line || follows(&self.line)) {
+            let steady = !self.looks_up
+                || match self.topics.get_mut(hash) {
+                    Some(Topic { state, quality, .. })
+                        if quality.is_steady() && (!self.by_topic || follows(state)) =>
+                    {
+                        quality.last_seen_ns = now_ns;
+                        state.follow(self.mask, self.generation);
+                        true
+                    }
+                    Some(_) => false,
+                    None => !self.registers,
+                };
+            if steady {
+                if self.by_line {
+                    self.line.follow(self.mask, self.generation);
+                }
+                return Verdict::Deliver;
+            }
+        }
+        self.judge(topic, hash, position, events)
+    }
+
+    /// Takes a message that changes more than its number.
+    #[cold]
+    #[inline(never)]
+    fn judge(
+        &mut self,
+        topic: &[u8],
+        hash: u64,
+        position: Option<Position>,
+        events: &mut impl FnMut(Event<'_>),
+    ) -> Verdict {
+        let of_line = match self.numbering {
+            Some(numbering) if self.by_line => position.map(|at| {
+                self.line
+                    .advance(&numbering, self.from_start, at, self.generation)
+            }),
+            _ => None,
+        };
+        let mut verdict = self.take(None, of_line.zip(position), events);
+        let effect = match of_line {
+            Some(step) => Effect::of(step),
+            None if self.by_line => Effect::None,
+            None => Effect::InSequence,
+        };
+        self.feed.hear(self.now_ns, effect == Effect::InSequence);
+        self.affect_feed(effect);
+        if self.looks_up && self.find(topic, hash, true, events) {
+            let of_topic = self.judge_topic(topic, hash, position, events);
+            if self.by_topic {
+                verdict = of_topic;
+            }
+        }
+        self.tell_feed(events);
+        verdict
+    }
+
+    /// Tells whether a topic is in the table, and adds it if it should be.
+    fn find(
+        &mut self,
+        topic: &[u8],
+        hash: u64,
+        is_message: bool,
+        events: &mut impl FnMut(Event<'_>),
+    ) -> bool {
+        if self.topics.get(hash).is_some() {
+            return true;
+        }
+        if is_message && !self.registers {
+            return false;
+        }
+        let quality = self.rules.start(topic, self.now_ns);
+        let Some(added) = self.topics.add(topic, hash, Stream::default(), quality) else {
+            self.counts.untracked += u64::from(is_message);
+            return false;
+        };
+        if let Some(due_ns) = added.quality.due_ns(&self.rules, self.feed.connected_ns) {
+            self.wheel.wait(added.quality.place, due_ns);
+        }
+        if self.registers && !self.by_topic && !self.by_line {
+            self.counts.first_seen += 1;
+            events(Event::new(Some((topic, hash)), EventKind::FirstSeen));
+        }
+        true
+    }
+
+    fn judge_topic(
+        &mut self,
+        topic: &[u8],
+        hash: u64,
+        position: Option<Position>,
+        events: &mut impl FnMut(Event<'_>),
+    ) -> Verdict {
+        let (generation, from_start) = (self.generation, self.from_start);
+        let numbering = self.numbering.filter(|_| self.by_topic);
+        let Some(entry) = self.topics.get_mut(hash) else {
+            return Verdict::Deliver;
+        };
+        let step = numbering
+            .zip(position)
+            .map(|(numbering, at)| entry.state.advance(&numbering, from_start, at, generation));
+        let verdict = self.take(Some((topic, hash)), step.zip(position), events);
+        let effect = match step {
+            Some(step) => Effect::of(step),
+            None if self.by_topic => Effect::None,
+            None => Effect::InSequence,
+        };
+        self.affect_topic(topic, hash, effect, true, events);
+        verdict
+    }
+
+    /// Counts and tells of a step, if there is one.
+    fn take(
+        &mut self,
+        topic: Option<(&[u8], u64)>,
+        taken: Option<(Step, Position)>,
+        events: &mut impl FnMut(Event<'_>),
+    ) -> Verdict {
+        let Some((step, at)) = taken else {
+            return Verdict::Deliver;
+        };
+        let counts = &mut self.counts;
+        let mut tell = |kind| events(Event::new(topic, kind));
+        let mut verdict = Verdict::Deliver;
+        let gap = match step {
+            Step::InSequence => None,
+            Step::Gap(gap) => Some(gap),
+            Step::FirstSeen { gap } => {
+                counts.first_seen += 1;
+                tell(EventKind::FirstSeen);
+                gap
+            }
+            Step::Restarted { from, gap } => {
+                counts.restarts += 1;
+                tell(EventKind::Restarted { from, to: at });
+                gap
+            }
+            Step::Reordered => {
+                counts.reordered += 1;
+                counts.lost -= 1;
+                tell(EventKind::Reordered(at));
+                None
+            }
+            Step::Duplicate => {
+                counts.duplicates += 1;
+                verdict = Verdict::Duplicate;
+                tell(EventKind::Duplicate(at));
+                None
+            }
+        };
+        if let Some(gap) = gap {
+            counts.gaps += 1;
+            counts.lost += gap.count;
+            tell(EventKind::Gap(gap));
+        }
+        verdict
+    }
+
+    fn affect_feed(&mut self, effect: Effect) {
+        match effect {
+            Effect::Lost => self.feed.lose(),
+            Effect::Restarted => self.feed.recover(self.now_ns),
+            Effect::InSequence | Effect::None => {}
+        }
+    }
+
+    /// Changes a topic's quality; `heard` tells whether a message of it came.
+    fn affect_topic(
+        &mut self,
+        topic: &[u8],
+        hash: u64,
+        effect: Effect,
+        heard: bool,
+        events: &mut impl FnMut(Event<'_>),
+    ) {
+        let Some(Topic { quality, .. }) = self.topics.get_mut(hash) else {
+            return;
+        };
+        let before = *quality;
+        if heard {
+            quality.last_seen_ns = self.now_ns;
+            quality.stale = false;
+        }
+        quality.condition = match effect {
+            Effect::Lost => Condition::Gapped,
+            Effect::Restarted => Condition::Recovering,
+            Effect::InSequence if before.condition == Condition::Gapped => Condition::Recovering,
+            Effect::InSequence | Effect::None => before.condition,
+        };
+        let recovers = quality.condition == Condition::Recovering
+            && (effect == Effect::Restarted || before.condition == Condition::Gapped);
+        if recovers {
+            quality.recovered_ns = self.now_ns.saturating_add(self.recover_ns);
+        }
+        if recovers || before.stale != quality.stale {
+            if let Some(due_ns) = quality.due_ns(&self.rules, self.feed.connected_ns) {
+                self.wheel.wait(quality.place, due_ns);
+            }
+        }
+        self.feed.recount(before.condition, quality.condition);
+        let told = Some((topic, hash));
+        tell_change(told, before.quality(), quality.quality(), events);
+    }
+
+    /// Looks at a topic whose time has come.
+    fn look(&mut self, place: u32, boundary_ns: u64, events: &mut impl FnMut(Event<'_>)) {
+        let connected_ns = self.feed.connected_ns;
+        let Some((Topic { hash, quality, .. }, name)) = self.topics.at(place) else {
+            return;
+        };
+        let before = *quality;
+        quality.pass(&self.rules, connected_ns, boundary_ns);
+        if let Some(due_ns) = quality.due_ns(&self.rules, connected_ns) {
+            self.wheel.wait(place, due_ns);
+        }
+        self.feed.recount(before.condition, quality.condition);
+        tell_change(
+            Some((name, *hash)),
+            before.quality(),
+            quality.quality(),
+            events,
+        );
+    }
+
+    /// Ends what changed anything: tells of the feed's quality, if it is another.
+    fn tell_feed(&mut self, events: &mut impl FnMut(Event<'_>)) {
+        self.looks_up = self.registers || self.feed.has_unwell_topics();
+        if let Some((from, to)) = self.feed.change() {
+            tell_change(None, from, to, events);
+        }
+    }
+
+    /// Takes note of a gap found elsewhere: in a topic's series, or in the feed's. Comes after the
+    /// message that showed it was [tracked](Self::track).
+    pub fn note_gap(
+        &mut self,
+        topic: Option<(&[u8], u64)>,
+        gap: Gap,
+        now_ns: u64,
+        events: &mut impl FnMut(Event<'_>),
+    ) {
+        self.note(topic, EventKind::Gap(gap), Effect::Lost, now_ns, events);
+        self.counts.gaps += 1;
+        self.counts.lost += gap.count;
+    }
+
+    /// Takes note of a restart found elsewhere, of a topic's series or the feed's, as
+    /// [`note_gap`](Self::note_gap) does of a gap.
+    pub fn note_restart(
+        &mut self,
+        topic: Option<(&[u8], u64)>,
+        from: Position,
+        to: Position,
+        now_ns: u64,
+        events: &mut impl FnMut(Event<'_>),
+    ) {
+        let kind = EventKind::Restarted { from, to };
+        self.note(topic, kind, Effect::Restarted, now_ns, events);
+        self.counts.restarts += 1;
+    }
+
+    fn note(
+        &mut self,
+        topic: Option<(&[u8], u64)>,
+        kind: EventKind,
+        effect: Effect,
+        now_ns: u64,
+        events: &mut impl FnMut(Event<'_>),
+    ) {
+        self.now_ns = self.now_ns.max(now_ns);
+        events(Event::new(topic, kind));
+        match topic {
+            Some((name, hash)) => {
+                if self.find(name, hash, false, events) {
+                    self.affect_topic(name, hash, effect, false, events);
+                }
+            }
+            None => self.affect_feed(effect),
+        }
+        self.tell_feed(events);
+    }
+
+    /// Takes note of a connection of the feed made (`up`) or lost.
+    pub fn connected(&mut self, up: bool, now_ns: u64, events: &mut impl FnMut(Event<'_>)) {
+        self.now_ns = self.now_ns.max(now_ns);
+        if up {
+            // The highest marks a series not seen yet.
+            self.generation = (self.generation + 1) % u32::MAX;
+            self.feed.connect(self.now_ns);
+        } else {
+            self.feed.disconnect();
+        }
+        self.tell_feed(events);
+    }
+
+    /// Takes note of how time passes. To be called at [`due_ns`](Self::due_ns) or soon after.
+    pub fn tick(&mut self, now_ns: u64, events: &mut impl FnMut(Event<'_>)) {
+        self.now_ns = self.now_ns.max(now_ns);
+        self.feed.pass(self.now_ns);
+        if self.feed.is_connected() {
+            self.wheel.advance(self.now_ns);
+            let boundary_ns = self.wheel.boundary_ns(self.now_ns);
+            for _ in 0..TOPICS_PER_TICK_MAX {
+                let Some(place) = self.wheel.pop_due() else {
+                    break;
+                };
+                self.look(place, boundary_ns, events);
+            }
+        }
+        self.tell_feed(events);
+    }
+
+    /// Returns when the next [`tick`](Self::tick) is due; a time past if at once.
+    #[must_use]
+    pub fn due_ns(&self) -> Option<u64> {
+        let topics = self.wheel.due_ns().filter(|_| self.feed.is_connected());
+        topics.into_iter().chain(self.feed.due_ns()).min()
+    }
+
+    /// Returns what was counted so far.
+    #[must_use]
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// Returns how many topics are tracked.
+    #[must_use]
+    pub fn topics(&self) -> usize {
+        self.topics.len()
+    }
+
+    /// Returns the feed's quality.
+    #[must_use]
+    pub fn quality(&self) -> Quality {
+        self.feed.quality()
+    }
+
+    /// Returns the quality of a topic that is tracked: its own or what it shares of its feed's, whichever
+    /// is worse.
+    #[must_use]
+    pub fn topic_quality(&self, hash: u64) -> Option<Quality> {
+        let own = self.topics.get(hash)?.quality.quality();
+        Some(own.min(self.feed.shared()))
+    }
+}
+
+impl<'a> Event<'a> {
+    fn new(topic: Option<(&'a [u8], u64)>, kind: EventKind) -> Self {
+        Self {
+            topic: topic.map(|(name, _)| name),
+            hash: topic.map_or(0, |(_, hash)| hash),
+            kind,
+        }
+    }
+}
+
+/// What a message does to the quality of its series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Effect {
+    InSequence,
+    Lost,
+    Restarted,
+    None,
+}
+
+impl Effect {
+    fn of(step: Step) -> Self {
+        match step {
+            Step::InSequence | Step::FirstSeen { gap: None } => Self::InSequence,
+            Step::Gap(_)
+            | Step::FirstSeen { gap: Some(_) }
+            | Step::Restarted { gap: Some(_), .. } => Self::Lost,
+            Step::Restarted { gap: None, .. } => Self::Restarted,
+            Step::Duplicate | Step::Reordered => Self::None,
+        }
+    }
+}
+
+fn tell_change(
+    topic: Option<(&[u8], u64)>,
+    from: Quality,
+    to: Quality,
+    events: &mut impl FnMut(Event<'_>),
+) {
+    if from != to {
+        events(Event::new(topic, EventKind::Quality { from, to }));
+    }
+}
+
+#[cfg(test)]
+mod tests;
