@@ -4,6 +4,8 @@
 //! Everything here is a state machine without threads, sockets or clocks: numbers and times in, events
 //! out. The lane that receives a line feeds it, in the order messages came.
 
+pub mod arbiter;
+
 /// What one series of numbers counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {

@@ -1,0 +1,414 @@
+//! One stream out of the lines of a feed: the first copy of each message wins, and what one line lost
+//! comes from another.
+//!
+//! Each series of numbers (one a topic, or one for all, by [`Scope`]) has a next number. The copy that
+//! carries it is passed on at once, whichever line brings it; a copy of what was passed on or is held is
+//! a duplicate; a message beyond the next number is held, because another line may yet fill the hole
+//! before it. A hole is open for [`Limits::wait_ns`] from the arrival of the first message beyond it; then
+//! what is missing is reported lost, and what was held goes on up to the next hole, which has a wait of
+//! its own. What is reported lost is never passed on afterwards: order would break.
+//!
+//! **Epochs.** A message of a later epoch is held until every line has shown a later one in this series,
+//! or for the same wait: until then the old epoch's tail may come by a line that lags. Then the old epoch
+//! is left, and nothing of it is passed on any more. Of its tail only the numbers below one that came can
+//! be known to be missing; they are reported, and whatever followed the last that came is not. The new epoch
+//! begins at [`Numbering::start`] where that is known, otherwise at the lowest number held. Where a line
+//! is dead, each restart of a publisher so costs one wait. It is taken for granted that a line does not
+//! fall back to an epoch it has left.
+//!
+//! **Without epochs** each line's restarts are told from its numbers alone: the start of the series below
+//! what the line has shown, a fall by more than a thousand, or any fall after the line's connection was
+//! [made anew](Arbiter::connected). Lives are counted by series, and the count takes the epoch's
+//! place. So a line that restarts alone takes the feed with it, and the others are ignored until they
+//! restart or reconnect too; a life that begins above what the line has shown goes unnoticed; and a
+//! line must keep its order.
+//!
+//! **The first number.** With [`Limits::from_start`] a series that is seen for the first time begins at
+//! its start, and what is missing from there is a hole; otherwise it begins at the first number seen, and
+//! what another line brings from before is too late.
+//!
+//! **Trade-offs.** Topics are told apart by their 64-bit hash only, which saves keeping and comparing
+//! their names: two topics of the same hash would be merged, one chance in a billion with 100,000
+//! topics. A series takes 96 bytes, and some 300 more once it had a hole. Nothing is allocated for a copy
+//! unless there is a hole. Numbers of 64 bits are compared modulo 2^63.
+//!
+//! All times are nanoseconds of one monotonic clock, given by the caller.
+
+mod lines;
+mod numbers;
+mod stream;
+
+use std::collections::BTreeSet;
+
+use hashbrown::HashTable;
+
+pub use self::lines::LineCounts;
+use self::{
+    numbers::Numbers,
+    stream::{Stream, first_number},
+};
+use super::{Gap, Numbering, Position, Scope};
+
+/// The most lines a feed may have.
+pub const LINES_MAX: usize = 4;
+/// One message of so many that a line wins is marked, to tell the other lines' lag.
+pub const LAG_SAMPLE_EVERY: u64 = 16;
+/// Runs of lost messages that a series remembers, to tell late copies from duplicates. Of older ones a
+/// copy is counted as a duplicate.
+const RUNS_MAX: usize = 8;
+/// Topics that there is room for from the start.
+const TOPICS_RESERVED: usize = 1_024;
+
+/// What an arbiter may spend.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How long a hole is waited for, in nanoseconds.
+    pub wait_ns: u64,
+    /// Messages held behind holes, in all series together; beyond it the oldest hole is given up.
+    pub held_messages_max: usize,
+    /// Bytes of messages held, likewise.
+    pub held_bytes_max: usize,
+    /// Topics with a series of their own. Those beyond are not arbitrated: all copies by the lowest line
+    /// that is connected are passed on, and no others.
+    pub topics_max: usize,
+    /// Whether a series seen for the first time begins at its start, not at the number seen.
+    pub from_start: bool,
+}
+
+/// What to do with a copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Pass it on now.
+    Pass,
+    /// Forget it: the message was passed on or is held.
+    Duplicate,
+    /// Forget it: its place is past, though the message was never passed on.
+    TooLate,
+    /// Give it to [`Arbiter::hold`].
+    Hold,
+}
+
+/// What an arbiter lets go.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Released<'a, M> {
+    /// Messages that no line brought in time.
+    Lost {
+        /// Which.
+        gap: Gap,
+        /// The message of the same series that is released after them.
+        before: &'a M,
+    },
+    /// A message that was held, to be passed on.
+    Message(M),
+}
+
+/// Merges the lines of a feed. `M` is what is kept of a message while it is held.
+///
+/// After each [`offer`](Self::offer) and [`hold`](Self::hold), and when the time has come, what is
+/// [due](Self::due_ns) is to be [released](Self::release):
+///
+/// ```
+/// use pinfeed::sequence::{
+///     Gap, Numbering, Position, Scope,
+///     arbiter::{Arbiter, Limits, Released, Verdict},
+/// };
+///
+/// let numbering = Numbering {
+///     scope: Scope::Line,
+///     width_bits: 64,
+///     start: Some(0),
+///     has_epoch: true,
+/// };
+/// let limits = Limits {
+///     wait_ns: 1_000,
+///     held_messages_max: 1_000,
+///     held_bytes_max: 1 << 20,
+///     topics_max: 0,
+///     from_start: true,
+/// };
+/// let mut arbiter = Arbiter::new(numbering, 2, limits);
+/// let mut out = Vec::new();
+/// for (line, sequence, now_ns) in [(0, 0, 10), (1, 0, 11), (0, 2, 30), (1, 1, 31)] {
+///     let position = Position { epoch: 1, sequence };
+///     match arbiter.offer(line, 0, position, now_ns) {
+///         Verdict::Pass => out.push(sequence),
+///         Verdict::Hold => arbiter.hold(8, sequence),
+///         Verdict::Duplicate | Verdict::TooLate => {}
+///     }
+///     if arbiter.due_ns() <= now_ns {
+///         arbiter.release(now_ns, &mut |released| match released {
+///             Released::Message(sequence) => out.push(sequence),
+///             Released::Lost { .. } => unreachable!("nothing is missing"),
+///         });
+///     }
+/// }
+/// assert_eq!(out, [0, 1, 2]);
+/// ```
+pub struct Arbiter<M> {
+    scope: Scope,
+    has_epoch: bool,
+    /// The only series where all messages share one.
+    feed: Option<Stream<M>>,
+    topics: HashTable<Stream<M>>,
+    core: Core,
+}
+
+/// What all series share.
+struct Core {
+    numbers: Numbers,
+    limits: Limits,
+    lines: Vec<LineCounts>,
+    /// By line: how often it was connected, modulo 65,536.
+    connections: [u16; LINES_MAX],
+    connected: [bool; LINES_MAX],
+    /// When which series may go on: one entry for each that holds messages.
+    deadlines: BTreeSet<(u64, u64)>,
+    due_ns: u64,
+    /// The place that was found for the message to be held.
+    parked: Option<Parked>,
+    held_messages: usize,
+    held_bytes: usize,
+    lost: u64,
+    given_up: u64,
+    untracked: u64,
+}
+
+/// A place among the messages held.
+struct Parked {
+    hash: u64,
+    epoch: u64,
+    number: u64,
+    now_ns: u64,
+}
+
+impl Core {
+    fn reschedule(&mut self, hash: u64, from_ns: Option<u64>, to_ns: Option<u64>) {
+        if let Some(from_ns) = from_ns {
+            self.deadlines.remove(&(from_ns, hash));
+        }
+        if let Some(to_ns) = to_ns {
+            self.deadlines.insert((to_ns, hash));
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.held_messages > self.limits.held_messages_max
+            || self.held_bytes > self.limits.held_bytes_max
+    }
+
+    fn note_due(&mut self) {
+        self.due_ns = match self.deadlines.first() {
+            Some(_) if self.is_over() => 0,
+            Some(&(deadline_ns, _)) => deadline_ns,
+            None => u64::MAX,
+        };
+    }
+
+    /// Judges a copy of a topic for which there is no room.
+    #[cold]
+    fn judge_untracked(&mut self, line: u8) -> Verdict {
+        self.untracked += 1;
+        let lines = self.lines.len();
+        let chosen = self.connected[..lines].iter().position(|&it| it);
+        let counts = &mut self.lines[usize::from(line)];
+        if chosen.unwrap_or(0) == usize::from(line) {
+            counts.wins += 1;
+            Verdict::Pass
+        } else {
+            counts.duplicates += 1;
+            Verdict::Duplicate
+        }
+    }
+}
+
+impl<M> Arbiter<M> {
+    /// Starts with nothing seen, and all lines taken to be connected.
+    ///
+    /// # Panics
+    /// Where there are no lines or more than [`LINES_MAX`].
+    #[must_use]
+    pub fn new(numbering: Numbering, lines: usize, limits: Limits) -> Self {
+        assert!(
+            (1..=LINES_MAX).contains(&lines),
+            "a feed has 1 to {LINES_MAX} lines"
+        );
+        let room = match numbering.scope {
+            Scope::Topic => limits.topics_max.min(TOPICS_RESERVED),
+            Scope::Line => 0,
+        };
+        Self {
+            scope: numbering.scope,
+            has_epoch: numbering.has_epoch,
+            feed: None,
+            topics: HashTable::with_capacity(room),
+            core: Core {
+                numbers: Numbers::new(numbering),
+                limits,
+                lines: (0..lines).map(|_| LineCounts::new()).collect(),
+                connections: [0; LINES_MAX],
+                connected: [true; LINES_MAX],
+                deadlines: BTreeSet::new(),
+                due_ns: u64::MAX,
+                parked: None,
+                held_messages: 0,
+                held_bytes: 0,
+                lost: 0,
+                given_up: 0,
+                untracked: 0,
+            },
+        }
+    }
+
+    /// Judges a copy received by `line` at `now_ns`. `hash` is its topic's
+    /// [hash](crate::shard::topic_hash); it does not matter with [`Scope::Line`], nor does the epoch
+    /// where the publisher gives none.
+    ///
+    /// # Panics
+    /// Where there is no such line.
+    #[inline]
+    pub fn offer(&mut self, line: u8, hash: u64, position: Position, now_ns: u64) -> Verdict {
+        let core = &mut self.core;
+        core.lines[usize::from(line)].copies += 1;
+        let stream = match self.scope {
+            Scope::Line => self.feed.as_mut(),
+            Scope::Topic => self.topics.find_mut(hash, |stream| stream.hash == hash),
+        };
+        let Some(stream) = stream else {
+            return self.open(line, hash, position, now_ns);
+        };
+        let sequence = position.sequence;
+        let epoch = if self.has_epoch {
+            position.epoch
+        } else {
+            stream.life(core, line, sequence)
+        };
+        match stream.judge_in_step(core, line, epoch, sequence, now_ns) {
+            Some(verdict) => verdict,
+            None => stream.judge(core, line, epoch, sequence, now_ns),
+        }
+    }
+
+    /// Begins a series.
+    #[cold]
+    fn open(&mut self, line: u8, hash: u64, position: Position, now_ns: u64) -> Verdict {
+        let core = &mut self.core;
+        let sequence = position.sequence;
+        let epoch = if self.has_epoch { position.epoch } else { 0 };
+        let next = first_number(&core.numbers, sequence, core.limits.from_start);
+        let stream = match self.scope {
+            Scope::Line => self.feed.insert(Stream::new(0, epoch, next)),
+            Scope::Topic if self.topics.len() >= core.limits.topics_max => {
+                return core.judge_untracked(line);
+            }
+            Scope::Topic => {
+                let stream = Stream::new(hash, epoch, next);
+                let rehash = |stream: &Stream<M>| stream.hash;
+                self.topics.insert_unique(hash, stream, rehash).into_mut()
+            }
+        };
+        stream.life(core, line, sequence);
+        stream.judge(core, line, epoch, sequence, now_ns)
+    }
+
+    /// Keeps the message whose copy was just judged [`Verdict::Hold`]. `bytes` is what it takes.
+    ///
+    /// # Panics
+    /// Where the last copy offered was judged otherwise, or was given before.
+    pub fn hold(&mut self, bytes: usize, message: M) {
+        let parked = self.core.parked.take();
+        let parked = parked.expect("the last copy offered was to be held");
+        let hash = parked.hash;
+        if let Some(stream) = find(self.scope, &mut self.feed, &mut self.topics, hash) {
+            stream.keep(&mut self.core, parked, bytes, message);
+        }
+    }
+
+    /// Returns when there is something to release, in nanoseconds of the caller's clock: 0 where
+    /// there is now, `u64::MAX` where nothing is held.
+    #[inline]
+    #[must_use]
+    pub fn due_ns(&self) -> u64 {
+        self.core.due_ns
+    }
+
+    /// Releases, in order, what was held behind holes that are filled, given up, or open for too long at
+    /// `now_ns`. With `u64::MAX` all that is held: to be called when nothing more will come.
+    pub fn release(&mut self, now_ns: u64, sink: &mut impl FnMut(Released<'_, M>)) {
+        while let Some(&(deadline_ns, hash)) = self.core.deadlines.first() {
+            let force = deadline_ns > now_ns;
+            if force && !self.core.is_over() {
+                break;
+            }
+            let Some(stream) = find(self.scope, &mut self.feed, &mut self.topics, hash) else {
+                break;
+            };
+            stream.release(&mut self.core, now_ns, force, sink);
+        }
+        self.core.note_due();
+    }
+
+    /// Takes note that a connection of `line` was made.
+    ///
+    /// # Panics
+    /// Where there is no such line.
+    pub fn connected(&mut self, line: u8) {
+        let line = usize::from(line);
+        self.core.connected[line] = true;
+        self.core.connections[line] = self.core.connections[line].wrapping_add(1);
+    }
+
+    /// Takes note that the last connection of `line` was lost. What it brought is not forgotten, and
+    /// holes and restarts are waited for as before: it may be back in time.
+    ///
+    /// # Panics
+    /// Where there is no such line.
+    pub fn disconnected(&mut self, line: u8) {
+        self.core.connected[usize::from(line)] = false;
+    }
+
+    /// Returns what was counted of each line.
+    #[must_use]
+    pub fn lines(&self) -> &[LineCounts] {
+        &self.core.lines
+    }
+
+    /// Returns the number of messages held.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.core.held_messages
+    }
+
+    /// Returns the number of messages reported lost.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.core.lost
+    }
+
+    /// Returns how often a hole, or the end of an epoch, was given up before its time because too much
+    /// was held.
+    #[must_use]
+    pub fn given_up(&self) -> u64 {
+        self.core.given_up
+    }
+
+    /// Returns the number of copies of topics for which there was no room.
+    #[must_use]
+    pub fn untracked(&self) -> u64 {
+        self.core.untracked
+    }
+}
+
+fn find<'a, M>(
+    scope: Scope,
+    feed: &'a mut Option<Stream<M>>,
+    topics: &'a mut HashTable<Stream<M>>,
+    hash: u64,
+) -> Option<&'a mut Stream<M>> {
+    match scope {
+        Scope::Line => feed.as_mut(),
+        Scope::Topic => topics.find_mut(hash, |stream| stream.hash == hash),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,501 @@
+//! One series of numbers: what was passed on, and what is held behind a hole.
+//!
+//! What each copy needs lies in the stream itself; what only losses, restarts and disorder need is in a
+//! box of its own, made when the first of them comes and kept.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::{
+    Core, LAG_SAMPLE_EVERY, LINES_MAX, Parked, RUNS_MAX, Released, Verdict,
+    numbers::{Numbers, distance},
+};
+use crate::sequence::Gap;
+
+/// The line whose copy is marked, where none is.
+const NO_LINE: u8 = u8::MAX;
+
+/// One series.
+pub(super) struct Stream<M> {
+    pub hash: u64,
+    pub epoch: u64,
+    /// The lowest number not yet passed on or reported lost.
+    next: u64,
+    /// From here on to `next` every number was passed on; what is below needs a closer look.
+    whole_from: u64,
+    /// A message whose other copy is awaited, to tell the lag: when it came, by which line, and the low
+    /// bits of its number.
+    marked_ns: u64,
+    marked: u32,
+    marked_line: u8,
+    /// Lines, as bits, whose `highest` is a number of this epoch.
+    current: u8,
+    /// Lines, as bits, that were heard at all.
+    heard: u8,
+    /// Whether messages are held.
+    waiting: bool,
+    /// The highest number each line has shown, of the last epoch it has shown.
+    highest: [u64; LINES_MAX],
+    /// Which of its connections each line was last heard by; see [`Stream::life`].
+    connections: [u16; LINES_MAX],
+    aside: Option<Box<Aside<M>>>,
+}
+
+/// What only losses, restarts and disorder need.
+struct Aside<M> {
+    /// By epoch and number.
+    held: BTreeMap<(u64, u64), Held<M>>,
+    /// The latest epoch each line has shown, where it is later than the stream's.
+    epochs: [u64; LINES_MAX],
+    /// When the first in `held` may go on, as the arbiter's table of deadlines has it.
+    deadline_ns: Option<u64>,
+    /// The first number taken of the epoch.
+    first: u64,
+    /// The last runs reported lost, oldest first: epoch, first and last number.
+    lost: VecDeque<(u64, u64, u64)>,
+    /// The epoch before this one, and the number it had come to.
+    left: Option<(u64, u64)>,
+}
+
+struct Held<M> {
+    message: M,
+    bytes: usize,
+    /// When the first message from here on came: what is missing before was missing since then.
+    since_ns: u64,
+}
+
+impl<M> Stream<M> {
+    pub(super) fn new(hash: u64, epoch: u64, next: u64) -> Self {
+        Self {
+            hash,
+            epoch,
+            next,
+            whole_from: next,
+            marked_ns: 0,
+            marked: 0,
+            marked_line: NO_LINE,
+            current: 0,
+            heard: 0,
+            waiting: false,
+            highest: [next; LINES_MAX],
+            connections: [0; LINES_MAX],
+            aside: None,
+        }
+    }
+
+    /// Judges a copy that is in step with its line. `None` where more has to be looked at.
+    #[inline]
+    pub(super) fn judge_in_step(
+        &mut self,
+        core: &mut Core,
+        line: u8,
+        epoch: u64,
+        sequence: u64,
+        now_ns: u64,
+    ) -> Option<Verdict> {
+        if epoch != self.epoch || self.waiting || self.current & bit(line) == 0 {
+            return None;
+        }
+        let number = core.numbers.place(self.next, sequence);
+        let highest = &mut self.highest[usize::from(line)];
+        if number.wrapping_sub(*highest) != 1 {
+            return None;
+        }
+        if number == self.next {
+            *highest = number;
+            self.pass(core, line, number, now_ns);
+            Some(Verdict::Pass)
+        } else if distance(number, self.next) > 0 && distance(self.whole_from, number) >= 0 {
+            *highest = number;
+            self.note_duplicate(core, line, number, now_ns);
+            Some(Verdict::Duplicate)
+        } else {
+            None
+        }
+    }
+
+    /// Judges any copy. For [`Verdict::Hold`] the place for the message is left in `core.parked`.
+    #[cold]
+    pub(super) fn judge(
+        &mut self,
+        core: &mut Core,
+        line: u8,
+        epoch: u64,
+        sequence: u64,
+        now_ns: u64,
+    ) -> Verdict {
+        if epoch < self.epoch {
+            return self.judge_left(core, line, epoch, sequence);
+        }
+        if epoch > self.epoch {
+            return self.judge_later(core, line, epoch, sequence, now_ns);
+        }
+        let number = core.numbers.place(self.next, sequence);
+        self.note_highest(core, line, number);
+        let behind = distance(number, self.next) > 0;
+        if behind && distance(self.whole_from, number) < 0 && !self.was_passed(number) {
+            core.lines[usize::from(line)].too_late += 1;
+            return Verdict::TooLate;
+        }
+        if behind || self.is_held(epoch, number) {
+            self.note_duplicate(core, line, number, now_ns);
+            return Verdict::Duplicate;
+        }
+        self.note_repaired(core, number);
+        if number != self.next {
+            return self.park(core, line, epoch, number, now_ns);
+        }
+        self.pass(core, line, number, now_ns);
+        if self.waiting {
+            self.schedule(core);
+        }
+        Verdict::Pass
+    }
+
+    fn judge_left(&mut self, core: &mut Core, line: u8, epoch: u64, sequence: u64) -> Verdict {
+        let counts = &mut core.lines[usize::from(line)];
+        if let Some(aside) = &self.aside
+            && let Some((left, end)) = aside.left
+            && left == epoch
+        {
+            let number = core.numbers.place(end, sequence);
+            if distance(number, end) > 0 && !aside.was_lost(epoch, number) {
+                counts.duplicates += 1;
+                return Verdict::Duplicate;
+            }
+        }
+        counts.too_late += 1;
+        Verdict::TooLate
+    }
+
+    fn judge_later(
+        &mut self,
+        core: &mut Core,
+        line: u8,
+        epoch: u64,
+        sequence: u64,
+        now_ns: u64,
+    ) -> Verdict {
+        let aside = aside(&mut self.aside, self.whole_from);
+        let known = aside.held.range((epoch, 0)..=(epoch, u64::MAX)).next();
+        let near = core
+            .numbers
+            .start()
+            .or(known.map(|(&(_, number), _)| number))
+            .unwrap_or_else(|| core.numbers.first(sequence));
+        let number = core.numbers.place(near, sequence);
+        let shown = &mut aside.epochs[usize::from(line)];
+        let highest = &mut self.highest[usize::from(line)];
+        if *shown < epoch || (*shown == epoch && distance(*highest, number) > 0) {
+            *shown = epoch;
+            *highest = number;
+        }
+        self.heard |= bit(line);
+        self.current &= !bit(line);
+        let verdict = if self.is_held(epoch, number) {
+            core.lines[usize::from(line)].duplicates += 1;
+            Verdict::Duplicate
+        } else {
+            self.park(core, line, epoch, number, now_ns)
+        };
+        if self.waiting {
+            self.schedule(core);
+        }
+        verdict
+    }
+
+    /// Tells which life of the publisher a number is of, where nothing but the numbers tells.
+    ///
+    /// A line is in the stream's epoch, ahead of it, or left behind in an earlier one.
+    #[inline]
+    pub(super) fn life(&mut self, core: &Core, line: u8, sequence: u64) -> u64 {
+        let at = usize::from(line);
+        let in_step = self.current & bit(line) != 0
+            && self.connections[at] == core.connections[at]
+            && core.numbers.goes_on(self.highest[at], sequence);
+        if in_step {
+            self.epoch
+        } else {
+            self.life_out_of_step(core, line, sequence)
+        }
+    }
+
+    #[cold]
+    fn life_out_of_step(&mut self, core: &Core, line: u8, sequence: u64) -> u64 {
+        let at = usize::from(line);
+        let remade = self.connections[at] != core.connections[at];
+        self.connections[at] = core.connections[at];
+        let shown = self.aside.as_ref().map_or([0; LINES_MAX], |it| it.epochs);
+        let newest = shown.into_iter().fold(self.epoch, u64::max);
+        if self.heard & bit(line) == 0 {
+            return newest;
+        }
+        let falls_back = core.numbers.falls_back(self.highest[at], sequence, remade);
+        let own = if self.current & bit(line) != 0 {
+            self.epoch
+        } else {
+            shown[at]
+        };
+        if own < self.epoch || (own == self.epoch && self.current & bit(line) == 0) {
+            if remade || falls_back {
+                return newest;
+            }
+            let number = core.numbers.place(self.highest[at], sequence);
+            if distance(self.highest[at], number) > 0 {
+                self.highest[at] = number;
+            }
+            self.epoch.saturating_sub(1)
+        } else if falls_back {
+            own + 1
+        } else if remade {
+            newest
+        } else {
+            own
+        }
+    }
+
+    /// Keeps a message at its place; tells of the hole before it.
+    pub(super) fn keep(&mut self, core: &mut Core, parked: Parked, bytes: usize, message: M) {
+        let aside = aside(&mut self.aside, self.whole_from);
+        let key = (parked.epoch, parked.number);
+        let after = aside.held.range(key..).next();
+        let since_ns = after.map_or(parked.now_ns, |(_, held)| held.since_ns);
+        let held = Held {
+            message,
+            bytes,
+            since_ns,
+        };
+        aside.held.insert(key, held);
+        core.held_messages += 1;
+        core.held_bytes += bytes;
+        self.waiting = true;
+        self.schedule(core);
+    }
+
+    /// Passes on what the deadline or the order allows. With `force` the first hole is given up whatever
+    /// its deadline.
+    pub(super) fn release(
+        &mut self,
+        core: &mut Core,
+        now_ns: u64,
+        mut force: bool,
+        sink: &mut impl FnMut(Released<'_, M>),
+    ) {
+        loop {
+            let ended = self.has_ended(core);
+            let Some(aside) = &mut self.aside else { break };
+            let Some(first) = aside.held.first_entry() else {
+                break;
+            };
+            let &(epoch, number) = first.key();
+            if (epoch, number) == (self.epoch, self.next) {
+                let held = first.remove();
+                core.held_messages -= 1;
+                core.held_bytes -= held.bytes;
+                self.next += 1;
+                sink(Released::Message(held.message));
+                continue;
+            }
+            let until_ns = first.get().since_ns.saturating_add(core.limits.wait_ns);
+            if until_ns > now_ns && !ended {
+                if !force {
+                    break;
+                }
+                core.given_up += 1;
+                force = false;
+            }
+            if epoch != self.epoch {
+                self.enter(core, epoch, number);
+                continue;
+            }
+            let count = number.wrapping_sub(self.next);
+            core.lost += count;
+            let gap = Gap {
+                epoch,
+                from: core.numbers.sequence(self.next),
+                to: core.numbers.sequence(number.wrapping_sub(1)),
+                count,
+            };
+            sink(Released::Lost {
+                gap,
+                before: &first.get().message,
+            });
+            if aside.lost.len() == RUNS_MAX {
+                aside.lost.pop_front();
+            }
+            aside.lost.push_back((epoch, self.next, number - 1));
+            (self.next, self.whole_from) = (number, number);
+        }
+        self.waiting = self.aside.as_ref().is_some_and(|it| !it.held.is_empty());
+        self.schedule(core);
+    }
+
+    /// Leaves the epoch for the next that is held, of which `number` is the lowest.
+    fn enter(&mut self, core: &Core, epoch: u64, number: u64) {
+        let aside = aside(&mut self.aside, self.whole_from);
+        aside.left = Some((self.epoch, self.next));
+        let start = core.numbers.start().unwrap_or(number);
+        self.epoch = epoch;
+        self.next = start.min(number);
+        self.whole_from = self.next;
+        aside.first = self.next;
+        self.marked_line = NO_LINE;
+        self.current = 0;
+        for line in 0..core.lines.len() {
+            if aside.epochs[line] == epoch {
+                self.current |= 1 << line;
+            }
+        }
+    }
+
+    /// Tells whether every line has shown a later epoch, so that nothing more can come of this one.
+    fn has_ended(&self, core: &Core) -> bool {
+        let Some(aside) = &self.aside else {
+            return false;
+        };
+        let mut shown = aside.epochs[..core.lines.len()].iter();
+        shown.all(|&epoch| epoch > self.epoch)
+    }
+
+    /// Enters into the table of deadlines when the first message held may go on.
+    fn schedule(&mut self, core: &mut Core) {
+        let ended = self.has_ended(core);
+        let Some(aside) = &mut self.aside else { return };
+        let deadline_ns = aside.held.first_key_value().map(|(&key, held)| {
+            if ended || key == (self.epoch, self.next) {
+                0
+            } else {
+                held.since_ns.saturating_add(core.limits.wait_ns)
+            }
+        });
+        if deadline_ns != aside.deadline_ns {
+            core.reschedule(self.hash, aside.deadline_ns, deadline_ns);
+            aside.deadline_ns = deadline_ns;
+        }
+        core.note_due();
+    }
+
+    fn park(&mut self, core: &mut Core, line: u8, epoch: u64, number: u64, now_ns: u64) -> Verdict {
+        core.lines[usize::from(line)].wins += 1;
+        core.parked = Some(Parked {
+            hash: self.hash,
+            epoch,
+            number,
+            now_ns,
+        });
+        Verdict::Hold
+    }
+
+    #[inline]
+    fn pass(&mut self, core: &mut Core, line: u8, number: u64, now_ns: u64) {
+        self.next = number + 1;
+        let counts = &mut core.lines[usize::from(line)];
+        counts.wins += 1;
+        if counts.wins % LAG_SAMPLE_EVERY == 0 && self.marked_line == NO_LINE {
+            (self.marked, self.marked_line, self.marked_ns) = (number as u32, line, now_ns);
+        }
+    }
+
+    #[inline]
+    fn note_duplicate(&mut self, core: &mut Core, line: u8, number: u64, now_ns: u64) {
+        let counts = &mut core.lines[usize::from(line)];
+        counts.duplicates += 1;
+        if self.marked_line != NO_LINE && self.marked_line != line {
+            let beyond = (number as u32).wrapping_sub(self.marked) as i32;
+            if beyond >= 0 {
+                self.marked_line = NO_LINE;
+            }
+            if beyond == 0 {
+                counts.note_lag(now_ns.saturating_sub(self.marked_ns));
+            }
+        }
+    }
+
+    /// Takes note of how far a line is, and of what others brought that it went past.
+    fn note_highest(&mut self, core: &mut Core, line: u8, number: u64) {
+        let at = usize::from(line);
+        let is_later = |aside: &Aside<M>| aside.epochs[at] > self.epoch;
+        if self.aside.as_deref().is_some_and(is_later) {
+            return;
+        }
+        self.heard |= bit(line);
+        if self.current & bit(line) == 0 {
+            self.current |= bit(line);
+            self.highest[at] = number;
+            return;
+        }
+        if distance(self.highest[at], number) <= 0 {
+            return;
+        }
+        let first = self.aside.as_ref().map_or(self.whole_from, |it| it.first);
+        let from = first.max(self.highest[at] + 1);
+        self.highest[at] = number;
+        let end = number.min(self.next);
+        let mut brought = end.saturating_sub(from);
+        if let Some(aside) = &self.aside {
+            for &(_, first, last) in aside.lost.iter().filter(|run| run.0 == self.epoch) {
+                brought -= (last + 1).min(end).saturating_sub(first.max(from));
+            }
+            let passed_over = (self.epoch, from)..(self.epoch, number.max(from));
+            brought += aside.held.range(passed_over).count() as u64;
+        }
+        core.lines[at].repaired += brought;
+    }
+
+    /// Counts a message for the lines that went past it.
+    fn note_repaired(&self, core: &mut Core, number: u64) {
+        for (line, counts) in core.lines.iter_mut().enumerate() {
+            let is_current = self.current & (1 << line) != 0;
+            if is_current && distance(number, self.highest[line]) > 0 {
+                counts.repaired += 1;
+            }
+        }
+    }
+
+    fn is_held(&self, epoch: u64, number: u64) -> bool {
+        let aside = self.aside.as_ref();
+        aside.is_some_and(|aside| aside.held.contains_key(&(epoch, number)))
+    }
+
+    /// Tells whether a number of this epoch below `whole_from` was passed on, as far as is remembered.
+    fn was_passed(&self, number: u64) -> bool {
+        let aside = self.aside.as_ref();
+        aside.is_some_and(|aside| {
+            distance(aside.first, number) >= 0 && !aside.was_lost(self.epoch, number)
+        })
+    }
+}
+
+impl<M> Aside<M> {
+    fn was_lost(&self, epoch: u64, number: u64) -> bool {
+        let within = |&(of, first, last): &(u64, u64, u64)| {
+            of == epoch && distance(first, number) >= 0 && distance(number, last) >= 0
+        };
+        self.lost.iter().any(within)
+    }
+}
+
+fn aside<M>(slot: &mut Option<Box<Aside<M>>>, first: u64) -> &mut Aside<M> {
+    slot.get_or_insert_with(|| {
+        Box::new(Aside {
+            held: BTreeMap::new(),
+            epochs: [0; LINES_MAX],
+            deadline_ns: None,
+            first,
+            lost: VecDeque::new(),
+            left: None,
+        })
+    })
+}
+
+fn bit(line: u8) -> u8 {
+    1 << line
+}
+
+/// Where a new series begins, and the epoch it begins in.
+pub(super) fn first_number(numbers: &Numbers, sequence: u64, from_start: bool) -> u64 {
+    let start = numbers.start().filter(|_| from_start);
+    start.map_or_else(
+        || numbers.first(sequence),
+        |start| start.min(numbers.place(start, sequence)),
+    )
+}
