@@ -94,8 +94,10 @@ fn history(random: &mut StdRng, rules: Rules) -> Vec<Copy> {
         let messages = random.random_range(1..30);
         let mut numbers = BTreeMap::new();
         let mut published = Vec::new();
-        // Where only numbers tell, every series is heard in every life.
-        let all = (0..series_count).filter(|_| !rules.numbering.has_epoch);
+        // Where only numbers tell, every line hears two messages of each series in every life: by one
+        // a restart could not be told from a duplicate.
+        let all = (0..2 * series_count).filter(|_| !rules.numbering.has_epoch);
+        let all = all.map(|index| index % series_count);
         let chosen: Vec<u64> = all
             .chain((0..messages).map(|_| random.random_range(0..series_count)))
             .collect();
@@ -103,8 +105,9 @@ fn history(random: &mut StdRng, rules: Rules) -> Vec<Copy> {
             let number = numbers.entry(series).or_insert(start);
             published_ns += random.random_range(1..=step_ns);
             published.push((published_ns, series, *number));
-            if *number == start && epoch == 1 && !rules.numbering.has_epoch {
-                // A line's restart is only told from its numbers once the line was heard.
+            if *number == start && !rules.numbering.has_epoch {
+                // Numbers alone tell lives apart only where lines are never two lives apart, and
+                // were heard before the first restart.
                 published_ns += WAIT_NS;
             }
             *number += 1;
@@ -120,7 +123,7 @@ fn history(random: &mut StdRng, rules: Rules) -> Vec<Copy> {
             let mut of_line = Vec::new();
             for (index, &(published_ns, series, number)) in published.iter().enumerate() {
                 let by_numbers_alone = !rules.numbering.has_epoch;
-                let is_needed = by_numbers_alone && number == start;
+                let is_needed = by_numbers_alone && number <= start + 1;
                 let is_out = outage.as_ref().is_some_and(|it| it.contains(&index));
                 let copies = 1 + usize::from(!by_numbers_alone && random.random_bool(duplication));
                 for _ in 0..copies {

@@ -20,8 +20,9 @@
 //! what the line has shown, a fall by more than a thousand, or any fall after the line's connection was
 //! [made anew](Arbiter::connected). Lives are counted by series, and the count takes the epoch's
 //! place. So a line that restarts alone takes the feed with it, and the others are ignored until they
-//! restart or reconnect too; a life that begins above what the line has shown goes unnoticed; and a
-//! line must keep its order.
+//! restart or reconnect too; a life that begins above what the line has shown, or a line that was not heard
+//! in this series before, tells of no restart; lines must not be two lives apart; and each must keep its
+//! order.
 //!
 //! **The first number.** With [`Limits::from_start`] a series that is seen for the first time begins at
 //! its start, and what is missing from there is a hole; otherwise it begins at the first number seen, and
