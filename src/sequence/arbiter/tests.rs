@@ -1,1 +1,260 @@
 use super::*;
+
+const WAIT_NS: u64 = 100;
+const NUMBERING: Numbering = Numbering {
+    scope: Scope::Line,
+    width_bits: 64,
+    start: Some(0),
+    has_epoch: true,
+};
+const LIMITS: Limits = Limits {
+    wait_ns: WAIT_NS,
+    held_messages_max: 100,
+    held_bytes_max: 1_000,
+    topics_max: 2,
+    from_start: true,
+};
+
+/// An arbiter whose messages are their positions, and all that came out of it.
+struct Bench {
+    arbiter: Arbiter<Position>,
+    out: Vec<Out>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Out {
+    Message(u64, u64),
+    /// Epoch, first and last number.
+    Lost(u64, u64, u64),
+}
+
+impl Bench {
+    fn new(numbering: Numbering, limits: Limits) -> Self {
+        Self {
+            arbiter: Arbiter::new(numbering, 2, limits),
+            out: Vec::new(),
+        }
+    }
+
+    fn offer(&mut self, line: u8, epoch: u64, sequence: u64, now_ns: u64) -> Verdict {
+        let position = Position { epoch, sequence };
+        let verdict = self.arbiter.offer(line, 0, position, now_ns);
+        match verdict {
+            Verdict::Pass => self.out.push(Out::Message(epoch, sequence)),
+            Verdict::Hold => self.arbiter.hold(10, position),
+            Verdict::Duplicate | Verdict::TooLate => {}
+        }
+        self.release(now_ns);
+        verdict
+    }
+
+    fn release(&mut self, now_ns: u64) {
+        let out = &mut self.out;
+        self.arbiter.release(now_ns, &mut |released| {
+            out.push(match released {
+                Released::Message(position) => Out::Message(position.epoch, position.sequence),
+                Released::Lost { gap, .. } => Out::Lost(gap.epoch, gap.from, gap.to),
+            });
+        });
+    }
+
+    fn take(&mut self) -> Vec<Out> {
+        std::mem::take(&mut self.out)
+    }
+}
+
+use Out::{Lost, Message};
+
+#[test]
+fn the_first_copy_wins_and_a_hole_is_filled_by_the_other_line() {
+    let mut bench = Bench::new(NUMBERING, LIMITS);
+    assert_eq!(bench.offer(0, 1, 0, 0), Verdict::Pass);
+    assert_eq!(bench.offer(1, 1, 0, 1), Verdict::Duplicate);
+    assert_eq!(bench.offer(0, 1, 2, 2), Verdict::Hold);
+    assert_eq!(bench.offer(0, 1, 2, 3), Verdict::Duplicate);
+    assert_eq!(bench.offer(1, 1, 1, 4), Verdict::Pass);
+    assert_eq!(bench.take(), [Message(1, 0), Message(1, 1), Message(1, 2)]);
+    let lines = bench.arbiter.lines();
+    assert_eq!((lines[0].wins, lines[1].wins), (2, 1));
+    assert_eq!((lines[0].repaired, lines[1].repaired), (1, 0));
+}
+
+#[test]
+fn each_hole_has_a_wait_of_its_own() {
+    let mut bench = Bench::new(NUMBERING, LIMITS);
+    bench.offer(0, 1, 2, 10);
+    bench.offer(0, 1, 4, 50);
+    assert_eq!(bench.arbiter.due_ns(), 10 + WAIT_NS);
+    bench.release(10 + WAIT_NS);
+    assert_eq!(bench.take(), [Lost(1, 0, 1), Message(1, 2)]);
+    assert_eq!(bench.arbiter.due_ns(), 50 + WAIT_NS);
+    assert_eq!(bench.offer(1, 1, 1, 120), Verdict::TooLate);
+    assert_eq!(bench.offer(1, 1, 2, 120), Verdict::Duplicate);
+    bench.release(50 + WAIT_NS);
+    assert_eq!(bench.take(), [Lost(1, 3, 3), Message(1, 4)]);
+    assert_eq!((bench.arbiter.lost(), bench.arbiter.held()), (3, 0));
+}
+
+#[test]
+fn what_both_lines_skip_is_lost_as_well() {
+    let mut bench = Bench::new(NUMBERING, LIMITS);
+    bench.offer(0, 1, 3, 10);
+    bench.offer(1, 1, 1, 40);
+    // The hole after 1 has been known since 3 came.
+    bench.release(10 + WAIT_NS);
+    let all = [Lost(1, 0, 0), Message(1, 1), Lost(1, 2, 2), Message(1, 3)];
+    assert_eq!(bench.take(), all);
+}
+
+#[test]
+fn a_new_epoch_waits_for_the_tail_of_the_old() {
+    let mut bench = Bench::new(NUMBERING, LIMITS);
+    bench.offer(0, 1, 0, 0);
+    assert_eq!(bench.offer(0, 2, 0, 10), Verdict::Hold);
+    assert_eq!(bench.offer(1, 1, 0, 11), Verdict::Duplicate);
+    assert_eq!(bench.offer(1, 1, 1, 12), Verdict::Pass);
+    assert_eq!(bench.offer(1, 2, 0, 13), Verdict::Duplicate);
+    assert_eq!(bench.take(), [Message(1, 0), Message(1, 1), Message(2, 0)]);
+    assert_eq!(bench.offer(1, 1, 1, 14), Verdict::Duplicate);
+    assert_eq!(bench.offer(1, 1, 2, 14), Verdict::TooLate);
+}
+
+#[test]
+fn a_dead_line_costs_a_restart_one_wait() {
+    let mut bench = Bench::new(NUMBERING, LIMITS);
+    bench.offer(0, 1, 0, 0);
+    bench.offer(0, 2, 1, 10);
+    bench.release(9 + WAIT_NS);
+    assert_eq!(bench.take(), [Message(1, 0)]);
+    bench.release(10 + WAIT_NS);
+    assert_eq!(bench.take(), [Lost(2, 0, 0), Message(2, 1)]);
+}
+
+#[test]
+fn an_unknown_start_is_the_lowest_number_held() {
+    let numbering = Numbering {
+        start: None,
+        ..NUMBERING
+    };
+    let mut bench = Bench::new(numbering, LIMITS);
+    assert_eq!(bench.offer(0, 1, 7, 0), Verdict::Pass);
+    assert_eq!(bench.offer(1, 1, 6, 1), Verdict::TooLate);
+    bench.offer(0, 2, 9, 10);
+    bench.offer(0, 2, 8, 11);
+    bench.release(10 + WAIT_NS);
+    assert_eq!(bench.take(), [Message(1, 7), Message(2, 8), Message(2, 9)]);
+}
+
+#[test]
+fn numbers_wrap_without_a_hole_or_a_restart() {
+    for has_epoch in [false, true] {
+        let numbering = Numbering {
+            width_bits: 32,
+            has_epoch,
+            ..NUMBERING
+        };
+        let limits = Limits {
+            from_start: false,
+            ..LIMITS
+        };
+        let mut bench = Bench::new(numbering, limits);
+        let highest = u64::from(u32::MAX);
+        assert_eq!(bench.offer(0, 0, highest - 1, 0), Verdict::Pass);
+        assert_eq!(bench.offer(0, 0, highest, 0), Verdict::Pass);
+        assert_eq!(bench.offer(0, 0, 0, 0), Verdict::Pass);
+        assert_eq!(bench.offer(1, 0, highest, 0), Verdict::Duplicate);
+        assert_eq!(bench.offer(1, 0, 0, 0), Verdict::Duplicate);
+    }
+}
+
+#[test]
+fn a_loss_over_the_wrap_is_counted() {
+    let numbering = Numbering {
+        width_bits: 32,
+        ..NUMBERING
+    };
+    let limits = Limits {
+        from_start: false,
+        ..LIMITS
+    };
+    let mut bench = Bench::new(numbering, limits);
+    let highest = u64::from(u32::MAX);
+    bench.offer(0, 1, highest - 1, 0);
+    bench.offer(0, 1, 2, 0);
+    bench.release(WAIT_NS);
+    assert_eq!(bench.out[1..], [Lost(1, highest, 1), Message(1, 2)]);
+    assert_eq!(bench.arbiter.lost(), 3);
+}
+
+#[test]
+fn limits_give_up_the_oldest_hole() {
+    let by_messages = Limits {
+        held_messages_max: 2,
+        ..LIMITS
+    };
+    let by_bytes = Limits {
+        held_bytes_max: 20,
+        ..LIMITS
+    };
+    for limits in [by_messages, by_bytes] {
+        let mut bench = Bench::new(NUMBERING, limits);
+        bench.offer(0, 1, 1, 1);
+        bench.offer(0, 1, 3, 2);
+        assert_eq!(bench.take(), []);
+        bench.offer(0, 1, 5, 3);
+        assert_eq!(bench.take(), [Lost(1, 0, 0), Message(1, 1)]);
+        assert_eq!((bench.arbiter.held(), bench.arbiter.given_up()), (2, 1));
+    }
+}
+
+#[test]
+fn topics_beyond_the_limit_come_by_one_line() {
+    let numbering = Numbering {
+        scope: Scope::Topic,
+        ..NUMBERING
+    };
+    let mut arbiter: Arbiter<u64> = Arbiter::new(numbering, 2, LIMITS);
+    let position = Position {
+        epoch: 1,
+        sequence: 0,
+    };
+    for hash in [1, 2, 3] {
+        assert_eq!(arbiter.offer(0, hash, position, 0), Verdict::Pass);
+        assert_eq!(arbiter.offer(1, hash, position, 0), Verdict::Duplicate);
+    }
+    assert_eq!(arbiter.untracked(), 2);
+    arbiter.disconnected(0);
+    assert_eq!(arbiter.offer(1, 3, position, 0), Verdict::Pass);
+}
+
+#[test]
+fn the_other_line_lags_by_what_was_between_the_copies() {
+    let mut bench = Bench::new(NUMBERING, LIMITS);
+    for sequence in 0..100 {
+        bench.offer(0, 1, sequence, 10 * sequence);
+        if sequence >= 3 {
+            bench.offer(1, 1, sequence - 3, 10 * sequence);
+        }
+    }
+    let lines = bench.arbiter.lines();
+    assert_eq!((lines[0].lag.len(), lines[1].lag.len()), (0, 6));
+    assert_eq!((lines[1].lag.min(), lines[1].lag.max()), (30, 30));
+}
+
+#[test]
+fn a_line_that_reconnects_joins_the_life_the_others_are_in() {
+    let numbering = Numbering {
+        has_epoch: false,
+        ..NUMBERING
+    };
+    let mut bench = Bench::new(numbering, LIMITS);
+    for (line, sequence) in [(0, 0), (1, 0), (0, 1), (1, 1), (0, 0)] {
+        bench.offer(line, 0, sequence, 0);
+    }
+    bench.release(WAIT_NS);
+    assert_eq!(bench.offer(1, 0, 2, 200), Verdict::TooLate);
+    assert_eq!(bench.offer(0, 0, 1, 200), Verdict::Pass);
+    bench.arbiter.connected(1);
+    assert_eq!(bench.offer(1, 0, 1, 201), Verdict::Duplicate);
+    assert_eq!(bench.offer(1, 0, 2, 201), Verdict::Pass);
+}

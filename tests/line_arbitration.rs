@@ -1,0 +1,329 @@
+//! Goal: of two lines with random loss, duplication, delay, disorder, outages and restarts, every message
+//! that one of them brought in time is delivered exactly once and in order, every other one that can be
+//! known to be missing is reported lost exactly once, and nothing else is; over 20,000 histories, against
+//! a model that knows what was published and what arrived, and nothing of how lines are merged.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use pinfeed::{
+    random::seeded,
+    sequence::{
+        Numbering, Position, Scope,
+        arbiter::{Arbiter, Limits, Released, Verdict},
+    },
+};
+use rand::{RngExt, rngs::StdRng};
+
+const LINES: u8 = 2;
+const WAIT_NS: u64 = 1_000;
+/// How late a line is at most as a whole, and a message on top: together less than the wait.
+const LAG_NS_MAX: u64 = 450;
+const JITTER_NS_MAX: u64 = 450;
+/// Where a late history's messages may go wherever they like.
+const LATE_NS_MAX: u64 = 5_000;
+const HISTORIES: u64 = 10_000;
+
+/// Epoch, series, number: what is told apart. With one series for all topics the series is 0.
+type Key = (u64, u64, u64);
+
+#[derive(Clone, Copy, Debug)]
+struct Copy {
+    arrives_ns: u64,
+    line: u8,
+    series: u64,
+    position: Position,
+    /// The line's connection is new.
+    reconnects: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Rules {
+    numbering: Numbering,
+    limits: Limits,
+    /// Whether copies may come later than the wait.
+    late: bool,
+}
+
+#[derive(Debug, Default)]
+struct Outcome {
+    delivered: Vec<Key>,
+    lost: Vec<Key>,
+}
+
+fn rules(random: &mut StdRng) -> Rules {
+    let has_epoch = random.random_bool(0.75);
+    Rules {
+        numbering: Numbering {
+            scope: if random.random() {
+                Scope::Topic
+            } else {
+                Scope::Line
+            },
+            width_bits: [16, 32, 64][random.random_range(0..3)],
+            start: Some(random.random_range(0..3)),
+            has_epoch,
+        },
+        limits: Limits {
+            wait_ns: WAIT_NS,
+            held_messages_max: 10_000,
+            held_bytes_max: 1 << 20,
+            topics_max: 100,
+            from_start: random.random(),
+        },
+        late: false,
+    }
+}
+
+/// Everything that arrives, in order of arrival.
+fn history(random: &mut StdRng, rules: Rules) -> Vec<Copy> {
+    let epochs = random.random_range(1..4);
+    let series_count = match rules.numbering.scope {
+        Scope::Topic => random.random_range(1..4),
+        Scope::Line => 1,
+    };
+    let start = rules.numbering.start.expect("the histories have a start");
+    let loss = [0.0, 0.05, 0.3][random.random_range(0..3)];
+    let duplication = [0.0, 0.1][random.random_range(0..2)];
+    let jitter = [0, 20, JITTER_NS_MAX][random.random_range(0..3)];
+    let late = if rules.late { LATE_NS_MAX } else { 0 };
+    let mut copies = Vec::new();
+    let mut published_ns = 1_000;
+    let mut line_free_ns = [0; LINES as usize];
+    for epoch in 1..=epochs {
+        let step_ns = [1, 30, 600][random.random_range(0..3)];
+        let messages = random.random_range(1..30);
+        let mut numbers = BTreeMap::new();
+        let mut published = Vec::new();
+        // Where only numbers tell, every line hears two messages of each series in every life: by one
+        // a restart could not be told from a duplicate.
+        let all = (0..2 * series_count).filter(|_| !rules.numbering.has_epoch);
+        let all = all.map(|index| index % series_count);
+        let chosen: Vec<u64> = all
+            .chain((0..messages).map(|_| random.random_range(0..series_count)))
+            .collect();
+        for series in chosen {
+            let number = numbers.entry(series).or_insert(start);
+            published_ns += random.random_range(1..=step_ns);
+            published.push((published_ns, series, *number));
+            if *number == start && !rules.numbering.has_epoch {
+                // Numbers alone tell lives apart only where lines are never two lives apart, and
+                // were heard before the first restart.
+                published_ns += WAIT_NS;
+            }
+            *number += 1;
+        }
+        for line in 0..LINES {
+            let lag_ns = random.random_range(0..=LAG_NS_MAX);
+            let outage = random.random_bool(0.2).then(|| {
+                let from = random.random_range(0..published.len());
+                from..random.random_range(from..=published.len())
+            });
+            let mut last_ns = line_free_ns[usize::from(line)];
+            let mut free_ns = last_ns;
+            let mut of_line = Vec::new();
+            for (index, &(published_ns, series, number)) in published.iter().enumerate() {
+                let by_numbers_alone = !rules.numbering.has_epoch;
+                let is_needed = by_numbers_alone && number <= start + 1;
+                let is_out = outage.as_ref().is_some_and(|it| it.contains(&index));
+                let copies = 1 + usize::from(!by_numbers_alone && random.random_bool(duplication));
+                for _ in 0..copies {
+                    if !is_needed && (is_out || random.random_bool(loss)) {
+                        continue;
+                    }
+                    let delay_ns = lag_ns + random.random_range(0..=jitter + late);
+                    let mut arrives_ns = (published_ns + delay_ns).max(free_ns + 1);
+                    if by_numbers_alone {
+                        arrives_ns = arrives_ns.max(last_ns);
+                    }
+                    last_ns = last_ns.max(arrives_ns);
+                    of_line.push(Copy {
+                        arrives_ns,
+                        line,
+                        series,
+                        position: Position {
+                            epoch,
+                            sequence: number,
+                        },
+                        reconnects: false,
+                    });
+                }
+            }
+            of_line.sort_by_key(|copy| copy.arrives_ns);
+            if let Some(first) = of_line.first_mut() {
+                first.reconnects = true;
+            }
+            free_ns = free_ns.max(last_ns);
+            line_free_ns[usize::from(line)] = free_ns;
+            copies.extend(of_line);
+        }
+    }
+    copies.sort_by_key(|copy| copy.arrives_ns);
+    copies
+}
+
+/// What has to come of it, by arrivals alone.
+fn expected(copies: &[Copy], rules: Rules) -> (BTreeSet<Key>, BTreeSet<Key>) {
+    let start = rules.numbering.start.expect("the histories have a start");
+    let mut delivered = BTreeSet::new();
+    let mut lost = BTreeSet::new();
+    let series: BTreeSet<u64> = copies.iter().map(|copy| copy.series).collect();
+    for series in series {
+        let of_series = || copies.iter().filter(|copy| copy.series == series);
+        let first = of_series().next().expect("the series has arrivals");
+        let mut by_epoch: BTreeMap<u64, BTreeSet<u64>> = BTreeMap::new();
+        for copy in of_series() {
+            let Position { epoch, sequence } = copy.position;
+            by_epoch.entry(epoch).or_default().insert(sequence);
+        }
+        for (epoch, arrived) in by_epoch.range(first.position.epoch..) {
+            let begins_here = *epoch == first.position.epoch && !rules.limits.from_start;
+            let from = if begins_here {
+                first.position.sequence
+            } else {
+                start
+            };
+            let last = *arrived.last().expect("the epoch has arrivals");
+            for number in from..=last {
+                let key = (*epoch, series, number);
+                if arrived.contains(&number) {
+                    delivered.insert(key);
+                } else {
+                    lost.insert(key);
+                }
+            }
+        }
+    }
+    (delivered, lost)
+}
+
+fn run(random: &mut StdRng, rules: Rules, copies: &[Copy]) -> Outcome {
+    let mut arbiter: Arbiter<Key> = Arbiter::new(rules.numbering, LINES.into(), rules.limits);
+    let mut outcome = Outcome::default();
+    let on_time = random.random_bool(0.5);
+    // What wraps is cut to its width, as on the wire.
+    let epoch_base = u64::from(!rules.numbering.has_epoch);
+    for (index, copy) in copies.iter().enumerate() {
+        while on_time && arbiter.due_ns() < copy.arrives_ns {
+            let due_ns = arbiter.due_ns();
+            release(&mut arbiter, due_ns, epoch_base, &mut outcome);
+        }
+        if copy.reconnects && random.random() {
+            arbiter.disconnected(copy.line);
+            arbiter.connected(copy.line);
+        }
+        let key = (copy.position.epoch, copy.series, copy.position.sequence);
+        match arbiter.offer(copy.line, copy.series, copy.position, copy.arrives_ns) {
+            Verdict::Pass => outcome.delivered.push(key),
+            Verdict::Hold => arbiter.hold(1, key),
+            Verdict::Duplicate | Verdict::TooLate => {}
+        }
+        if arbiter.due_ns() <= copy.arrives_ns {
+            release(&mut arbiter, copy.arrives_ns, epoch_base, &mut outcome);
+        }
+        assert!(arbiter.due_ns() > copy.arrives_ns);
+        assert!(arbiter.held() <= rules.limits.held_messages_max);
+        let counts = arbiter.lines().iter();
+        let rest: u64 = counts.map(|it| it.duplicates + it.too_late).sum();
+        let accounted = outcome.delivered.len() + arbiter.held() + rest as usize;
+        assert_eq!(accounted, index + 1, "{rules:?}");
+    }
+    release(&mut arbiter, u64::MAX, epoch_base, &mut outcome);
+    assert_eq!((arbiter.held(), arbiter.due_ns()), (0, u64::MAX));
+    assert_eq!(arbiter.lost(), outcome.lost.len() as u64);
+    for line in arbiter.lines() {
+        assert_eq!(line.copies, line.wins + line.duplicates + line.too_late);
+    }
+    let wins: u64 = arbiter.lines().iter().map(|line| line.wins).sum();
+    assert_eq!(wins, outcome.delivered.len() as u64);
+    outcome
+}
+
+fn release(arbiter: &mut Arbiter<Key>, now_ns: u64, epoch_base: u64, outcome: &mut Outcome) {
+    arbiter.release(now_ns, &mut |released| match released {
+        Released::Message(key) => outcome.delivered.push(key),
+        Released::Lost { gap, before } => {
+            assert_eq!(gap.count, gap.to - gap.from + 1);
+            for number in gap.from..=gap.to {
+                outcome
+                    .lost
+                    .push((gap.epoch + epoch_base, before.1, number));
+            }
+        }
+    });
+}
+
+/// Asserts what holds whatever happens: order, and nothing twice.
+fn check_order(outcome: &Outcome, context: &str) {
+    let mut last: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
+    for &(epoch, series, number) in &outcome.delivered {
+        let before = last.insert(series, (epoch, number));
+        assert!(before < Some((epoch, number)), "{context}: {outcome:?}");
+    }
+    let mut told: BTreeSet<Key> = outcome.delivered.iter().copied().collect();
+    for &key in &outcome.lost {
+        assert!(told.insert(key), "{context}: {key:?} was told twice");
+    }
+}
+
+#[test]
+fn one_stream_comes_out_of_two_lines() {
+    let (mut delivered, mut lost) = (0, 0);
+    for seed in 0..HISTORIES {
+        let mut random = seeded(seed);
+        let rules = rules(&mut random);
+        let copies = history(&mut random, rules);
+        let outcome = run(&mut random, rules, &copies);
+        let context = format!("seed {seed}, {rules:?}");
+        check_order(&outcome, &context);
+        let (messages, missing) = expected(&copies, rules);
+        let got: BTreeSet<Key> = outcome.delivered.iter().copied().collect();
+        assert_eq!(got, messages, "{context}");
+        let got: BTreeSet<Key> = outcome.lost.iter().copied().collect();
+        assert_eq!(got, missing, "{context}");
+        delivered += messages.len();
+        lost += missing.len();
+    }
+    // The histories are worth something.
+    assert!(delivered > 100_000 && lost > 5_000, "{delivered} {lost}");
+}
+
+/// Here arrivals do not bound what has to come; but order, and that all is told of once, still hold.
+#[test]
+fn late_copies_and_tight_limits_break_no_order() {
+    for seed in 0..HISTORIES {
+        let mut random = seeded(seed);
+        let mut rules = rules(&mut random);
+        rules.late = true;
+        // Numbers alone cannot tell which life a line is in that is late by more than the wait.
+        rules.numbering.has_epoch = true;
+        rules.limits.held_messages_max = random.random_range(0..6);
+        if random.random() {
+            let started = history(&mut random, rules);
+            rules.numbering.start = None;
+            check_late(&mut random, rules, &started, seed);
+        } else {
+            let copies = history(&mut random, rules);
+            check_late(&mut random, rules, &copies, seed);
+        }
+    }
+}
+
+fn check_late(random: &mut StdRng, rules: Rules, copies: &[Copy], seed: u64) {
+    let outcome = run(random, rules, copies);
+    let context = format!("seed {seed}, {rules:?}");
+    check_order(&outcome, &context);
+    let told: BTreeSet<Key> = outcome
+        .delivered
+        .iter()
+        .chain(&outcome.lost)
+        .copied()
+        .collect();
+    // Between two numbers of a life that were told of, all were.
+    let keys: Vec<Key> = told.into_iter().collect();
+    for pair in keys.windows(2) {
+        let [(epoch, series, number), next] = [pair[0], pair[1]];
+        if (next.0, next.1) == (epoch, series) {
+            assert_eq!(next.2, number + 1, "{context}");
+        }
+    }
+}
