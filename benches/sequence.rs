@@ -54,7 +54,12 @@ fn track(criterion: &mut Criterion) {
         ("by topic", Some(Scope::Topic), true, 10_000),
         ("by topic", Some(Scope::Topic), true, 1_000_000),
         ("by line", Some(Scope::Line), false, 10_000),
-        ("by line, rules for silence", Some(Scope::Line), true, 10_000),
+        (
+            "by line, rules for silence",
+            Some(Scope::Line),
+            true,
+            10_000,
+        ),
         ("no numbers, rules for silence", None, true, 10_000),
     ] {
         let mut topics: Vec<_> = (0..topic_count)
@@ -101,7 +106,10 @@ fn track(criterion: &mut Criterion) {
             );
         });
         let counts = tracker.counts();
-        assert_eq!((counts.lost, counts.duplicates, counts.untracked), (0, 0, 0));
+        assert_eq!(
+            (counts.lost, counts.duplicates, counts.untracked),
+            (0, 0, 0)
+        );
     }
     group.finish();
 }

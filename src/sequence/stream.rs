@@ -204,4 +204,3 @@ impl Stream {
         Some(self.skip(mask, count))
     }
 }
-

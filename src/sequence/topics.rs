@@ -88,7 +88,7 @@ impl<S> Topics<S> {
         name: &[u8],
         hash: u64,
         state: S,
-        quality: TopicQuality,
+        mut quality: TopicQuality,
     ) -> Option<&mut Topic<S>> {
         if self.names.len() >= self.topics_max || name.len() > NAME_BYTES_MAX {
             return None;
@@ -98,10 +98,11 @@ impl<S> Topics<S> {
             hash,
             bytes: name.into(),
         });
+        quality.place = place;
         let topic = Topic {
             hash,
             state,
-            quality: TopicQuality { place, ..quality },
+            quality,
         };
         let entry = self.table.insert_unique(hash, topic, |topic| topic.hash);
         Some(entry.into_mut())
@@ -139,7 +140,11 @@ mod tests {
         let mut topics = Topics::new(2);
         let quality = TopicQuality::default();
         assert!(topics.add(b"a", 1, 10, quality).is_some());
-        assert!(topics.add(&[b'x'; NAME_BYTES_MAX + 1], 9, 90, quality).is_none());
+        assert!(
+            topics
+                .add(&[b'x'; NAME_BYTES_MAX + 1], 9, 90, quality)
+                .is_none()
+        );
         assert!(topics.add(b"b", 2, 20, quality).is_some());
         assert!(topics.add(b"c", 3, 30, quality).is_none());
         assert_eq!(topics.len(), 2);
@@ -161,6 +166,10 @@ mod tests {
             }
         }
         assert_eq!((topics.len(), refused), (1_000, 9_999_000));
-        assert!(topics.memory_bytes() < 1_000 * 256, "{}", topics.memory_bytes());
+        assert!(
+            topics.memory_bytes() < 1_000 * 256,
+            "{}",
+            topics.memory_bytes()
+        );
     }
 }

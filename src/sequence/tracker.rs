@@ -219,9 +219,10 @@ impl Tracker {
         events: &mut impl FnMut(Event<'_>),
     ) -> Verdict {
         let of_line = match self.numbering {
-            Some(numbering) if self.by_line => {
-                position.map(|at| self.line.advance(&numbering, self.from_start, at, self.generation))
-            }
+            Some(numbering) if self.by_line => position.map(|at| {
+                self.line
+                    .advance(&numbering, self.from_start, at, self.generation)
+            }),
             _ => None,
         };
         let mut verdict = self.take(None, of_line.zip(position), events);
@@ -401,7 +402,12 @@ impl Tracker {
             self.wheel.wait(place, due_ns);
         }
         self.feed.recount(before.condition, quality.condition);
-        tell_change(Some((name, *hash)), before.quality(), quality.quality(), events);
+        tell_change(
+            Some((name, *hash)),
+            before.quality(),
+            quality.quality(),
+            events,
+        );
     }
 
     /// Ends what changed anything: tells of the feed's quality, if it is another.

@@ -111,8 +111,7 @@ impl Wheel {
         if self.links[DUE as usize].next != DUE {
             return Some(0);
         }
-        self.next_due
-            .map(|slot| slot.saturating_mul(self.grain_ns))
+        self.next_due.map(|slot| slot.saturating_mul(self.grain_ns))
     }
 
     fn head(slot: u64) -> u32 {
@@ -166,7 +165,7 @@ mod tests {
         wheel.wait(1, 30);
         wheel.wait(2, 31);
         assert_eq!(wheel.due_ns(), Some(30));
-        assert_eq!(due(&mut wheel, 29), []);
+        assert!(due(&mut wheel, 29).is_empty());
         assert_eq!(due(&mut wheel, 30), [0, 1]);
         assert_eq!(wheel.due_ns(), Some(40));
         assert_eq!(due(&mut wheel, 1_000), [2]);
@@ -178,7 +177,7 @@ mod tests {
         let mut wheel = Wheel::new(1);
         wheel.wait(7, 5);
         wheel.wait(7, 9);
-        assert_eq!(due(&mut wheel, 8), []);
+        assert!(due(&mut wheel, 8).is_empty());
         assert_eq!(due(&mut wheel, 9), [7]);
     }
 

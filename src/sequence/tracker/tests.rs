@@ -1,10 +1,8 @@
 //! Rules one by one, then random histories against simple models.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use proptest::{collection::vec, prelude::*};
-
 use super::*;
+
+mod models;
 
 /// An event without its borrows: topic hash, and what happened.
 type Told = (u64, EventKind);
@@ -108,7 +106,10 @@ fn a_late_number_is_delivered_once_and_no_longer_lost() {
         assert_eq!(bench.lost(), lost, "{sequence}");
     }
     let counts = bench.tracker.counts();
-    assert_eq!((counts.gaps, counts.reordered, counts.duplicates), (1, 2, 3));
+    assert_eq!(
+        (counts.gaps, counts.reordered, counts.duplicates),
+        (1, 2, 3)
+    );
 }
 
 #[test]
@@ -139,7 +140,11 @@ fn a_fall_to_the_start_or_far_back_is_a_restart_and_never_a_huge_gap() {
             bench.number(before);
             assert_eq!(bench.number(after), Verdict::Deliver);
             let counts = bench.tracker.counts();
-            assert_eq!((counts.restarts, counts.lost), (1, missing), "{before} {after}");
+            assert_eq!(
+                (counts.restarts, counts.lost),
+                (1, missing),
+                "{before} {after}"
+            );
         }
     }
     let mut bench = Bench::new(numbered(64, Some(0), false));
@@ -159,7 +164,11 @@ fn after_a_new_connection_any_fall_back_is_a_restart() {
     assert_eq!(bench.number(90), Verdict::Deliver);
     assert_eq!((bench.lost(), bench.tracker.counts().restarts), (90, 1));
     assert_eq!(bench.number(91), Verdict::Deliver);
-    assert_eq!(bench.number(80), Verdict::Deliver, "missing of the new life");
+    assert_eq!(
+        bench.number(80),
+        Verdict::Deliver,
+        "missing of the new life"
+    );
     assert_eq!(bench.lost(), 89);
 }
 
@@ -219,7 +228,11 @@ fn a_line_has_one_series_over_all_topics() {
     assert_eq!((bench.lost(), bench.tracker.topics()), (2, 0));
     assert_eq!(bench.tracker.quality(), Quality::Gapped);
     bench.message(9, Some(at(0, 5)), 5);
-    assert_eq!(bench.tracker.quality(), Quality::Gapped, "a copy heals nothing");
+    assert_eq!(
+        bench.tracker.quality(),
+        Quality::Gapped,
+        "a copy heals nothing"
+    );
     bench.message(9, Some(at(0, 6)), 10);
     assert_eq!(bench.tracker.quality(), Quality::Recovering);
     assert_eq!(bench.tracker.due_ns(), Some(1_010));
@@ -269,7 +282,11 @@ fn silence_is_told_once_and_ends_with_a_message() {
     let stale = quality(Quality::Ok, Quality::Stale);
     assert_eq!(bench.tick(6_405), [(1, stale)]);
     assert_eq!(bench.tick(60_000), []);
-    assert_eq!(bench.tracker.quality(), Quality::Ok, "the feed is not stale");
+    assert_eq!(
+        bench.tracker.quality(),
+        Quality::Ok,
+        "the feed is not stale"
+    );
     bench.message(1, None, 60_001);
     assert_eq!(bench.told, [(1, quality(Quality::Stale, Quality::Ok))]);
 }
@@ -324,7 +341,15 @@ fn times_that_fall_back_make_nothing_stale() {
         bench.tick(1_000_000 - step * 5_000);
     }
     bench.tick(1_000_900);
-    let stale = |told: &&Told| matches!(told.1, EventKind::Quality { to: Quality::Stale, .. });
+    let stale = |told: &&Told| {
+        matches!(
+            told.1,
+            EventKind::Quality {
+                to: Quality::Stale,
+                ..
+            }
+        )
+    };
     assert_eq!(bench.told.iter().filter(stale).count(), 0);
     assert_eq!(bench.tracker.topic_quality(1), Some(Quality::Recovering));
 }
@@ -345,10 +370,11 @@ fn a_tick_looks_at_a_bounded_number_of_topics() {
     for _ in 0..3 {
         assert!(bench.tracker.due_ns().is_some_and(|due_ns| due_ns <= 1_100));
         let told = bench.tick(1_100);
-        stale += told.iter().filter(|told| told.1 == quality(Quality::Ok, Quality::Stale)).count();
+        stale += told
+            .iter()
+            .filter(|told| told.1 == quality(Quality::Ok, Quality::Stale))
+            .count();
         assert!(told.len() <= TOPICS_PER_TICK_MAX + 1);
     }
     assert_eq!(stale, topics as usize);
 }
-
-include!("models.rs");
