@@ -100,7 +100,7 @@ pub struct TopicQuality {
     pub(super) recovered_ns: u64,
     /// Where the topic's name stands, and where it waits to be looked at.
     pub(super) place: u32,
-    pub(super) rule: u16,
+    rule: u16,
     pub(super) condition: Condition,
     pub(super) stale: bool,
 }

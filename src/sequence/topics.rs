@@ -88,7 +88,7 @@ impl<S> Topics<S> {
         name: &[u8],
         hash: u64,
         state: S,
-        quality: TopicQuality,
+        mut quality: TopicQuality,
     ) -> Option<&mut Topic<S>> {
         if self.names.len() >= self.topics_max || name.len() > NAME_BYTES_MAX {
             return None;
@@ -98,10 +98,11 @@ impl<S> Topics<S> {
             hash,
             bytes: name.into(),
         });
+        quality.place = place;
         let topic = Topic {
             hash,
             state,
-            quality: TopicQuality { place, ..quality },
+            quality,
         };
         let entry = self.table.insert_unique(hash, topic, |topic| topic.hash);
         Some(entry.into_mut())
