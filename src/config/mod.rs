@@ -11,6 +11,6 @@ mod validate;
 pub(crate) use endpoint::check_bind;
 pub use placement::Cores;
 pub use schema::{
-    Config, Engine, Feed, HandlerPanic, Handoff, Lane, Line, PinPolicy, Receive, Sharding,
-    ShardingMode, TopicOverride, Workers,
+    Config, Engine, Feed, HandlerPanic, Handoff, Lane, Line, OnLate, PinPolicy, PolicyLimits,
+    Receive, Sharding, ShardingMode, TopicOverride, TopicPolicy, Workers,
 };

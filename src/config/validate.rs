@@ -3,11 +3,13 @@
 use std::{collections::HashSet, net::UdpSocket};
 
 use crate::{
-    config::{Config, Engine, HandlerPanic, Lane, Line, ShardingMode, endpoint},
+    config::{Config, Engine, Feed, HandlerPanic, Lane, Line, ShardingMode, endpoint},
     error::{Error, Result},
+    handoff::HandoffKind,
     host::topology,
     libzmq::IO_THREADS_MAX,
     message::HEADER_BYTES,
+    policy::Policy,
     shard::{Override, ShardTable},
     wait::Wait,
 };
@@ -24,6 +26,8 @@ const BATCH_MESSAGES_MAX: usize = 1 << 16;
 const BYTES_MAX: usize = 1 << 30;
 /// The most batches between a lane and a worker.
 const BATCHES_MAX: usize = 1 << 16;
+/// The most topics to count apart.
+const POLICY_TOPICS_MAX: usize = 1 << 24;
 /// The most bytes that all batches together may hold before one grows.
 const BATCHES_BYTES_MAX: usize = 16 << 30;
 
@@ -59,6 +63,7 @@ impl Config {
             for (index, line) in feed.lines.iter().enumerate() {
                 self.check_line(&format!("{key}.line[{index}]"), line, &mut bound)?;
             }
+            self.check_policies(&key, feed)?;
         }
         if self.sharding.mode == ShardingMode::Balanced
             && self.workers.handler_panic == HandlerPanic::Isolate
@@ -97,6 +102,8 @@ impl Config {
         within("handoff.batch_bytes", handoff.batch_bytes, 1, BYTES_MAX)?;
         within("handoff.batches", handoff.batches, 2, BATCHES_MAX)?;
         let handoffs = self.lanes.len().saturating_mul(self.workers.count);
+        // Topics of different policies don't share batches.
+        let handoffs = handoffs.saturating_mul(self.rules().classes().len());
         let bytes = handoffs
             .saturating_mul(handoff.batches)
             .saturating_mul(handoff.batch_bytes + handoff.batch_messages * HEADER_BYTES);
@@ -129,6 +136,20 @@ impl Config {
                 whole_int / 2,
             )?;
         }
+        let policy = &self.policy;
+        for (key, value) in [
+            ("conflate_after_ms", policy.conflate_after_ms),
+            ("late_after_ms", policy.late_after_ms),
+            ("grace_ms", policy.grace_ms),
+        ] {
+            within(&format!("policy.{key}"), value as usize, 0, whole_int)?;
+        }
+        within(
+            "policy.topics_max",
+            policy.topics_max,
+            0,
+            POLICY_TOPICS_MAX,
+        )?;
         let (first, max) = (receive.reconnect_ms, receive.reconnect_max_ms);
         within(
             "receive.reconnect_max_ms",
@@ -136,6 +157,40 @@ impl Config {
             first as usize,
             whole_int / 2,
         )
+    }
+
+    fn check_policies(&self, feed_key: &str, feed: &Feed) -> Result<()> {
+        let mut prefixes = HashSet::new();
+        for (index, rule) in feed.policies.iter().enumerate() {
+            let (key, policy) = (format!("{feed_key}.policy[{index}]"), rule.policy);
+            let problem = match policy {
+                Policy::Conflate if rule.topic.is_none() => Some((
+                    "it has to be asked for by topic, since in a feed of orders or of changes every message counts",
+                    "give `topic`, a prefix, or \"*\" if the newest message of each topic is all that matters",
+                )),
+                Policy::Conflate if self.sharding.mode == ShardingMode::Balanced => Some((
+                    "with `mode = \"balanced\"` no worker knows which message of a topic is its newest",
+                    "use `mode = \"keyed\"`, or another policy",
+                )),
+                _ if policy.takes_back() && self.handoff.kind == HandoffKind::Inproc => Some((
+                    "over inproc a lane can't take back what it has handed over",
+                    "use `kind = \"ring\"` in [handoff], or the policy drop-newest",
+                )),
+                _ => None,
+            };
+            if let Some((problem, remedy)) = problem {
+                return Err(Error::config(key, policy, problem, remedy));
+            }
+            if !prefixes.insert(rule.prefix()) {
+                return Err(Error::config(
+                    format!("{key}.topic"),
+                    rule.topic.as_deref().unwrap_or("*"),
+                    "another policy is for the same topics",
+                    "give each topic one policy",
+                ));
+            }
+        }
+        Ok(())
     }
 
     fn check_cores(&self) -> Result<()> {

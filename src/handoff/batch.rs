@@ -13,6 +13,7 @@ use std::ops::Deref;
 use crate::{
     envelope::{Fields, Place},
     message::{Header, Message, Origin},
+    receipt::Receipt,
 };
 
 /// The most frames a message may have; one with more is rejected.
@@ -44,14 +45,16 @@ pub struct Batch {
     /// Message `m` with `n` frames owns the `n + 1` bounds from `headers[m].first_bound` on; the
     /// last bound of a message is the first of the next.
     bounds: Vec<u32>,
-    /// The lane that fills this batch, and so the one to return it to.
-    pub(crate) lane: usize,
+    /// Of messages that stand for others, with their places in the batch, in order. Mostly there are none.
+    receipts: Vec<(usize, Receipt)>,
+    /// The outlet that fills this batch, and so the one to return it to.
+    pub(crate) source: usize,
     /// The slot that carries this batch over.
     pub(crate) slot: usize,
 }
 
 impl Batch {
-    pub(crate) fn new(limits: BatchLimits, lane: usize, slot: usize) -> Self {
+    pub(crate) fn new(limits: BatchLimits, source: usize, slot: usize) -> Self {
         Self {
             limits,
             // Over the limits by the last message, so that a batch hardly ever grows.
@@ -62,9 +65,15 @@ impl Batch {
                 bounds.push(0);
                 bounds
             },
-            lane,
+            receipts: Vec::new(),
+            source,
             slot,
         }
+    }
+
+    /// Makes an empty batch with the same limits and home.
+    pub(crate) fn another(&self) -> Box<Self> {
+        Box::new(Self::new(self.limits, self.source, self.slot))
     }
 
     /// Appends a message: copies its frames and notes where its fields stand.
@@ -104,6 +113,22 @@ impl Batch {
         self.headers.push(header);
     }
 
+    /// Appends a message of another batch, and what it stands for.
+    pub(crate) fn append(&mut self, message: &Message<'_>, receipt: Receipt) {
+        let (header, bytes, bounds) = message.parts();
+        let (from, to) = (bounds[0], self.bytes.len() as u32);
+        let first_bound = (self.bounds.len() - 1) as u32;
+        if receipt.messages > 1 {
+            self.receipts.push((self.headers.len(), receipt));
+        }
+        self.headers.push(header.moved(from, to, first_bound));
+        let ends = bounds[1..].iter();
+        self.bounds.extend(ends.map(|end| end - from + to));
+        let end = bounds[bounds.len() - 1];
+        self.bytes
+            .extend_from_slice(&bytes[from as usize..end as usize]);
+    }
+
     /// Tells whether the batch has to be handed over before it takes another message.
     #[inline]
     pub(crate) fn is_full(&self) -> bool {
@@ -116,6 +141,7 @@ impl Batch {
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
         self.headers.clear();
+        self.receipts.clear();
         self.bounds.truncate(1);
         if self.bytes.capacity() > 2 * self.limits.bytes {
             self.bytes.shrink_to(self.limits.bytes);
@@ -137,12 +163,32 @@ impl Batch {
     /// Returns the messages in arrival order.
     #[inline]
     #[must_use]
-    pub fn messages(&self) -> impl ExactSizeIterator<Item = Message<'_>> {
-        self.headers.iter().map(|header| {
-            let first = header.first_bound as usize;
-            let bounds = &self.bounds[first..=first + usize::from(header.frame_count)];
-            Message::new(header, &self.bytes, bounds)
-        })
+    pub fn messages(&self) -> impl ExactSizeIterator<Item = Message<'_>> + DoubleEndedIterator {
+        self.headers.iter().map(|header| self.view(header))
+    }
+
+    /// Returns the message at a place in the batch, counted from 0.
+    ///
+    /// # Panics
+    /// Where there are not as many messages.
+    #[must_use]
+    pub fn message(&self, index: usize) -> Message<'_> {
+        self.view(&self.headers[index])
+    }
+
+    #[inline(always)]
+    fn view<'a>(&'a self, header: &'a Header) -> Message<'a> {
+        let first = header.first_bound as usize;
+        let bounds = &self.bounds[first..=first + usize::from(header.frame_count)];
+        Message::new(header, &self.bytes, bounds)
+    }
+
+    /// Returns the receipts of messages that stand for others, each with its message's place in the batch,
+    /// in order.
+    #[inline]
+    #[must_use]
+    pub fn receipts(&self) -> &[(usize, Receipt)] {
+        &self.receipts
     }
 
     /// The fixed parts of the messages in arrival order, for a second look at their times.

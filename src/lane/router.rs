@@ -28,7 +28,7 @@ pub(crate) struct Router {
 struct Addressed {
     fields: Fields,
     hash: u64,
-    worker: usize,
+    outlet: usize,
 }
 
 impl Router {
@@ -47,7 +47,7 @@ impl Router {
 
     /// Takes a message of at least one frame, received at `received_ns` by the pipeline's clock.
     ///
-    /// Waits where the handoff to the message's worker is full.
+    /// Where the handoff to the message's worker is full, its topic's policy decides.
     ///
     /// # Errors
     /// [`Error::WorkerGone`](crate::Error::WorkerGone).
@@ -99,12 +99,12 @@ impl Router {
         bytes: usize,
         frames: &[F],
     ) -> Result<()> {
-        match self.address(envelope, bytes, frames) {
+        match self.address(origin, envelope, bytes, frames) {
             Ok(to) => self.dispatch.put(
                 &mut self.tally,
                 origin,
                 received_ns,
-                to.worker,
+                to.outlet,
                 to.hash,
                 &to.fields,
                 frames,
@@ -116,10 +116,11 @@ impl Router {
         }
     }
 
-    /// Finds the worker of a message of `bytes` bytes, and what a batch notes of it.
+    /// Finds the outlet for a message of `bytes` bytes, and what a batch notes of it.
     #[inline(always)]
     fn address<F: Deref<Target = [u8]>>(
         &self,
+        origin: Origin,
         envelope: Envelope,
         bytes: usize,
         frames: &[F],
@@ -136,7 +137,7 @@ impl Router {
         Ok(Addressed {
             fields,
             hash,
-            worker: self.dispatch.worker_of(topic, hash),
+            outlet: self.dispatch.outlet_of(origin.feed, topic, hash),
         })
     }
 

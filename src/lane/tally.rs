@@ -10,7 +10,7 @@ use crate::{
     ledger::{LaneLedger, Ledger, Rejection},
 };
 
-/// Messages that the ledger may not know of yet while all are rejected.
+/// Messages that the ledger may not know of yet while none is handed over.
 const PENDING_MAX: u64 = 1_024;
 
 /// What a lane counts. The ledger learns of it before any of it is handed over, so that it never knows
@@ -31,7 +31,9 @@ struct Pending {
     received: u64,
     bytes: u64,
     rejected: [u64; Rejection::ALL.len()],
-    last_rejected_ns: u64,
+    dropped: u64,
+    /// When the last of those rejected and dropped was received.
+    last_accounted_ns: u64,
 }
 
 impl Tally {
@@ -73,10 +75,33 @@ impl Tally {
 
     pub(super) fn note_rejected(&mut self, received_ns: u64, reason: Rejection) {
         self.pending.rejected[reason as usize] += 1;
-        self.pending.last_rejected_ns = received_ns;
+        self.note_accounted(received_ns);
+    }
+
+    /// Takes note of a message that there was no room for.
+    pub(super) fn note_dropped(&mut self, received_ns: u64) {
+        self.pending.dropped += 1;
+        self.note_accounted(received_ns);
+    }
+
+    fn note_accounted(&mut self, received_ns: u64) {
+        self.pending.last_accounted_ns = received_ns;
         if self.pending.received >= PENDING_MAX {
             self.settle();
         }
+    }
+
+    /// Accounts for messages that were handed over and taken back.
+    pub(super) fn note_taken_back(&mut self, now_ns: u64, dropped: u64, conflated: u64) {
+        let counters = self.counters();
+        counters.dropped.add(dropped);
+        counters.conflated.add(conflated);
+        counters.last_accounted_ns.set(now_ns);
+    }
+
+    /// When a worker was last done with a batch, in nanoseconds of the pipeline's clock.
+    pub(super) fn worker_done_ns(&self, worker: usize) -> u64 {
+        self.ledger.workers[worker].last_done_ns.get()
     }
 
     /// Brings the ledger up to date: first what was received, then what became of it.
@@ -88,11 +113,12 @@ impl Tally {
         let counters = self.counters();
         counters.received.add(pending.received);
         counters.received_bytes.add(pending.bytes);
-        if pending.last_rejected_ns > 0 {
+        if pending.last_accounted_ns > 0 {
+            counters.dropped.add(pending.dropped);
             for (counter, rejected) in counters.rejected.iter().zip(pending.rejected) {
                 counter.add(rejected);
             }
-            counters.last_rejected_ns.set(pending.last_rejected_ns);
+            counters.last_accounted_ns.set(pending.last_accounted_ns);
         }
     }
 }

@@ -6,19 +6,24 @@ use crate::{
     clock::Clock,
     config::{Config, Cores, Engine, ShardingMode},
     error::{Error, Result},
+    flight::FlightRecord,
     handoff::{HandoffKind, Inlet, Outlet, inproc, ring},
-    host::pin::{self, Placement},
+    host::{
+        pin::{self, Placement},
+        probe::Probe,
+    },
     lane::{
-        Assigned, Dispatch, Lane, LibzmqLane, NativeLane, OrderSender, Quota, Router, Routing,
-        Setup, Tally, orders,
+        self, Assigned, Dispatch, Lane, LibzmqLane, NativeLane, OrderSender, Pressure, Quota,
+        Router, Routing, Setup, Tally, orders,
     },
     latency::{self, Collector, FeedClocks},
     ledger::Ledger,
     libzmq::Context,
     message::Origin,
     pipeline::{Running, crew::Crew, outcome::CpuMarks},
+    policy::{Policy, Rules, TopicTally},
     stop::Stop,
-    worker::{Handler, Worker, WorkerEnd},
+    worker::{self, Handler, Patience, Worker, WorkerEnd},
 };
 
 /// What the parts share, and the threads that wait to set off.
@@ -33,9 +38,15 @@ pub(super) struct Assembly<'a> {
     pub feed_clocks: FeedClocks,
     pub stop: Stop,
     pub cpu: CpuMarks,
+    pub flight: FlightRecord,
+    /// What became of messages by topic: of lanes, then of workers.
+    pub topics: Vec<TopicTally>,
+    rules: Rules,
+    /// The workers' threads.
+    probes: Vec<Probe>,
 }
 
-/// Workers, what collects their histograms, and the outlets to them, by lane.
+/// Workers, what collects their histograms, and the outlets to them: by lane, class and worker.
 type Workers<H> = (Vec<Running<WorkerEnd<H>>>, Vec<Collector>, Vec<Vec<Outlet>>);
 
 impl<'a> Assembly<'a> {
@@ -52,6 +63,13 @@ impl<'a> Assembly<'a> {
             feed_clocks: FeedClocks::new(config.feeds.iter().map(|feed| feed.lines.len())),
             stop,
             cpu: CpuMarks::default(),
+            flight: FlightRecord::new(config.feeds.iter().map(|feed| feed.name.clone())),
+            topics: (0..lanes + workers)
+                .map(|_| TopicTally::new(config.policy.topics_max))
+                .collect(),
+            rules: config.rules(),
+            // Not copies of one, which would all be of the same thread.
+            probes: (0..workers).map(|_| Probe::default()).collect(),
         })
     }
 
@@ -62,11 +80,17 @@ impl<'a> Assembly<'a> {
     ) -> Result<Workers<H>> {
         let config = self.config;
         let lanes = config.lanes.len();
-        let mut outlets: Vec<Vec<Outlet>> = (0..lanes).map(|_| Vec::new()).collect();
+        let (count, classes) = (config.workers.count, self.rules.classes());
+        // A worker's sources: by class, and in it by lane.
+        let policies: Vec<Policy> = classes
+            .iter()
+            .flat_map(|&policy| vec![policy; lanes])
+            .collect();
+        let mut by_source: Vec<Vec<Outlet>> = policies.iter().map(|_| Vec::new()).collect();
         let (mut workers, mut collectors) = (Vec::new(), Vec::new());
-        for index in 0..config.workers.count {
-            let (by_lane, inlet) = self.connect(index)?;
-            for (outlets, outlet) in outlets.iter_mut().zip(by_lane) {
+        for index in 0..count {
+            let (outlets, inlet) = self.connect(index, &policies)?;
+            for (outlets, outlet) in by_source.iter_mut().zip(outlets) {
                 outlets.push(outlet);
             }
             let (recorder, collector) = latency::recorder();
@@ -81,26 +105,41 @@ impl<'a> Assembly<'a> {
                 clock: self.clock.clone(),
                 stop: self.stop.clone(),
                 handler_panic: config.workers.handler_panic,
+                patience: Patience {
+                    worker: index,
+                    policies: policies.clone(),
+                    batches: config.handoff.batches,
+                    limits: config.policy.clone(),
+                    flight: self.flight.clone(),
+                    topics: self.topics[lanes + index].clone(),
+                    work: worker::Work::new(&config.policy),
+                },
+                probe: self.probes[index].clone(),
             };
             let (name, core) = (format!("worker-{index}"), self.cores.workers[index]);
             let stop = self.stop.clone();
             workers.push(self.crew.enlist(&name, core, stop, move || worker.run())?);
         }
-        Ok((workers, collectors, outlets))
+        let mut by_lane: Vec<Vec<Outlet>> = (0..lanes).map(|_| Vec::new()).collect();
+        for (source, outlets) in by_source.into_iter().enumerate() {
+            by_lane[source % lanes].extend(outlets);
+        }
+        Ok((workers, collectors, by_lane))
     }
 
-    /// Makes the handoffs from all lanes to a worker.
-    fn connect(&self, worker: usize) -> Result<(Vec<Outlet>, Inlet)> {
-        let (lanes, limits) = (self.config.lanes.len(), self.config.handoff.limits());
+    /// Makes the handoffs to a worker, from sources of these policies.
+    fn connect(&self, worker: usize, policies: &[Policy]) -> Result<(Vec<Outlet>, Inlet)> {
+        let (sources, limits) = (policies.len(), self.config.handoff.limits());
         let wait = self.config.wait;
         Ok(match &self.context {
             Some(context) if self.config.handoff.kind == HandoffKind::Inproc => {
-                let (outlets, inlet) = inproc::connect(context, worker, lanes, limits, wait)?;
+                let (outlets, inlet) = inproc::connect(context, worker, sources, limits, wait)?;
                 let outlets = outlets.into_iter().map(Outlet::Inproc).collect();
                 (outlets, Inlet::Inproc(inlet))
             }
             _ => {
-                let (outlets, inlet) = ring::connect(worker, lanes, limits, wait);
+                let take_back: Vec<bool> = policies.iter().map(|one| one.takes_back()).collect();
+                let (outlets, inlet) = ring::connect(worker, &take_back, limits, wait);
                 let outlets = outlets.into_iter().map(Outlet::Ring).collect();
                 (outlets, Inlet::Ring(inlet))
             }
@@ -156,7 +195,7 @@ impl<'a> Assembly<'a> {
         Ok((lanes, senders))
     }
 
-    /// Starts the threads of lanes. `outlets` are by lane.
+    /// Starts the threads of lanes. `outlets` are by lane, in it by class, and in that by worker.
     pub(super) fn start_lanes(
         &self,
         lanes: Vec<Lane>,
@@ -168,11 +207,19 @@ impl<'a> Assembly<'a> {
         for (index, ((lane, outlets), &(_, core))) in parts.enumerate() {
             let routing = match config.sharding.mode {
                 ShardingMode::Keyed => Routing::Keyed(config.shard_table()?),
-                ShardingMode::Balanced => Routing::Balanced { turn: 0 },
+                ShardingMode::Balanced => Routing::Balanced,
             };
             let tally = Tally::new(index, self.ledger.clone(), self.cpu.at_first_ns.clone());
+            let pressure = Pressure {
+                clock: self.clock.clone(),
+                flight: self.flight.clone(),
+                topics: self.topics[index].clone(),
+                workers: self.probes.clone(),
+                batches: config.handoff.batches,
+                work: lane::Work::default(),
+            };
             let router = Router::new(
-                Dispatch::new(routing, outlets, self.clock.clone()),
+                Dispatch::new(routing, self.rules.clone(), outlets, pressure),
                 tally,
                 config.receive.message_bytes_max as usize,
             );
@@ -198,8 +245,8 @@ fn context(config: &Config) -> Result<Option<Context>> {
         (io_threads, sockets) = (lanes, 3 * sources);
     }
     if config.handoff.kind == HandoffKind::Inproc {
-        // A PULL a worker, a PUSH for each lane and worker.
-        sockets += workers + lanes * workers;
+        // A PULL a worker, a PUSH for each lane, class of topics and worker.
+        sockets += workers + lanes * config.rules().classes().len() * workers;
     }
     (sockets > 0)
         .then(|| Context::new(io_threads, sockets))

@@ -22,10 +22,12 @@ use crate::{
     clock::Clock,
     config::{Config, Engine},
     error::{Error, Result},
+    flight::FlightRecord,
     host::pin::Placement,
     lane::{Lane, Order, OrderSender, Quota},
     latency::{Collector, FeedClocks, Stages},
     ledger::{Ledger, Totals},
+    policy::{ByTopic, TopicTally},
     stop::Stop,
     worker::{Handler, WorkerEnd},
 };
@@ -68,6 +70,8 @@ pub struct Pipeline<H> {
     clock: Clock,
     stop: Stop,
     cpu: CpuMarks,
+    flight: FlightRecord,
+    topics: Vec<TopicTally>,
 }
 
 impl<H: Handler> Pipeline<H> {
@@ -111,6 +115,8 @@ impl<H: Handler> Pipeline<H> {
             clock: assembly.clock,
             stop: assembly.stop,
             cpu: assembly.cpu,
+            flight: assembly.flight,
+            topics: assembly.topics,
         })
     }
 
@@ -195,6 +201,18 @@ impl<H: Handler> Pipeline<H> {
         &self.interval
     }
 
+    /// Returns the record of what went wrong, to be read at any time.
+    #[must_use]
+    pub fn flight_record(&self) -> &FlightRecord {
+        &self.flight
+    }
+
+    /// Returns what became so far of messages that were not delivered, topic by topic.
+    #[must_use]
+    pub fn by_topic(&self) -> ByTopic {
+        ByTopic::merge(&self.topics)
+    }
+
     /// Returns the time on the clock that the ledger's times are by, in nanoseconds.
     #[must_use]
     pub fn now_ns(&self) -> u64 {
@@ -219,10 +237,7 @@ impl<H: Handler> Pipeline<H> {
                     self.collectors[index].collect(&mut self.stages);
                     self.stages.merge(&end.stages);
                     handlers.push(end.handler);
-                    failures.extend(end.panic.map(|message| Error::HandlerPanicked {
-                        worker: format!("worker-{index}"),
-                        message,
-                    }));
+                    failures.extend(end.failure);
                 }
                 Err(error) => failures.push(error),
             }
@@ -243,6 +258,9 @@ impl<H: Handler> Pipeline<H> {
             placements: mem::take(&mut self.placements),
             handlers,
             failure: failures.into_iter().next(),
+            feeds: mem::take(&mut self.feeds),
+            by_topic: ByTopic::merge(&self.topics),
+            flight: self.flight.clone(),
         }
     }
 }

@@ -6,9 +6,11 @@ use crate::{
     clock::{SECOND_NS, process_cpu_ns},
     config::Engine,
     error::Error,
+    flight::FlightRecord,
     host::pin::Placement,
     latency::{FeedClocks, Stages},
     ledger::Totals,
+    policy::ByTopic,
 };
 
 /// What a pipeline did, once it has stopped.
@@ -30,8 +32,14 @@ pub struct Outcome<H> {
     pub placements: Vec<Placement>,
     /// The handlers, in the order of their workers.
     pub handlers: Vec<H>,
-    /// What went wrong on the way, if anything did: the first error or handler's panic.
+    /// What made it fail, if anything did: the first error or handler's panic.
     pub failure: Option<Error>,
+    /// The names of the feeds, in the order of the configuration.
+    pub feeds: Vec<String>,
+    /// What became of messages that were not delivered, topic by topic.
+    pub by_topic: ByTopic,
+    /// What went wrong on the way, whether or not it was a failure.
+    pub flight: FlightRecord,
 }
 
 impl<H> Outcome<H> {
