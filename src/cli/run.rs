@@ -20,6 +20,7 @@ use crate::{
     clock::Deadline,
     config::Config,
     error::Error,
+    flight::FlightRecord,
     host::{pin::Placement, topology},
     lane::Quota,
     pipeline::{Outcome, Pipeline},
@@ -137,7 +138,11 @@ fn receive<H: Handler>(
         HandlerName::Print => Show::Never,
         HandlerName::Count | HandlerName::Null => Show::OnTerminal,
     };
+    let flight = pipeline.flight_record().clone();
     let mut outcome = live::watch(pipeline, show, |_| {
+        if signals.asked() {
+            say_flight(&flight);
+        }
         if deadline.is_some_and(|deadline| deadline.passed()) {
             signals.stop().request();
         }
@@ -146,6 +151,19 @@ fn receive<H: Handler>(
     let summary = Summary::new(&outcome, topics);
     let ending = conclude(&summary, outcome, args.json, &signals)?;
     evaluated.map(|()| ending)
+}
+
+/// Says what went wrong so far.
+fn say_flight(flight: &FlightRecord) {
+    let entries = flight.entries();
+    say(format_args!(
+        "flight record: {} entries, {} before them forgotten",
+        entries.len(),
+        flight.forgotten()
+    ));
+    for entry in entries {
+        say(format_args!("{entry}"));
+    }
 }
 
 /// Prints the summary and decides how the command ends.

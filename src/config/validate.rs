@@ -144,12 +144,7 @@ impl Config {
         ] {
             within(&format!("policy.{key}"), value as usize, 0, whole_int)?;
         }
-        within(
-            "policy.topics_max",
-            policy.topics_max,
-            0,
-            POLICY_TOPICS_MAX,
-        )?;
+        within("policy.topics_max", policy.topics_max, 0, POLICY_TOPICS_MAX)?;
         let (first, max) = (receive.reconnect_ms, receive.reconnect_max_ms);
         within(
             "receive.reconnect_max_ms",

@@ -89,7 +89,8 @@ pub fn connect(
             lane_bell: lane_parker.unparker().clone(),
             ended: ended.clone(),
         });
-        let spares = (0..limits.batches).map(|slot| Box::new(Batch::new(limits.batch, source, slot)));
+        let spares =
+            (0..limits.batches).map(|slot| Box::new(Batch::new(limits.batch, source, slot)));
         outlets.push(Outlet {
             worker,
             filled,

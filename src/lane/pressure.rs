@@ -150,11 +150,9 @@ impl Pressure {
         outlet.take_back(usize::MAX, &mut work.taken);
         let feed = work.taken.first().and_then(|batch| only_feed(batch));
         let spares_wanted = work.taken.len() / SPARE_OF;
-        let conflated = work.conflator.conflate(
-            &mut work.taken,
-            &mut work.emptied,
-            self.topics.conflating(),
-        );
+        let conflated =
+            work.conflator
+                .conflate(&mut work.taken, &mut work.emptied, self.topics.conflating());
         if conflated > 0 {
             tally.note_taken_back(self.clock.now_ns(), 0, conflated);
             self.note(tally, AnomalyKind::Conflation, worker, feed, conflated);
@@ -222,14 +220,7 @@ impl Pressure {
         });
     }
 
-    fn note(
-        &self,
-        tally: &Tally,
-        kind: AnomalyKind,
-        worker: usize,
-        feed: Option<u16>,
-        count: u64,
-    ) {
+    fn note(&self, tally: &Tally, kind: AnomalyKind, worker: usize, feed: Option<u16>, count: u64) {
         let now_ns = self.clock.now_ns();
         let sighting = Sighting {
             at_ns: now_ns,
@@ -248,7 +239,10 @@ impl Pressure {
                     ms(now_ns.saturating_sub(done_ns))
                 ),
             };
-            format!("all {} batches to worker-{worker} were under way, {since}", self.batches)
+            format!(
+                "all {} batches to worker-{worker} were under way, {since}",
+                self.batches
+            )
         });
     }
 }

@@ -10,11 +10,7 @@
 
 use hashbrown::HashTable;
 
-use crate::{
-    handoff::Batch,
-    message::Message,
-    receipt::Receipt,
-};
+use crate::{handoff::Batch, message::Message, receipt::Receipt};
 
 /// Keeps the newest message of each topic.
 #[derive(Debug, Default)]
@@ -56,11 +52,7 @@ impl Conflator {
     }
 
     /// Finds the messages that stay, and what they stand for. Returns the number of the others.
-    fn choose(
-        &mut self,
-        batches: &[Box<Batch>],
-        mut superseded: impl FnMut(&Message<'_>),
-    ) -> u64 {
+    fn choose(&mut self, batches: &[Box<Batch>], mut superseded: impl FnMut(&Message<'_>)) -> u64 {
         self.topics.clear();
         self.kept.clear();
         let mut count = 0;
@@ -265,9 +257,6 @@ mod tests {
         let (mut batches, mut emptied) = (vec![batch], Vec::new());
         let count = Conflator::default().conflate(&mut batches, &mut emptied, |_| unreachable!());
         assert_eq!((count, emptied.len()), (0, 0));
-        assert_eq!(
-            deliveries(&batches),
-            [(b'a', 1, None), (b'b', 2, None)]
-        );
+        assert_eq!(deliveries(&batches), [(b'a', 1, None), (b'b', 2, None)]);
     }
 }

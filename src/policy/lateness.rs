@@ -60,7 +60,11 @@ mod tests {
         assert_eq!(lateness.judge(1, 11), Verdict::Late);
         assert_eq!(lateness.judge(101, 50), Verdict::Late);
         assert_eq!(lateness.judge(102, 50), Verdict::TooLong { for_ns: 101 });
-        assert_eq!(lateness.judge(103, 50), Verdict::Late, "said once a grace time");
+        assert_eq!(
+            lateness.judge(103, 50),
+            Verdict::Late,
+            "said once a grace time"
+        );
         assert_eq!(lateness.judge(104, 0), Verdict::InTime);
         assert_eq!(lateness.judge(300, 11), Verdict::Late, "begins anew");
     }

@@ -90,7 +90,9 @@ impl<H: Handler> Worker<H> {
             return failure;
         }
         let mut batches = self.patience.take_more(batch, &mut self.inlet);
-        let conflated = self.patience.conflate(&mut batches, &mut self.inlet, &self.clock);
+        let conflated = self
+            .patience
+            .conflate(&mut batches, &mut self.inlet, &self.clock);
         self.ledger.workers[self.index].conflated.add(conflated);
         let mut failure = None;
         for batch in batches.drain(..) {
