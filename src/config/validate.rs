@@ -167,10 +167,14 @@ impl Config {
                     "with `mode = \"balanced\"` no worker knows which message of a topic is its newest",
                     "use `mode = \"keyed\"`, or another policy",
                 )),
-                _ if policy.takes_back() && self.handoff.kind == HandoffKind::Inproc => Some((
-                    "over inproc a lane can't take back what it has handed over",
-                    "use `kind = \"ring\"` in [handoff], or the policy drop-newest",
-                )),
+                Policy::Conflate | Policy::DropOldest
+                    if self.handoff.kind == HandoffKind::Inproc =>
+                {
+                    Some((
+                        "over inproc a lane can't take back what it has handed over",
+                        "use `kind = \"ring\"` in [handoff], or the policy drop-newest",
+                    ))
+                }
                 _ => None,
             };
             if let Some((problem, remedy)) = problem {

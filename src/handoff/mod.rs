@@ -109,7 +109,6 @@ impl Outlet {
 
     /// Takes up to `most` batches that wait for the worker back, the oldest first: none over inproc, and
     /// none where the outlet was made without that.
-    #[expect(clippy::vec_box, reason = "they travel in their boxes")]
     pub fn take_back(&mut self, most: usize, into: &mut Vec<Box<Batch>>) {
         match self {
             Self::Ring(outlet) => outlet.take_back(most, into),
@@ -140,7 +139,6 @@ impl Inlet {
 
     /// Takes up to `most` more batches of the source that a batch came from, the oldest first, where that
     /// source can take them back: none over inproc.
-    #[expect(clippy::vec_box, reason = "they travel in their boxes")]
     pub fn take_more(&mut self, source: usize, most: usize, into: &mut Vec<Box<Batch>>) {
         match self {
             Self::Ring(inlet) => inlet.take_more(source, most, into),

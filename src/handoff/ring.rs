@@ -157,7 +157,6 @@ impl Outlet {
     }
 
     /// Takes up to `most` batches that wait for the worker back, the oldest first.
-    #[expect(clippy::vec_box, reason = "they travel in their boxes")]
     pub fn take_back(&mut self, most: usize, into: &mut Vec<Box<Batch>>) {
         self.filled.take_back(most, into);
     }
@@ -227,7 +226,6 @@ impl Inlet {
     }
 
     /// Takes up to `most` more batches of a source that can take them back, the oldest first.
-    #[expect(clippy::vec_box, reason = "they travel in their boxes")]
     pub fn take_more(&mut self, source: usize, most: usize, into: &mut Vec<Box<Batch>>) {
         self.sources[source].filled.take(most, into);
     }

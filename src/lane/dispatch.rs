@@ -6,7 +6,10 @@ use crate::{
     envelope::Fields,
     error::Result,
     handoff::{Batch, Outlet},
-    lane::{pressure::Pressure, tally::Tally},
+    lane::{
+        pressure::{Place, Pressure},
+        tally::Tally,
+    },
     message::Origin,
     policy::{Policy, Rules},
     shard::ShardTable,
@@ -162,12 +165,17 @@ impl Dispatch {
             Policy::Block | Policy::Snail => {
                 self.wait_for_spare(tally, first, candidates).map(Some)
             }
-            Policy::DropNewest => Ok(None),
-            Policy::DropOldest | Policy::Conflate => {
-                let (worker, outlet) = (first % self.workers, &mut self.outlets[first]);
-                let batch = self.pressure.make_room(tally, policy, worker, outlet)?;
-                self.fill_next(first, batch);
-                Ok(Some(first))
+            Policy::DropNewest | Policy::DropOldest | Policy::Conflate => {
+                let at = Place {
+                    outlet: first,
+                    worker: first % self.workers,
+                };
+                let outlet = &mut self.outlets[first];
+                let room = self.pressure.make_room(tally, policy, at, outlet)?;
+                Ok(room.map(|batch| {
+                    self.fill_next(first, batch);
+                    first
+                }))
             }
         }
     }

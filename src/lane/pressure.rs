@@ -48,12 +48,37 @@ pub(crate) struct Work {
     emptied: Vec<Box<Batch>>,
     /// Dropped one by one: the worker, the feed, and how many.
     unnoted: Option<(usize, u16, u64)>,
+    /// By outlet: the number of batches handed over when all that waited in it was found to be full.
+    full_at: Vec<Option<u64>>,
+}
+
+/// An outlet, and whose it is.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    pub outlet: usize,
+    pub worker: usize,
 }
 
 /// A wait for a worker, from its beginning on.
 pub(super) struct Stall {
     since_ns: u64,
     sample: Option<Sample>,
+}
+
+impl Work {
+    /// Hands what was taken back over again, but for a batch to be filled next, if there is one.
+    fn put_back(&mut self, outlet: &mut Outlet) -> Result<Option<Box<Batch>>> {
+        // The last one goes on being filled.
+        let filling = self.taken.pop_if(|batch| !batch.is_full());
+        let filling = filling.or_else(|| self.emptied.pop());
+        for batch in self.taken.drain(..) {
+            outlet.send(batch)?;
+        }
+        for batch in self.emptied.drain(..) {
+            outlet.keep(batch);
+        }
+        Ok(filling)
+    }
 }
 
 impl Pressure {
@@ -88,7 +113,8 @@ impl Pressure {
         }
     }
 
-    /// Takes batches back from an outlet until there is one to be filled, and returns it.
+    /// Takes batches back from an outlet until there is one to be filled, and returns it; or `None`, where
+    /// the policy is to drop what comes.
     ///
     /// Never waits for a handler: of an outlet's batches, a worker holds half at most, and the others are
     /// spare or can be taken back. They are neither only where the worker gives some back and takes others
@@ -100,21 +126,54 @@ impl Pressure {
         &mut self,
         tally: &mut Tally,
         policy: Policy,
-        worker: usize,
+        at: Place,
         outlet: &mut Outlet,
-    ) -> Result<Box<Batch>> {
+    ) -> Result<Option<Box<Batch>>> {
         loop {
             if let Some(batch) = outlet.wait_for_spare(Duration::ZERO)? {
-                return Ok(batch);
+                return Ok(Some(batch));
             }
-            let made = match policy {
-                Policy::Conflate => self.conflate(tally, worker, outlet)?,
-                _ => self.drop_oldest(tally, worker, outlet),
-            };
-            if let Some(batch) = made {
-                return Ok(batch);
+            let mut made = self.gather(tally, at, outlet)?;
+            if made.is_none() {
+                made = match policy {
+                    Policy::Conflate => self.conflate(tally, at.worker, outlet)?,
+                    Policy::DropOldest => self.drop_oldest(tally, at.worker, outlet),
+                    // Once more: the worker may have given one back meanwhile.
+                    _ => return Ok(outlet.spare()),
+                };
+            }
+            if made.is_some() {
+                return Ok(made);
             }
         }
+    }
+
+    /// Moves what waits together, where most batches are not full: at low rates a batch is a message, and
+    /// a worker that is late for a moment would cost messages long before there were many.
+    fn gather(
+        &mut self,
+        tally: &Tally,
+        at: Place,
+        outlet: &mut Outlet,
+    ) -> Result<Option<Box<Batch>>> {
+        let handed_over = tally.counters().batches.get();
+        if self.work.full_at.len() <= at.outlet {
+            self.work.full_at.resize(at.outlet + 1, None);
+        }
+        if self.work.full_at[at.outlet] == Some(handed_over) {
+            return Ok(None);
+        }
+        let work = &mut self.work;
+        outlet.take_back(usize::MAX, &mut work.taken);
+        let partly = work.taken.iter().filter(|batch| !batch.is_full()).count();
+        if 2 * partly > work.taken.len() {
+            work.conflator.gather(&mut work.taken, &mut work.emptied);
+        }
+        let room = work.put_back(outlet)?;
+        if room.is_none() {
+            work.full_at[at.outlet] = Some(handed_over);
+        }
+        Ok(room)
     }
 
     fn drop_oldest(
@@ -167,17 +226,9 @@ impl Pressure {
             batch.clear();
             work.emptied.push(batch);
         }
-        // The last one goes on being filled.
-        let filling = work.taken.pop_if(|batch| !batch.is_full());
-        let filling = filling.or_else(|| work.emptied.pop());
-        for batch in work.taken.drain(..) {
-            outlet.send(batch)?;
-        }
-        for batch in work.emptied.drain(..) {
-            outlet.keep(batch);
-        }
+        let room = work.put_back(outlet);
         self.work = work;
-        Ok(filling)
+        room
     }
 
     /// Begins to watch how long the lane waits for a worker.

@@ -59,10 +59,11 @@ impl Policy {
         }
     }
 
-    /// Tells whether a lane makes room by taking back what it has handed over.
+    /// Tells whether a lane never waits, so that it may take back what it has handed over: to move
+    /// messages together, and with some policies to give up what is old.
     #[must_use]
     pub fn takes_back(self) -> bool {
-        matches!(self, Self::DropOldest | Self::Conflate)
+        matches!(self, Self::DropNewest | Self::DropOldest | Self::Conflate)
     }
 }
 
