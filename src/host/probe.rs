@@ -1,18 +1,26 @@
 //! What the kernel knows of a thread: the CPU time it got, and how often its core was taken from it.
 //!
-//! Read from `/proc` by whoever waits for the thread, and only then. Times are nanoseconds.
+//! The thread opens what `/proc` has of it; whoever waits for the thread reads it, and only then, without
+//! allocating. Times are nanoseconds.
 
 use std::{
-    fs,
-    sync::{
-        Arc,
-        atomic::{AtomicI32, Ordering::Relaxed},
-    },
+    fs::File,
+    os::unix::fs::FileExt,
+    sync::{Arc, OnceLock},
 };
+
+/// Bytes of the longest file read.
+const FILE_BYTES_MAX: usize = 4_096;
 
 /// A thread to be looked at. Copies look at the same.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Probe(Arc<AtomicI32>);
+pub(crate) struct Probe(Arc<OnceLock<Files>>);
+
+#[derive(Debug)]
+struct Files {
+    schedstat: File,
+    status: File,
+}
 
 /// A thread's counters at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,26 +33,35 @@ pub(crate) struct Sample {
 impl Probe {
     /// To be called by the thread itself.
     pub(crate) fn attach(&self) {
-        self.0
-            .store(rustix::thread::gettid().as_raw_nonzero().get(), Relaxed);
+        let open = |name: &str| File::open(format!("/proc/thread-self/{name}"));
+        if let (Ok(schedstat), Ok(status)) = (open("schedstat"), open("status")) {
+            self.0.get_or_init(|| Files { schedstat, status });
+        }
     }
 
     /// Reads the thread's counters. `None` before it is attached, and where the kernel does not say.
     pub(crate) fn sample(&self) -> Option<Sample> {
-        let folder = match self.0.load(Relaxed) {
-            0 => return None,
-            thread => format!("/proc/self/task/{thread}"),
-        };
-        let schedstat = fs::read_to_string(format!("{folder}/schedstat")).ok()?;
-        let status = fs::read_to_string(format!("{folder}/status")).ok()?;
-        let switches = status
-            .lines()
-            .find_map(|line| line.strip_prefix("nonvoluntary_ctxt_switches:"))?;
+        let files = self.0.get()?;
+        let mut buffer = [0; FILE_BYTES_MAX];
+        let cpu_ns = number_after(read(&files.schedstat, &mut buffer)?, "")?;
+        let switches = "nonvoluntary_ctxt_switches:";
+        let involuntary_switches = number_after(read(&files.status, &mut buffer)?, switches)?;
         Some(Sample {
-            cpu_ns: schedstat.split_whitespace().next()?.parse().ok()?,
-            involuntary_switches: switches.trim().parse().ok()?,
+            cpu_ns,
+            involuntary_switches,
         })
     }
+}
+
+fn read<'a>(file: &File, buffer: &'a mut [u8]) -> Option<&'a str> {
+    let length = file.read_at(buffer, 0).ok()?;
+    str::from_utf8(&buffer[..length]).ok()
+}
+
+/// Returns the first number behind `start` on the first line that begins with it.
+fn number_after(text: &str, start: &str) -> Option<u64> {
+    let rest = text.lines().find_map(|line| line.strip_prefix(start))?;
+    rest.split_whitespace().next()?.parse().ok()
 }
 
 #[cfg(test)]

@@ -19,8 +19,9 @@ use crate::{
 
 /// Messages dropped one by one that may not be in the flight record yet.
 const UNNOTED_MAX: u64 = 1_024;
-/// For how long a lane has to wait for a worker before that is noted.
-const STALL_NS: u64 = 10_000_000;
+/// For how long a lane has to wait for a worker before that is noted: with back-pressure, which a feed at
+/// full speed lives by, waits of some milliseconds are nothing wrong.
+const STALL_NS: u64 = 100_000_000;
 /// Of this many batches taken back to be conflated, one has to be spare then: so each message is looked
 /// at a few times at most, however many topics there are.
 const SPARE_OF: usize = 4;
