@@ -18,7 +18,7 @@ use flate2::bufread::MultiGzDecoder;
 use pinfeed::{
     Error,
     clock::Stopwatch,
-    config::{Config, Engine, HandlerPanic, ShardingMode, TopicPolicy},
+    config::{Config, Engine, HandlerPanic, Lane, ShardingMode, TopicPolicy},
     envelope::Envelope,
     handoff::HandoffKind,
     lane::Quota,
@@ -312,6 +312,98 @@ fn only_the_topics_asked_for_are_conflated() {
         rows.any(|row| *row.topic == *topic && row.dropped > 0)
     };
     assert!(dropped(b"sim.00001") && dropped(b"sim.00010"));
+}
+
+/// Without keyed sharding a message is dropped only where no worker has room.
+#[test]
+fn balanced_lanes_drop_when_all_workers_are_full() {
+    for policy in [Policy::DropNewest, Policy::DropOldest] {
+        let (_publisher, endpoint) = published("200");
+        let policies = [on("*", policy)];
+        let mut config = config(&endpoint, Engine::Native, HandoffKind::Ring, &policies);
+        config.sharding.mode = ShardingMode::Balanced;
+        let gate = Gate::default();
+        let start = Pipeline::start(&config, Quota::of(MESSAGES), Stop::default(), |_| Watch {
+            gate: Some(gate.clone()),
+            ..Watch::default()
+        });
+        let mut pipeline = start.unwrap();
+        let room = (WORKERS * BATCHES * BATCH_MESSAGES) as i64;
+        wait_until("all is received and no more than fits is kept", || {
+            let totals = pipeline.look();
+            totals.received == MESSAGES && totals.under_way() <= room
+        });
+        gate.open();
+        let outcome = finish(pipeline);
+        let totals = outcome.totals;
+        assert!(totals.balanced() && totals.dropped > 0, "{totals:?}");
+        assert_eq!(totals.dropped, outcome.by_topic.dropped());
+        // Each worker was filled: at least all batches but the one being filled.
+        for handler in &outcome.handlers {
+            let seen = handler.all.load(SeqCst) as usize;
+            assert!(seen >= (BATCHES - 1) * BATCH_MESSAGES, "{seen}");
+        }
+    }
+}
+
+/// Each feed on a lane of its own, with a policy of its own: the lane that waits does not hold the other
+/// up, and neither's messages pay for the other's.
+#[test]
+fn lanes_and_feeds_keep_their_policies() {
+    let (_one, blocking) = published("200");
+    let (_other, conflating) = published("200");
+    let mut config = config(&blocking, Engine::Native, HandoffKind::Ring, &[]);
+    config.lanes.push(Lane::named("1"));
+    let mut feed = config.feeds[0].clone();
+    feed.name = "other".to_owned();
+    feed.lines[0].lane = "1".to_owned();
+    feed.lines[0].connect = vec![conflating];
+    feed.policies = vec![on("*", Policy::Conflate)];
+    config.feeds.push(feed);
+    let gate = Gate::default();
+    let quota = Quota::of(2 * MESSAGES);
+    let mut pipeline = Pipeline::start(&config, quota, Stop::default(), |_| PerFeed {
+        gate: Some(gate.clone()),
+        delivered: [0; 2],
+        stood_for: [0; 2],
+    })
+    .unwrap();
+    wait_until("one waits and the other has conflated nearly all", || {
+        let totals = pipeline.look();
+        totals.blocked > 0 && totals.conflated > MESSAGES * 9 / 10
+    });
+    gate.open();
+    let outcome = finish(pipeline);
+    let totals = outcome.totals;
+    assert!(totals.balanced(), "{totals:?}");
+    assert_eq!((totals.received, totals.dropped), (2 * MESSAGES, 0));
+    let sum = |of: fn(&PerFeed) -> u64| outcome.handlers.iter().map(of).sum::<u64>();
+    assert_eq!(sum(|handler| handler.delivered[0]), MESSAGES);
+    assert_eq!(sum(|handler| handler.stood_for[0]), 0);
+    assert_eq!(sum(|handler| handler.stood_for[1]), totals.conflated);
+    let conflated = sum(|handler| handler.delivered[1] + handler.stood_for[1]);
+    assert_eq!(conflated, MESSAGES);
+    assert!(outcome.by_topic.topics.iter().all(|row| row.feed == 1));
+}
+
+/// Counts by feed.
+struct PerFeed {
+    gate: Option<Gate>,
+    delivered: [u64; 2],
+    stood_for: [u64; 2],
+}
+
+impl Handler for PerFeed {
+    fn on_message(&mut self, message: &Message<'_>) {
+        if let Some(gate) = self.gate.take() {
+            gate.pass();
+        }
+        self.delivered[usize::from(message.origin().feed)] += 1;
+    }
+
+    fn on_receipt(&mut self, receipt: &Receipt, message: &Message<'_>) {
+        self.stood_for[usize::from(message.origin().feed)] += receipt.messages - 1;
+    }
 }
 
 #[test]

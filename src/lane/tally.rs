@@ -85,7 +85,7 @@ impl Tally {
     }
 
     fn note_accounted(&mut self, received_ns: u64) {
-        self.pending.last_accounted_ns = received_ns;
+        self.pending.last_accounted_ns = received_ns.max(1);
         if self.pending.received >= PENDING_MAX {
             self.settle();
         }
@@ -106,7 +106,9 @@ impl Tally {
 
     /// Brings the ledger up to date: first what was received, then what became of it.
     pub(super) fn settle(&mut self) {
-        if self.pending.received == 0 {
+        // A run of messages is counted as received at once, so that some may be rejected or dropped after
+        // all were settled.
+        if self.pending.received == 0 && self.pending.last_accounted_ns == 0 {
             return;
         }
         let pending = mem::take(&mut self.pending);
