@@ -452,6 +452,26 @@ fn a_panic_amid_pressure_leaves_the_ledger_exact() {
     }
 }
 
+#[test]
+fn a_snail_discards_and_counts_what_still_waits() {
+    let (_publisher, endpoint) = published("200");
+    let policies = [on("*", Policy::Snail)];
+    let mut config = config(&endpoint, Engine::Native, HandoffKind::Ring, &policies);
+    (config.policy.late_after_ms, config.policy.grace_ms) = (5, 20);
+    let start = Pipeline::start(&config, Quota::of(MESSAGES), Stop::default(), |_| Watch {
+        busy: Duration::from_millis(1),
+        ..Watch::default()
+    });
+    let outcome = finish(start.unwrap());
+    assert!(
+        matches!(outcome.failure, Some(Error::Late { limit_ms: 5, .. })),
+        "{:?}",
+        outcome.failure
+    );
+    assert!(outcome.totals.dropped > 0, "{:?}", outcome.totals);
+    assert_exact(&outcome, None);
+}
+
 /// By topic: messages, and the last payload.
 fn ends_in_file(path: &std::path::Path) -> BTreeMap<Vec<u8>, (u64, Vec<u8>)> {
     let file = BufReader::new(File::open(path).expect("the capture"));
