@@ -95,19 +95,19 @@ impl Dispatch {
         fields: &Fields,
         frames: &[F],
     ) -> Result<()> {
-        let opened = match &self.routing {
-            Routing::Keyed(_) => self.open_batch(tally, outlet, 1)?,
-            Routing::Balanced => {
-                let turn = self.turns[outlet / self.workers];
-                self.open_batch(tally, outlet + turn, self.workers)?
-            }
+        let mut outlet = match &self.routing {
+            Routing::Keyed(_) => outlet,
+            Routing::Balanced => outlet + self.turns[outlet / self.workers],
         };
-        let Some(outlet) = opened else {
-            let place = fields.topic;
-            let topic = &frames[place.frame][place.start..place.end];
-            self.drop_newest(tally, outlet, origin, received_ns, hash, topic);
-            return Ok(());
-        };
+        if self.filling[outlet].is_none() {
+            let Some(opened) = self.open_batch(tally, outlet)? else {
+                let place = fields.topic;
+                let topic = &frames[place.frame][place.start..place.end];
+                self.drop_newest(tally, outlet, origin, received_ns, hash, topic);
+                return Ok(());
+            };
+            outlet = opened;
+        }
         let Some(batch) = &mut self.filling[outlet] else {
             unreachable!("the batch was opened above");
         };
@@ -118,18 +118,14 @@ impl Dispatch {
         Ok(())
     }
 
-    /// Makes sure that a batch is being filled for an outlet: one of the `candidates` of its class from
-    /// `first` on. Returns which, or `None` where its policy has the message dropped.
-    #[inline]
-    fn open_batch(
-        &mut self,
-        tally: &mut Tally,
-        first: usize,
-        candidates: usize,
-    ) -> Result<Option<usize>> {
-        if self.filling[first].is_some() {
-            return Ok(Some(first));
-        }
+    /// Begins a batch for an outlet, or without keyed routing for another one of its class. Returns which, or
+    /// `None` where its policy has the message dropped.
+    #[inline(never)]
+    fn open_batch(&mut self, tally: &mut Tally, first: usize) -> Result<Option<usize>> {
+        let candidates = match &self.routing {
+            Routing::Keyed(_) => 1,
+            Routing::Balanced => self.workers,
+        };
         match self.take_spare(first, candidates) {
             Some(outlet) => Ok(Some(outlet)),
             None => self.without_spare(tally, first, candidates),

@@ -112,13 +112,19 @@ impl<H: Handler> Worker<H> {
         let start_ns = self.clock.now_ns();
         let mut handled = 0;
         let panic = self.call(|handler| {
-            let mut receipts = batch.receipts().iter();
-            let mut next = receipts.next();
-            for message in batch.messages() {
-                if let Some((_, receipt)) = next.filter(|(place, _)| *place == handled) {
-                    handler.on_receipt(&receipt.at(start_ns), &message);
-                    next = receipts.next();
+            let mut messages = batch.messages();
+            for (place, receipt) in batch.receipts() {
+                for message in messages.by_ref().take(place - handled) {
+                    handler.on_message(&message);
+                    handled += 1;
                 }
+                if let Some(message) = messages.next() {
+                    handler.on_receipt(&receipt.at(start_ns), &message);
+                    handler.on_message(&message);
+                    handled += 1;
+                }
+            }
+            for message in messages {
                 handler.on_message(&message);
                 handled += 1;
             }
