@@ -72,7 +72,7 @@ fn over_inproc(context: &Context, limits: HandoffLimits) -> (Outlet, Inlet) {
 }
 
 fn over_ring(_context: &Context, limits: HandoffLimits) -> (Outlet, Inlet) {
-    let (mut outlets, inlet) = ring::connect(0, 1, limits, Wait::Park);
+    let (mut outlets, inlet) = ring::connect(0, &[false], limits, Wait::Park);
     let outlet = outlets.pop().expect("one lane");
     (Outlet::Ring(outlet), Inlet::Ring(inlet))
 }

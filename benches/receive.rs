@@ -90,7 +90,7 @@ fn steps(criterion: &mut Criterion) {
         },
         batches: 4,
     };
-    let (mut outlets, mut inlet) = ring::connect(0, 1, limits, Wait::Park);
+    let (mut outlets, mut inlet) = ring::connect(0, &[false], limits, Wait::Park);
     let mut outlet = outlets.pop().expect("one lane");
     group.bench_function("cut, open, hash, batch", |bencher| {
         bencher.iter(|| {

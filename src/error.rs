@@ -106,6 +106,22 @@ pub enum Error {
         /// The panic's own message.
         message: String,
     },
+    /// Messages were later than `policy.late_after_ms` for longer than `policy.grace_ms`.
+    #[error(
+        "worker-{worker} is too slow: for {late_for_ms} ms every message was more than {limit_ms} ms late, \
+         the last by {late_ms} ms; give it fewer topics (more workers), a faster handler or a core of its \
+         own, or set policy.on_late = \"alarm\""
+    )]
+    Late {
+        /// The worker, counted from 0.
+        worker: usize,
+        /// For how long all were late, in milliseconds.
+        late_for_ms: u64,
+        /// The limit on lateness, in milliseconds.
+        limit_ms: u64,
+        /// How late the last one was, in milliseconds.
+        late_ms: u64,
+    },
     /// A lane has ended, or has not yet heard of too many orders before this one.
     #[error("a lane has ended, or is too busy for another order; try again later")]
     LaneBusy,

@@ -91,6 +91,10 @@ pub struct LaneLedger {
     pub received_bytes: Counter,
     /// Messages rejected, by [`Rejection::ALL`].
     pub rejected: [Counter; Rejection::ALL.len()],
+    /// Messages discarded by their policy, because the worker had no room for them.
+    pub dropped: Counter,
+    /// Messages superseded by a newer one of their topic before their worker took them.
+    pub conflated: Counter,
     /// Batches handed to workers.
     pub batches: Counter,
     /// Times the handoff was full, so that the lane had to wait.
@@ -132,10 +136,9 @@ pub struct LaneLedger {
     pub restarts: Counter,
     /// Messages of topics beyond the limit on those tracked.
     pub untracked: Counter,
-    /// When a message was last found to be a copy, in nanoseconds of the pipeline's clock.
-    pub last_duplicate_ns: Counter,
-    /// When a message was last rejected, in nanoseconds of the pipeline's clock.
-    pub last_rejected_ns: Counter,
+    /// When a message was last rejected, discarded, superseded or found to be a copy here, in nanoseconds
+    /// of the pipeline's clock.
+    pub last_accounted_ns: Counter,
     /// When the first message came, in nanoseconds of the pipeline's clock; 0 before it.
     pub first_received_ns: Counter,
 }
@@ -145,8 +148,10 @@ pub struct LaneLedger {
 pub struct WorkerLedger {
     /// Messages that the handler has seen.
     pub delivered: Counter,
-    /// Messages discarded because the handler had panicked.
+    /// Messages discarded because the handler had panicked, or was too late for too long.
     pub dropped: Counter,
+    /// Messages superseded by a newer one of their topic.
+    pub conflated: Counter,
     /// When the worker was last done with a batch, in nanoseconds of the pipeline's clock.
     pub last_done_ns: Counter,
 }
@@ -179,23 +184,22 @@ impl Ledger {
         let worker = |counter: fn(&WorkerLedger) -> &Counter| -> u64 {
             self.workers.iter().map(|one| counter(one).get()).sum()
         };
-        let (delivered, dropped) = (worker(|one| &one.delivered), worker(|one| &one.dropped));
+        let delivered = worker(|one| &one.delivered);
         let workers_done = self.workers.iter().map(|one| one.last_done_ns.get());
+        let lanes_done = self.lanes.iter().map(|one| one.last_accounted_ns.get());
+        let last_accounted_ns = workers_done.chain(lanes_done).max().unwrap_or(0);
         let lane = |counter: fn(&LaneLedger) -> &Counter| -> u64 {
             self.lanes.iter().map(|one| counter(one).get()).sum()
         };
-        let rejected_by_reason = self.by_number(|one| &one.rejected);
+        let dropped = worker(|one| &one.dropped) + lane(|one| &one.dropped);
+        let conflated = worker(|one| &one.conflated) + lane(|one| &one.conflated);
         let duplicates = lane(|one| &one.duplicates);
-        let lanes_done = self
-            .lanes
-            .iter()
-            .flat_map(|one| [one.last_rejected_ns.get(), one.last_duplicate_ns.get()]);
-        let last_accounted_ns = workers_done.chain(lanes_done).max().unwrap_or(0);
+        let rejected_by_reason = self.by_number(|one| &one.rejected);
         Totals {
             received: lane(|one| &one.received),
             received_bytes: lane(|one| &one.received_bytes),
             delivered,
-            conflated: 0,
+            conflated,
             dropped,
             duplicates,
             rejected_by_reason,
@@ -252,9 +256,9 @@ pub struct Totals {
     pub received_bytes: u64,
     /// Seen by a handler.
     pub delivered: u64,
-    /// Superseded by a newer message of their topic: 0, no policy conflates yet.
+    /// Superseded by a newer message of their topic.
     pub conflated: u64,
-    /// Discarded because a handler had panicked.
+    /// Discarded by their policy, or because a handler had panicked.
     pub dropped: u64,
     /// Copies of messages already received.
     pub duplicates: u64,
@@ -300,7 +304,7 @@ pub struct Totals {
     pub refused: u64,
     /// When the first message came, in nanoseconds of the pipeline's clock; 0 before it.
     pub first_received_ns: u64,
-    /// When a message was last delivered, dropped or rejected, in nanoseconds of the pipeline's clock.
+    /// When a message was last accounted for, in nanoseconds of the pipeline's clock.
     pub last_accounted_ns: u64,
 }
 
@@ -368,7 +372,8 @@ mod tests {
             (70, 90)
         );
         assert!(!totals.balanced());
-        ledger.workers[0].dropped.add(2);
+        ledger.workers[0].dropped.add(1);
+        ledger.lanes[1].conflated.add(1);
         assert!(ledger.totals().balanced());
     }
 }

@@ -102,6 +102,17 @@ impl Header {
         }
     }
 
+    /// The header of the same message in another batch: its bytes, which start at `from` here, start at
+    /// `to` there.
+    pub(crate) fn moved(&self, from: u32, to: u32, first_bound: u32) -> Self {
+        Self {
+            topic_at: self.topic_at - from + to,
+            payload_at: self.payload_at - from + to,
+            first_bound,
+            ..*self
+        }
+    }
+
     #[inline]
     pub(crate) fn origin(&self) -> Origin {
         Origin {
@@ -135,6 +146,11 @@ impl<'a> Message<'a> {
             bytes,
             frame_bounds,
         }
+    }
+
+    /// The message's fixed part, its bytes, and their bounds.
+    pub(crate) fn parts(&self) -> (&'a Header, &'a [u8], &'a [u32]) {
+        (self.header, self.bytes, self.frame_bounds)
     }
 
     /// Returns the bytes that subscriptions match on and shards are chosen by.

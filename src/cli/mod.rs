@@ -17,6 +17,8 @@ const EXIT_FAILURE: u8 = 1;
 const EXIT_BAD_INPUT: u8 = 2;
 /// Exit code for a ledger that does not balance, or for loss.
 const EXIT_UNACCOUNTED: u8 = 3;
+/// Exit code for messages that were too late for too long.
+const EXIT_LATE: u8 = 4;
 
 /// Ingest price feeds published over ZeroMQ: pinned receive threads split topics over a pool of pinned
 /// workers, every message is accounted for, and histograms record how long each one waited.
@@ -29,7 +31,8 @@ struct Cli {
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 ok, 1 failure while running, 2 bad input or configuration, 3 the ledger does not \
-balance, or more messages than --max-loss were lost, 130/143 ended by SIGINT/SIGTERM after a clean drain (a second signal \
+balance, or more messages than --max-loss were lost, 4 messages were too late for too long (policy \
+snail), 130/143 ended by SIGINT/SIGTERM after a clean drain (a second signal \
 aborts).";
 
 #[derive(Debug, Subcommand)]
@@ -92,10 +95,10 @@ impl fmt::Display for Failure {
 impl From<crate::Error> for Failure {
     fn from(error: crate::Error) -> Self {
         Self {
-            exit_code: if error.is_bad_input() {
-                EXIT_BAD_INPUT
-            } else {
-                EXIT_FAILURE
+            exit_code: match error {
+                crate::Error::Late { .. } => EXIT_LATE,
+                _ if error.is_bad_input() => EXIT_BAD_INPUT,
+                _ => EXIT_FAILURE,
             },
             message: error.to_string(),
         }

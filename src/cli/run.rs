@@ -20,6 +20,7 @@ use crate::{
     clock::Deadline,
     config::Config,
     error::Error,
+    flight::FlightRecord,
     host::{pin::Placement, topology},
     lane::Quota,
     pipeline::{Outcome, Pipeline},
@@ -141,7 +142,11 @@ fn receive<H: Handler>(
         HandlerName::Print => Show::Never,
         HandlerName::Count | HandlerName::Null => Show::OnTerminal,
     };
+    let flight = pipeline.flight_record().clone();
     let mut outcome = live::watch(pipeline, show, |_| {
+        if signals.asked() {
+            say_flight(&flight);
+        }
         if deadline.is_some_and(|deadline| deadline.passed()) {
             signals.stop().request();
         }
@@ -150,6 +155,19 @@ fn receive<H: Handler>(
     let summary = Summary::new(&outcome, topics);
     let ending = conclude(&summary, outcome, args.max_loss, args.json, &signals)?;
     evaluated.map(|()| ending)
+}
+
+/// Says what went wrong so far.
+fn say_flight(flight: &FlightRecord) {
+    let entries = flight.entries();
+    say(format_args!(
+        "flight record: {} entries, {} before them forgotten",
+        entries.len(),
+        flight.forgotten()
+    ));
+    for entry in entries {
+        say(format_args!("{entry}"));
+    }
 }
 
 /// Prints the summary and decides how the command ends. Without `max_loss` any number may be lost.

@@ -5,10 +5,11 @@ use std::{fmt, net::IpAddr, path::PathBuf};
 use clap::ValueEnum;
 
 use crate::{
-    config::{Config, Engine, PinPolicy, ShardingMode},
+    config::{Config, Engine, PinPolicy, ShardingMode, TopicPolicy},
     envelope::Envelope,
     error::{Error, Result},
     handoff::HandoffKind,
+    policy::{Policy, UnknownPolicy},
     wait::Wait,
 };
 
@@ -51,9 +52,11 @@ pub(super) struct Shape {
     #[arg(long, value_name = "NAME")]
     handoff: Option<HandoffKind>,
 
-    /// What happens when a worker is slow
-    #[arg(long, value_enum, default_value_t = Policy::Block)]
-    policy: Policy,
+    /// What happens when a worker is slow: block, drop-newest, drop-oldest, conflate or snail, for all topics
+    /// or as NAME:PREFIX for some; conflate only as conflate:PREFIX or conflate:* (repeatable; in place of
+    /// the file's) [default: block]
+    #[arg(long, value_name = "NAME[:PREFIX]", value_parser = parse_policy)]
+    policy: Vec<TopicPolicy>,
 
     /// The number of workers [default: 2]
     #[arg(long, value_name = "N")]
@@ -78,12 +81,6 @@ pub(super) struct Shape {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Policy {
-    /// The lane waits, and with it the publisher
-    Block,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
 enum Sharding {
     /// All messages of a topic go to one worker, in order
     Keyed,
@@ -105,8 +102,6 @@ struct CoreList(Vec<usize>);
 impl Shape {
     /// Makes the configuration that the flags ask for.
     pub(super) fn config(&self) -> Result<Config> {
-        // One name, so far; a second one is a compile error here.
-        let Policy::Block = self.policy;
         let mut config = match &self.file {
             Some(path) => Config::load(path)?,
             None if self.connect.is_empty() && self.bind.is_empty() => {
@@ -124,6 +119,11 @@ impl Shape {
         }
         if let Some(handoff) = self.handoff {
             config.handoff.kind = handoff;
+        }
+        if !self.policy.is_empty() {
+            for feed in &mut config.feeds {
+                feed.policies.clone_from(&self.policy);
+            }
         }
         if let Some(workers) = self.workers {
             config.workers.count = workers;
@@ -176,12 +176,14 @@ impl Shape {
             ("workers.cores", "--cores", self.cores.is_some()),
             ("workers.count", "--workers", self.workers.is_some()),
         ];
+        let is_policy = key.starts_with("feed[") && key.contains("].policy[");
         let is_core = key.starts_with("lane[") && key.ends_with("core");
         let flag = flags
             .iter()
             .find(|(start, _, given)| *given && key.starts_with(start))
             .map(|(_, flag, _)| *flag)
-            .or((is_core && self.cores.is_some()).then_some("--cores"));
+            .or((is_core && self.cores.is_some()).then_some("--cores"))
+            .or((is_policy && !self.policy.is_empty()).then_some("--policy"));
         Error::Config {
             key: match flag {
                 Some(flag) => flag.to_owned(),
@@ -202,6 +204,29 @@ impl Shape {
         (feed.lines[0].connect, feed.lines[0].bind) = (self.connect.clone(), self.bind.clone());
         config
     }
+}
+
+fn parse_policy(text: &str) -> std::result::Result<TopicPolicy, BadPolicy> {
+    let (name, topic) = match text.split_once(':') {
+        Some((name, topic)) => (name, Some(topic.to_owned())),
+        None => (text, None),
+    };
+    let policy = name.parse().map_err(BadPolicy::Unknown)?;
+    if policy == Policy::Conflate && topic.is_none() {
+        return Err(BadPolicy::ConflateWhat);
+    }
+    Ok(TopicPolicy { topic, policy })
+}
+
+#[derive(Debug, thiserror::Error)]
+enum BadPolicy {
+    #[error("{0}")]
+    Unknown(UnknownPolicy),
+    #[error(
+        "in a feed of orders or of changes every message counts, so say which topics may be conflated: \
+         conflate:PREFIX or conflate:*"
+    )]
+    ConflateWhat,
 }
 
 fn parse_cores(list: &str) -> std::result::Result<CoreList, BadCoreList> {

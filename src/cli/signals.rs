@@ -1,4 +1,5 @@
-//! SIGINT and SIGTERM: the first asks for a clean stop, the second ends the process at once.
+//! SIGINT and SIGTERM: the first asks for a clean stop, the second ends the process at once. SIGUSR1 asks
+//! for what went wrong so far.
 
 use std::sync::{
     Arc,
@@ -6,7 +7,7 @@ use std::sync::{
 };
 
 use signal_hook::{
-    consts::{SIGINT, SIGTERM},
+    consts::{SIGINT, SIGTERM, SIGUSR1},
     flag,
 };
 
@@ -16,6 +17,7 @@ use crate::{cli::Failure, stop::Stop};
 pub(super) struct Signals {
     stop: Stop,
     caught: Arc<AtomicUsize>,
+    asked: Arc<AtomicBool>,
 }
 
 impl Signals {
@@ -32,15 +34,24 @@ impl Signals {
                 .and_then(|_| flag::register(signal, stop.clone()))
                 .map_err(|error| Failure::running("listening for signals", &error))?;
         }
+        let asked = Arc::new(AtomicBool::new(false));
+        flag::register(SIGUSR1, asked.clone())
+            .map_err(|error| Failure::running("listening for signals", &error))?;
         Ok(Self {
             stop: stop.into(),
             caught,
+            asked,
         })
     }
 
     /// Returns the request to stop that a signal makes. Others may make it, too.
     pub(super) fn stop(&self) -> &Stop {
         &self.stop
+    }
+
+    /// Tells whether SIGUSR1 came since this was last asked.
+    pub(super) fn asked(&self) -> bool {
+        self.asked.swap(false, Relaxed)
     }
 
     /// Returns the number of the signal received, if one was.

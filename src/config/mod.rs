@@ -13,6 +13,6 @@ pub(crate) use endpoint::check_bind;
 pub use numbers::{Arbitration, QualityLimits, Sequence, StaleTopics};
 pub use placement::Cores;
 pub use schema::{
-    Config, Engine, Feed, HandlerPanic, Handoff, Lane, Line, PinPolicy, Receive, Sharding,
-    ShardingMode, TopicOverride, Workers,
+    Config, Engine, Feed, HandlerPanic, Handoff, Lane, Line, OnLate, PinPolicy, PolicyLimits,
+    Receive, Sharding, ShardingMode, TopicOverride, TopicPolicy, Workers,
 };

@@ -12,11 +12,13 @@ use crate::{
     envelope::Envelope,
     error::{Error, Result},
     handoff::{BatchLimits, HandoffKind, HandoffLimits},
+    policy::{Policy, Rules},
     wait::Wait,
 };
 
 /// A whole configuration. In `feeds.toml` the tables are `[[lane]]`, `[[feed]]` with
-/// `[[feed.line]]`, `[workers]`, `[sharding]`, `[handoff]` and `[receive]`.
+/// `[[feed.line]]` and `[[feed.policy]]`, `[workers]`, `[sharding]`, `[handoff]`, `[policy]` and
+/// `[receive]`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
@@ -44,6 +46,9 @@ pub struct Config {
     /// The channels from lanes to workers.
     #[serde(default)]
     pub handoff: Handoff,
+    /// When policies act, and what they keep account of.
+    #[serde(default)]
+    pub policy: PolicyLimits,
     /// The receiving sockets.
     #[serde(default)]
     pub receive: Receive,
@@ -149,6 +154,32 @@ pub struct Feed {
     /// Where it comes from.
     #[serde(rename = "line", default)]
     pub lines: Vec<Line>,
+    /// What happens where a worker is slow, by topic; for the rest [`Policy::Block`].
+    #[serde(rename = "policy", default)]
+    pub policies: Vec<TopicPolicy>,
+}
+
+/// What happens to topics whose worker is slow.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TopicPolicy {
+    /// What the topics start with; the longest match decides. `*`, or without it: all, but
+    /// [`Policy::Conflate`] has to be asked for by topic.
+    pub topic: Option<String>,
+    /// What happens.
+    #[serde(deserialize_with = "from_name")]
+    pub policy: Policy,
+}
+
+impl TopicPolicy {
+    /// Returns the bytes that the topics start with.
+    #[must_use]
+    pub fn prefix(&self) -> &[u8] {
+        match self.topic.as_deref() {
+            None | Some("*") => &[],
+            Some(prefix) => prefix.as_bytes(),
+        }
+    }
 }
 
 impl Feed {
@@ -292,6 +323,47 @@ impl Handoff {
     }
 }
 
+/// When policies act, and what they keep account of.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PolicyLimits {
+    /// With [`Policy::Conflate`]: how long a message may have waited before its worker conflates what
+    /// waits, in milliseconds.
+    pub conflate_after_ms: u32,
+    /// With [`Policy::Snail`]: how old a message may be when its handler is done, in milliseconds since its
+    /// publisher's timestamp, or where it has none since it was received.
+    pub late_after_ms: u32,
+    /// With [`Policy::Snail`]: for how long all messages may be later than that, in milliseconds.
+    pub grace_ms: u32,
+    /// With [`Policy::Snail`]: what happens then.
+    pub on_late: OnLate,
+    /// Topics whose dropped and superseded messages each lane and each worker counts apart.
+    pub topics_max: usize,
+}
+
+impl Default for PolicyLimits {
+    fn default() -> Self {
+        Self {
+            conflate_after_ms: 10,
+            late_after_ms: 1_000,
+            grace_ms: 1_000,
+            on_late: OnLate::Exit,
+            topics_max: 10_000,
+        }
+    }
+}
+
+/// What happens when messages with [`Policy::Snail`] were too late for too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnLate {
+    /// The pipeline stops and reports [`Error::Late`]; the worker discards and counts as dropped what
+    /// still waits for it.
+    Exit,
+    /// It goes into the flight record, once a grace time.
+    Alarm,
+}
+
 /// The receiving sockets. Where libzmq has the same options, its own defaults lose messages or trust
 /// the peer.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -371,6 +443,7 @@ impl Config {
                 quality: QualityLimits::default(),
                 arbitration: None,
                 lines: vec![Line::on(&lane.name)],
+                policies: Vec::new(),
             }],
             lanes: vec![lane],
             ..Self::default()
@@ -389,6 +462,16 @@ impl Config {
                 Engine::Native
             }
         })
+    }
+
+    /// Returns which policy a topic has.
+    pub(crate) fn rules(&self) -> Rules {
+        Rules::new(self.feeds.iter().map(|feed| {
+            let rules = feed.policies.iter();
+            rules
+                .map(|rule| (rule.prefix().to_vec(), rule.policy))
+                .collect()
+        }))
     }
 
     /// Reads a file.
@@ -445,6 +528,7 @@ mod tests {
         assert_eq!(shown.workers.handler_panic, default.workers.handler_panic);
         assert_eq!(shown.sharding.mode, default.sharding.mode);
         assert_eq!(shown.handoff, default.handoff);
+        assert_eq!(shown.policy, default.policy);
         assert_eq!(shown.receive, default.receive);
         assert_eq!((shown.lanes.len(), shown.feeds.len()), (2, 1));
         assert_eq!((shown.engine(), shown.threads()), (Engine::Native, 4));

@@ -5,9 +5,11 @@ use std::{collections::HashSet, net::UdpSocket};
 use crate::{
     config::{Config, Engine, Feed, HandlerPanic, Lane, Line, ShardingMode, endpoint},
     error::{Error, Result},
+    handoff::HandoffKind,
     host::topology,
     libzmq::IO_THREADS_MAX,
     message::HEADER_BYTES,
+    policy::Policy,
     shard::{Override, ShardTable},
     wait::Wait,
 };
@@ -30,6 +32,8 @@ const TOPICS_MAX: usize = 1 << 28;
 const MILLISECONDS_MAX: usize = 24 * 3_600_000;
 /// The most messages that may be held while others are waited for.
 const HELD_MESSAGES_MAX: usize = 1 << 28;
+/// The most topics to count apart.
+const POLICY_TOPICS_MAX: usize = 1 << 24;
 /// The most bytes that all batches together may hold before one grows.
 const BATCHES_BYTES_MAX: usize = 16 << 30;
 
@@ -66,6 +70,7 @@ impl Config {
             for (index, line) in feed.lines.iter().enumerate() {
                 self.check_line(&format!("{key}.line[{index}]"), line, &mut bound)?;
             }
+            self.check_policies(&key, feed)?;
         }
         if self.sharding.mode == ShardingMode::Balanced
             && self.workers.handler_panic == HandlerPanic::Isolate
@@ -104,6 +109,8 @@ impl Config {
         within("handoff.batch_bytes", handoff.batch_bytes, 1, BYTES_MAX)?;
         within("handoff.batches", handoff.batches, 2, BATCHES_MAX)?;
         let handoffs = self.lanes.len().saturating_mul(self.workers.count);
+        // Topics of different policies don't share batches.
+        let handoffs = handoffs.saturating_mul(self.rules().classes().len());
         let bytes = handoffs
             .saturating_mul(handoff.batches)
             .saturating_mul(handoff.batch_bytes + handoff.batch_messages * HEADER_BYTES);
@@ -136,6 +143,15 @@ impl Config {
                 whole_int / 2,
             )?;
         }
+        let policy = &self.policy;
+        for (key, value) in [
+            ("conflate_after_ms", policy.conflate_after_ms),
+            ("late_after_ms", policy.late_after_ms),
+            ("grace_ms", policy.grace_ms),
+        ] {
+            within(&format!("policy.{key}"), value as usize, 0, whole_int)?;
+        }
+        within("policy.topics_max", policy.topics_max, 0, POLICY_TOPICS_MAX)?;
         let (first, max) = (receive.reconnect_ms, receive.reconnect_max_ms);
         within(
             "receive.reconnect_max_ms",
@@ -143,6 +159,44 @@ impl Config {
             first as usize,
             whole_int / 2,
         )
+    }
+
+    fn check_policies(&self, feed_key: &str, feed: &Feed) -> Result<()> {
+        let mut prefixes = HashSet::new();
+        for (index, rule) in feed.policies.iter().enumerate() {
+            let (key, policy) = (format!("{feed_key}.policy[{index}]"), rule.policy);
+            let problem = match policy {
+                Policy::Conflate if rule.topic.is_none() => Some((
+                    "it has to be asked for by topic, since in a feed of orders or of changes every message counts",
+                    "give `topic`, a prefix, or \"*\" if the newest message of each topic is all that matters",
+                )),
+                Policy::Conflate if self.sharding.mode == ShardingMode::Balanced => Some((
+                    "with `mode = \"balanced\"` no worker knows which message of a topic is its newest",
+                    "use `mode = \"keyed\"`, or another policy",
+                )),
+                Policy::Conflate | Policy::DropOldest
+                    if self.handoff.kind == HandoffKind::Inproc =>
+                {
+                    Some((
+                        "over inproc a lane can't take back what it has handed over",
+                        "use `kind = \"ring\"` in [handoff], or the policy drop-newest",
+                    ))
+                }
+                _ => None,
+            };
+            if let Some((problem, remedy)) = problem {
+                return Err(Error::config(key, policy, problem, remedy));
+            }
+            if !prefixes.insert(rule.prefix()) {
+                return Err(Error::config(
+                    format!("{key}.topic"),
+                    rule.topic.as_deref().unwrap_or("*"),
+                    "another policy is for the same topics",
+                    "give each topic one policy",
+                ));
+            }
+        }
+        Ok(())
     }
 
     fn check_cores(&self) -> Result<()> {

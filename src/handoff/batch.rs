@@ -8,16 +8,24 @@
 //! core to core, beside which a copy within the lane's cache is nothing; at 16 KiB a fifth less CPU
 //! time, which no price feed would notice.
 
-use std::ops::{Deref, Range};
+use std::{
+    mem,
+    ops::{Deref, Range},
+};
 
 use crate::{
     envelope::{Fields, Place},
     message::{Header, Message, Notice, Origin},
+    receipt::Receipt,
     sequence::EventKind,
 };
 
 /// The most frames a message may have; one with more is rejected.
 pub const FRAMES_MAX: usize = 64;
+
+/// The most notices in a batch. A lane hands a batch over before; a worker that is so late that batches are
+/// moved together is not told of more.
+pub const NOTICES_MAX: usize = 4_096;
 
 /// How large a batch may grow.
 #[derive(Clone, Copy, Debug)]
@@ -45,12 +53,14 @@ pub struct Batch {
     /// Message `m` with `n` frames owns the `n + 1` bounds from `headers[m].first_bound` on; the
     /// last bound of a message is the first of the next.
     bounds: Vec<u32>,
+    /// Of messages that stand for others, with their places in the batch, in order. Mostly there are none.
+    receipts: Vec<(usize, Receipt)>,
     /// What happened between the messages, in order. Mostly nothing.
     notes: Vec<Note>,
     /// The topics of notes, end to end.
     note_topics: Vec<u8>,
-    /// The lane that fills this batch, and so the one to return it to.
-    pub(crate) lane: usize,
+    /// The outlet that fills this batch, and so the one to return it to.
+    pub(crate) source: usize,
     /// The slot that carries this batch over.
     pub(crate) slot: usize,
 }
@@ -66,7 +76,7 @@ struct Note {
 }
 
 impl Batch {
-    pub(crate) fn new(limits: BatchLimits, lane: usize, slot: usize) -> Self {
+    pub(crate) fn new(limits: BatchLimits, source: usize, slot: usize) -> Self {
         Self {
             limits,
             // Over the limits by the last message, so that a batch hardly ever grows.
@@ -77,16 +87,20 @@ impl Batch {
                 bounds.push(0);
                 bounds
             },
+            receipts: Vec::new(),
             notes: Vec::new(),
             note_topics: Vec::new(),
-            lane,
+            source,
             slot,
         }
     }
 
-    /// Takes note of something that happened after the messages so far.
+    /// Takes note of something that happened after the messages so far, unless there are [`NOTICES_MAX`].
     #[cold]
     pub(crate) fn note(&mut self, notice: &Notice<'_>) {
+        if self.notes.len() >= NOTICES_MAX {
+            return;
+        }
         let topic = notice.topic.map(|topic| {
             let start = self.note_topics.len();
             self.note_topics.extend_from_slice(topic);
@@ -101,10 +115,39 @@ impl Batch {
         });
     }
 
-    /// Tells whether there is anything but messages.
+    /// Tells whether there is nothing but messages that stand for themselves.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.notes.is_empty() && self.receipts.is_empty()
+    }
+
+    /// Tells whether no more notices fit.
+    pub(crate) fn is_full_of_notices(&self) -> bool {
+        self.notes.len() >= NOTICES_MAX
+    }
+
+    /// Tells whether anything happened between the messages.
     #[inline]
     pub(crate) fn has_notices(&self) -> bool {
         !self.notes.is_empty()
+    }
+
+    /// Takes over what another batch notes, as if it had happened after the messages so far.
+    #[cold]
+    pub(crate) fn note_all(&mut self, other: &Self) {
+        for (_, notice) in other.notices() {
+            self.note(&notice);
+        }
+    }
+
+    /// Forgets the messages, but not what happened between them.
+    pub(crate) fn clear_messages(&mut self) {
+        let (notes, topics) = (mem::take(&mut self.notes), mem::take(&mut self.note_topics));
+        self.clear();
+        (self.notes, self.note_topics) = (notes, topics);
+        for note in &mut self.notes {
+            note.before = 0;
+        }
     }
 
     /// Returns what happened between the messages, in order, each with the number of messages before it.
@@ -119,6 +162,11 @@ impl Batch {
             };
             (note.before, notice)
         })
+    }
+
+    /// Makes an empty batch with the same limits and home.
+    pub(crate) fn another(&self) -> Box<Self> {
+        Box::new(Self::new(self.limits, self.source, self.slot))
     }
 
     /// Appends a message: copies its frames and notes where its fields stand.
@@ -158,19 +206,35 @@ impl Batch {
         self.headers.push(header);
     }
 
+    /// Appends a message of another batch, and what it stands for.
+    pub(crate) fn append(&mut self, message: &Message<'_>, receipt: Receipt) {
+        let (header, bytes, bounds) = message.parts();
+        let (from, to) = (bounds[0], self.bytes.len() as u32);
+        let first_bound = (self.bounds.len() - 1) as u32;
+        if receipt.messages > 1 {
+            self.receipts.push((self.headers.len(), receipt));
+        }
+        self.headers.push(header.moved(from, to, first_bound));
+        let ends = bounds[1..].iter();
+        self.bounds.extend(ends.map(|end| end - from + to));
+        let end = bounds[bounds.len() - 1];
+        self.bytes
+            .extend_from_slice(&bytes[from as usize..end as usize]);
+    }
+
     /// Tells whether the batch has to be handed over before it takes another message.
     #[inline]
     pub(crate) fn is_full(&self) -> bool {
         self.headers.len() >= self.limits.messages
             || self.bytes.len() >= self.limits.bytes
             || self.bounds.len() >= self.limits.bounds()
-            || self.notes.len() >= self.limits.messages
     }
 
     /// Empties the batch, and gives back what a large message made it grow by.
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
         self.headers.clear();
+        self.receipts.clear();
         self.bounds.truncate(1);
         self.notes.clear();
         self.note_topics.clear();
@@ -194,12 +258,32 @@ impl Batch {
     /// Returns the messages in arrival order.
     #[inline]
     #[must_use]
-    pub fn messages(&self) -> impl ExactSizeIterator<Item = Message<'_>> {
-        self.headers.iter().map(|header| {
-            let first = header.first_bound as usize;
-            let bounds = &self.bounds[first..=first + usize::from(header.frame_count)];
-            Message::new(header, &self.bytes, bounds)
-        })
+    pub fn messages(&self) -> impl ExactSizeIterator<Item = Message<'_>> + DoubleEndedIterator {
+        self.headers.iter().map(|header| self.view(header))
+    }
+
+    /// Returns the message at a place in the batch, counted from 0.
+    ///
+    /// # Panics
+    /// Where there are not as many messages.
+    #[must_use]
+    pub fn message(&self, index: usize) -> Message<'_> {
+        self.view(&self.headers[index])
+    }
+
+    #[inline(always)]
+    fn view<'a>(&'a self, header: &'a Header) -> Message<'a> {
+        let first = header.first_bound as usize;
+        let bounds = &self.bounds[first..=first + usize::from(header.frame_count)];
+        Message::new(header, &self.bytes, bounds)
+    }
+
+    /// Returns the receipts of messages that stand for others, each with its message's place in the batch,
+    /// in order.
+    #[inline]
+    #[must_use]
+    pub fn receipts(&self) -> &[(usize, Receipt)] {
+        &self.receipts
     }
 
     /// The fixed parts of the messages in arrival order, for a second look at their times.

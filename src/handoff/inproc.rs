@@ -44,13 +44,13 @@ pub struct Inlet {
     pull: Socket,
     wait: Wait,
     slots: Slots,
-    /// Where batches go back to, by lane.
+    /// Where batches go back to, by source.
     homes: Vec<Sender<Box<Batch>>>,
     /// Lanes that may still send.
     open: usize,
 }
 
-/// Makes the handoffs from `lanes` lanes to one worker: an outlet for each lane, and the inlet.
+/// Makes the handoffs to one worker: as many outlets as `lanes` says, and the inlet.
 ///
 /// # Errors
 /// [`Error::Zmq`] where libzmq has no more sockets to give.
@@ -190,7 +190,7 @@ impl Inlet {
     pub fn give_back(&self, mut batch: Box<Batch>) {
         batch.clear();
         // A lane that has ended takes none back, and then this drops it.
-        let _ = self.homes[batch.lane].try_send(batch);
+        let _ = self.homes[batch.source].try_send(batch);
     }
 }
 

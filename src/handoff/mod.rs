@@ -7,6 +7,7 @@
 
 mod batch;
 pub mod inproc;
+mod queue;
 pub mod ring;
 
 use std::{fmt, str::FromStr, time::Duration};
@@ -105,6 +106,23 @@ impl Outlet {
             Self::Inproc(outlet) => outlet.send(batch),
         }
     }
+
+    /// Takes up to `most` batches that wait for the worker back, the oldest first: none over inproc, and
+    /// none where the outlet was made without that.
+    pub fn take_back(&mut self, most: usize, into: &mut Vec<Box<Batch>>) {
+        match self {
+            Self::Ring(outlet) => outlet.take_back(most, into),
+            Self::Inproc(_) => {}
+        }
+    }
+
+    /// Keeps a batch that was taken back, emptied, as a spare.
+    pub fn keep(&mut self, batch: Box<Batch>) {
+        match self {
+            Self::Ring(outlet) => outlet.keep(batch),
+            Self::Inproc(_) => unreachable!("nothing is taken back over inproc"),
+        }
+    }
 }
 
 impl Inlet {
@@ -119,7 +137,16 @@ impl Inlet {
         }
     }
 
-    /// Returns a batch to the lane it came from, which may then fill it again.
+    /// Takes up to `most` more batches of the source that a batch came from, the oldest first, where that
+    /// source can take them back: none over inproc.
+    pub fn take_more(&mut self, source: usize, most: usize, into: &mut Vec<Box<Batch>>) {
+        match self {
+            Self::Ring(inlet) => inlet.take_more(source, most, into),
+            Self::Inproc(_) => {}
+        }
+    }
+
+    /// Returns a batch to the outlet it came from, which may then fill it again.
     pub fn give_back(&mut self, batch: Box<Batch>) {
         match self {
             Self::Ring(inlet) => inlet.give_back(batch),
@@ -168,7 +195,7 @@ mod tests {
 
     /// The handoffs from two lanes to a worker, of both kinds.
     fn handoffs(context: &Context, wait: Wait) -> [(Vec<Outlet>, Inlet); 2] {
-        let (outlets, inlet) = ring::connect(0, 2, LIMITS, wait);
+        let (outlets, inlet) = ring::connect(0, &[false, true], LIMITS, wait);
         let ring = (
             outlets.into_iter().map(Outlet::Ring).collect(),
             Inlet::Ring(inlet),
@@ -210,8 +237,8 @@ mod tests {
                         let Received::Batch(batch) = inlet.receive().unwrap() else {
                             panic!("a batch was sent");
                         };
-                        assert_eq!(topics(&batch), [[round, expected[batch.lane]]]);
-                        expected[batch.lane] += 1;
+                        assert_eq!(topics(&batch), [[round, expected[batch.source]]]);
+                        expected[batch.source] += 1;
                         inlet.give_back(batch);
                     }
                 }
@@ -267,8 +294,8 @@ mod tests {
             loop {
                 match inlet.receive().unwrap() {
                     Received::Batch(batch) => {
-                        assert_eq!(topics(&batch), [next[batch.lane].to_le_bytes()]);
-                        next[batch.lane] += 1;
+                        assert_eq!(topics(&batch), [next[batch.source].to_le_bytes()]);
+                        next[batch.source] += 1;
                         inlet.give_back(batch);
                     }
                     Received::Idle => idle += 1,

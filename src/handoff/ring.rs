@@ -5,6 +5,8 @@
 //! leaves a token that keeps it from parking or wakes it, so no wake-up is ever missed; leaving the
 //! token is one atomic exchange a batch. A lane waits for a spare batch the same way.
 //!
+//! Where a policy makes room by giving up what is old, the lane's end can take batches back: `queue.rs`.
+//!
 //! A lane takes the spare batch that came back last, so that only as much memory is touched as is
 //! under way.
 
@@ -25,7 +27,10 @@ use rtrb::{Consumer, Producer, RingBuffer};
 use crate::{
     clock::Deadline,
     error::{Error, Result},
-    handoff::{Batch, HandoffLimits, Received},
+    handoff::{
+        Batch, HandoffLimits, Received,
+        queue::{FillEnd, TakeEnd, queue},
+    },
     wait::{IDLE_AFTER, Wait},
 };
 
@@ -33,7 +38,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Outlet {
     worker: usize,
-    filled: Producer<Box<Batch>>,
+    filled: FillEnd,
     returned: Consumer<Box<Batch>>,
     /// Batches that have come back; the last one first.
     #[expect(clippy::vec_box, reason = "they travel in their boxes")]
@@ -43,37 +48,38 @@ pub struct Outlet {
     ended: Arc<AtomicBool>,
 }
 
-/// A worker's end of the handoffs from all lanes.
+/// A worker's end of the handoffs from all outlets.
 #[derive(Debug)]
 pub struct Inlet {
     wait: Wait,
     parker: Parker,
-    lanes: Vec<Home>,
-    /// The lane to look at first, so that none is kept waiting by the others.
+    sources: Vec<Home>,
+    /// The source to look at first, so that none is kept waiting by the others.
     turn: usize,
 }
 
-/// What an inlet has of one lane.
+/// What an inlet has of one outlet.
 #[derive(Debug)]
 struct Home {
-    filled: Consumer<Box<Batch>>,
+    filled: TakeEnd,
     returned: Producer<Box<Batch>>,
     lane_bell: Unparker,
     ended: Arc<AtomicBool>,
 }
 
-/// Makes the handoffs from `lanes` lanes to one worker: an outlet for each lane, and the inlet.
+/// Makes the handoffs to one worker: an outlet for each of `take_back`, which says whether it can take
+/// batches back, and the inlet.
 #[must_use]
 pub fn connect(
     worker: usize,
-    lanes: usize,
+    take_back: &[bool],
     limits: HandoffLimits,
     wait: Wait,
 ) -> (Vec<Outlet>, Inlet) {
     let parker = Parker::new();
     let (mut outlets, mut homes) = (Vec::new(), Vec::new());
-    for lane in 0..lanes {
-        let (filled, filled_end) = RingBuffer::new(limits.batches);
+    for (source, &take_back) in take_back.iter().enumerate() {
+        let (filled, filled_end) = queue(limits.batches, take_back);
         let (returned_end, returned) = RingBuffer::new(limits.batches);
         let ended = Arc::new(AtomicBool::new(false));
         let lane_parker = Parker::new();
@@ -83,7 +89,8 @@ pub fn connect(
             lane_bell: lane_parker.unparker().clone(),
             ended: ended.clone(),
         });
-        let spares = (0..limits.batches).map(|slot| Box::new(Batch::new(limits.batch, lane, slot)));
+        let spares =
+            (0..limits.batches).map(|slot| Box::new(Batch::new(limits.batch, source, slot)));
         outlets.push(Outlet {
             worker,
             filled,
@@ -97,7 +104,7 @@ pub fn connect(
     let inlet = Inlet {
         wait,
         parker,
-        lanes: homes,
+        sources: homes,
         turn: 0,
     };
     (outlets, inlet)
@@ -107,7 +114,7 @@ impl Outlet {
     /// Tells whether the worker has taken all batches sent to it.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.filled.slots() == self.filled.buffer().capacity()
+        self.filled.is_empty()
     }
 
     /// Takes an empty batch, or `None` when all are filled or under way: the handoff is full.
@@ -145,11 +152,19 @@ impl Outlet {
     /// Hands a batch over. Never waits: the batch was a spare of this outlet, so there is room.
     pub fn send(&mut self, batch: Box<Batch>) {
         let pushed = self.filled.push(batch);
-        assert!(
-            pushed.is_ok(),
-            "there is room for all of an outlet's batches"
-        );
+        assert!(pushed, "there is room for all of an outlet's batches");
         self.worker_bell.unpark();
+    }
+
+    /// Takes up to `most` batches that wait for the worker back, the oldest first.
+    pub fn take_back(&mut self, most: usize, into: &mut Vec<Box<Batch>>) {
+        self.filled.take_back(most, into);
+    }
+
+    /// Keeps a batch that was taken back, emptied, as a spare.
+    pub fn keep(&mut self, mut batch: Box<Batch>) {
+        batch.clear();
+        self.spares.push(batch);
     }
 }
 
@@ -164,7 +179,7 @@ impl Drop for Outlet {
 impl Drop for Inlet {
     /// Tells lanes that wait for a spare batch that none will come back.
     fn drop(&mut self) {
-        for lane in self.lanes.drain(..) {
+        for lane in self.sources.drain(..) {
             let bell = lane.lane_bell.clone();
             drop(lane);
             bell.unpark();
@@ -191,17 +206,17 @@ impl Inlet {
         .unwrap_or(Received::Idle)
     }
 
-    /// Takes the next batch, lane by lane in turn, or finds that all lanes have ended.
+    /// Takes the next batch, source by source in turn, or finds that all have ended.
     #[inline]
     fn look(&mut self) -> Option<Received> {
-        let count = self.lanes.len();
+        let count = self.sources.len();
         let mut all_ended = true;
         for offset in 0..count {
             let index = (self.turn + offset) % count;
-            let lane = &mut self.lanes[index];
+            let source = &mut self.sources[index];
             // Asked first: what a lane sent before its end is there if its end is seen.
-            let ended = lane.ended.load(Acquire);
-            if let Ok(batch) = lane.filled.pop() {
+            let ended = source.ended.load(Acquire);
+            if let Some(batch) = source.filled.pop() {
                 self.turn = index + 1;
                 return Some(Received::Batch(batch));
             }
@@ -210,12 +225,17 @@ impl Inlet {
         all_ended.then_some(Received::Ended)
     }
 
-    /// Returns a batch to the lane it came from, which may then fill it again.
+    /// Takes up to `most` more batches of a source that can take them back, the oldest first.
+    pub fn take_more(&mut self, source: usize, most: usize, into: &mut Vec<Box<Batch>>) {
+        self.sources[source].filled.take(most, into);
+    }
+
+    /// Returns a batch to the outlet it came from, which may then fill it again.
     pub fn give_back(&mut self, mut batch: Box<Batch>) {
         batch.clear();
-        let lane = &mut self.lanes[batch.lane];
-        // There is room for all of the lane's batches.
-        let _ = lane.returned.push(batch);
-        lane.lane_bell.unpark();
+        let source = &mut self.sources[batch.source];
+        // There is room for all of the outlet's batches.
+        let _ = source.returned.push(batch);
+        source.lane_bell.unpark();
     }
 }

@@ -1,4 +1,5 @@
 //! The machine: which cores and network cards there are, and how a thread gets and keeps its core.
 
 pub mod pin;
+pub(crate) mod probe;
 pub mod topology;

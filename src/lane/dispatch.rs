@@ -1,14 +1,17 @@
-//! Messages in, batches out: which worker, which batch, and when it is handed over.
+//! Messages in, batches out: which outlet, which batch, and when it is handed over.
 
 use std::{ops::Deref, time::Duration};
 
 use crate::{
-    clock::Clock,
     envelope::Fields,
     error::Result,
     handoff::{Batch, Outlet},
-    lane::tally::Tally,
+    lane::{
+        pressure::{Place, Pressure},
+        tally::Tally,
+    },
     message::{Notice, Origin},
+    policy::{Policy, Rules},
     shard::ShardTable,
 };
 
@@ -25,40 +28,57 @@ pub(crate) enum Routing {
     /// The topic's shard belongs to a worker.
     Keyed(ShardTable),
     /// Each batch goes to the next worker in turn whose handoff is not full.
-    Balanced { turn: usize },
+    Balanced,
 }
 
 /// One end of all handoffs, and the batches being filled for them.
+///
+/// There is an outlet for each class of topics and each worker: those of class `c` are the outlets from
+/// `c * workers` on.
 pub(crate) struct Dispatch {
     routing: Routing,
-    /// By worker.
+    rules: Rules,
+    workers: usize,
     outlets: Vec<Outlet>,
-    /// By worker: the batch being filled.
+    /// By outlet: the batch being filled.
     filling: Vec<Option<Box<Batch>>>,
-    clock: Clock,
+    /// By class: whose turn it is, without keyed routing.
+    turns: Vec<usize>,
+    pressure: Pressure,
 }
 
 impl Dispatch {
-    pub(crate) fn new(routing: Routing, outlets: Vec<Outlet>, clock: Clock) -> Self {
+    /// `outlets` are by class, and in it by worker.
+    pub(crate) fn new(
+        routing: Routing,
+        rules: Rules,
+        outlets: Vec<Outlet>,
+        pressure: Pressure,
+    ) -> Self {
+        let classes = rules.classes().len();
         Self {
             routing,
+            workers: outlets.len() / classes,
             filling: outlets.iter().map(|_| None).collect(),
             outlets,
-            clock,
+            turns: vec![0; classes],
+            rules,
+            pressure,
         }
     }
 
-    /// Returns the worker of a topic, given its hash.
+    /// Returns the outlet for a topic, given its hash.
     #[inline(always)]
-    pub(super) fn worker_of(&self, topic: &[u8], hash: u64) -> usize {
-        match &self.routing {
+    fn outlet_of(&self, feed: u16, topic: &[u8], hash: u64) -> usize {
+        let class = self.rules.class_of(feed, topic);
+        let worker = match &self.routing {
             Routing::Keyed(table) => table.worker_of(topic, hash),
-            // Whose turn it is follows from the batches before.
-            Routing::Balanced { .. } => 0,
-        }
+            Routing::Balanced => self.turns[class],
+        };
+        class * self.workers + worker
     }
 
-    /// Puts a message into the batch of its worker. Waits where the handoff to it is full.
+    /// Puts a message into the batch of its outlet. Where that is full, does as its policy says.
     ///
     /// # Errors
     /// [`Error::WorkerGone`](crate::Error::WorkerGone).
@@ -72,86 +92,128 @@ impl Dispatch {
         fields: &Fields,
         frames: &[F],
     ) -> Result<()> {
-        let worker = match &self.routing {
-            Routing::Keyed(table) => {
-                let place = fields.topic;
-                let topic = &frames[place.frame][place.start..place.end];
-                let worker = table.worker_of(topic, hash);
-                self.open_batch(tally, worker, 1)?
-            }
-            &Routing::Balanced { turn } => self.open_batch(tally, turn, self.outlets.len())?,
-        };
-        let Some(batch) = &mut self.filling[worker] else {
+        let place = fields.topic;
+        let topic = &frames[place.frame][place.start..place.end];
+        let mut outlet = self.outlet_of(origin.feed, topic, hash);
+        if self.filling[outlet].is_none() {
+            let Some(opened) = self.open_batch(tally, outlet)? else {
+                self.drop_newest(tally, outlet, origin, received_ns, hash, topic);
+                return Ok(());
+            };
+            outlet = opened;
+        }
+        let Some(batch) = &mut self.filling[outlet] else {
             unreachable!("the batch was opened above");
         };
         batch.push(origin, received_ns, hash, fields, frames);
         if batch.is_full() {
-            self.hand_over(tally, worker)?;
+            self.hand_over(tally, outlet)?;
         }
         Ok(())
     }
 
-    /// Tells the worker of a topic, or all of them, what happened.
+    /// Tells the worker of a topic, or all of them where there is none, what happened. Where there is no
+    /// room and messages would be dropped, so is this.
     ///
     /// # Errors
     /// As [`put`](Self::put).
     #[cold]
-    pub(super) fn note(
-        &mut self,
-        tally: &mut Tally,
-        worker: Option<usize>,
-        notice: &Notice<'_>,
-    ) -> Result<()> {
-        let workers = worker.map_or(0..self.outlets.len(), |worker| worker..worker + 1);
-        for worker in workers {
-            let worker = match (&self.routing, notice.topic) {
-                (&Routing::Balanced { turn }, Some(_)) => turn,
-                _ => worker,
-            };
-            let worker = self.open_batch(tally, worker, 1)?;
-            let Some(batch) = &mut self.filling[worker] else {
-                unreachable!("the batch was opened above");
-            };
-            batch.note(notice);
-            if batch.is_full() {
-                self.hand_over(tally, worker)?;
+    pub(super) fn tell(&mut self, tally: &mut Tally, hash: u64, notice: &Notice<'_>) -> Result<()> {
+        let outlets = match notice.topic {
+            Some(topic) => {
+                let outlet = self.outlet_of(notice.origin.feed, topic, hash);
+                outlet..outlet + 1
+            }
+            // Those of the first class: to tell each worker once.
+            None => 0..self.workers,
+        };
+        for outlet in outlets {
+            if self.filling[outlet].is_none() && self.open_batch(tally, outlet)?.is_none() {
+                continue;
+            }
+            if let Some(batch) = &mut self.filling[outlet] {
+                batch.note(notice);
+                if batch.is_full_of_notices() {
+                    self.hand_over(tally, outlet)?;
+                }
             }
         }
         Ok(())
     }
 
-    /// Makes sure that a batch is being filled for one of the `candidates` workers from `first` on,
-    /// and returns which.
-    #[inline]
-    fn open_batch(&mut self, tally: &mut Tally, first: usize, candidates: usize) -> Result<usize> {
-        if self.filling[first].is_some() {
-            return Ok(first);
-        }
+    /// Begins a batch for an outlet, or without keyed routing for another one of its class. Returns which, or
+    /// `None` where its policy has the message dropped.
+    #[inline(never)]
+    fn open_batch(&mut self, tally: &mut Tally, first: usize) -> Result<Option<usize>> {
+        let candidates = match &self.routing {
+            Routing::Keyed(_) => 1,
+            Routing::Balanced => self.workers,
+        };
         match self.take_spare(first, candidates) {
-            Some(worker) => Ok(worker),
-            None => self.wait_for_spare(tally, first, candidates),
+            Some(outlet) => Ok(Some(outlet)),
+            None => self.without_spare(tally, first, candidates),
         }
     }
 
     fn take_spare(&mut self, first: usize, candidates: usize) -> Option<usize> {
+        let class = first / self.workers;
         for offset in 0..candidates {
-            let worker = (first + offset) % self.outlets.len();
-            if let Some(batch) = self.outlets[worker].spare() {
-                self.fill_next(worker, batch);
-                return Some(worker);
+            let outlet = class * self.workers + (first + offset) % self.workers;
+            if let Some(batch) = self.outlets[outlet].spare() {
+                self.fill_next(outlet, batch);
+                return Some(outlet);
             }
         }
         None
     }
 
-    fn fill_next(&mut self, worker: usize, batch: Box<Batch>) {
-        self.filling[worker] = Some(batch);
-        if let Routing::Balanced { turn } = &mut self.routing {
-            *turn = worker;
+    fn fill_next(&mut self, outlet: usize, batch: Box<Batch>) {
+        self.filling[outlet] = Some(batch);
+        self.turns[outlet / self.workers] = outlet % self.workers;
+    }
+
+    #[cold]
+    fn without_spare(
+        &mut self,
+        tally: &mut Tally,
+        first: usize,
+        candidates: usize,
+    ) -> Result<Option<usize>> {
+        let policy = self.rules.classes()[first / self.workers];
+        match policy {
+            Policy::Block | Policy::Snail => {
+                self.wait_for_spare(tally, first, candidates).map(Some)
+            }
+            Policy::DropNewest | Policy::DropOldest | Policy::Conflate => {
+                let at = Place {
+                    outlet: first,
+                    worker: first % self.workers,
+                };
+                let outlet = &mut self.outlets[first];
+                let room = self.pressure.make_room(tally, policy, at, outlet)?;
+                Ok(room.map(|batch| {
+                    self.fill_next(first, batch);
+                    first
+                }))
+            }
         }
     }
 
     #[cold]
+    fn drop_newest(
+        &mut self,
+        tally: &mut Tally,
+        outlet: usize,
+        origin: Origin,
+        received_ns: u64,
+        hash: u64,
+        topic: &[u8],
+    ) {
+        let worker = outlet % self.workers;
+        self.pressure
+            .drop_newest(tally, worker, origin, received_ns, (hash, topic));
+    }
+
     fn wait_for_spare(
         &mut self,
         tally: &mut Tally,
@@ -161,33 +223,41 @@ impl Dispatch {
         // What is ready for other workers must not wait for this one.
         self.flush(tally)?;
         tally.counters().blocked.add(1);
-        let mut since_ns = self.clock.now_ns();
+        let worker = first % self.workers;
+        let mut since_ns = self.pressure.clock.now_ns();
+        let mut stall = None;
         loop {
             let returned = self.outlets[first].wait_for_spare(SPARE_WAIT)?;
-            let now_ns = self.clock.now_ns();
+            let now_ns = self.pressure.clock.now_ns();
             let blocked_ns = now_ns.saturating_sub(since_ns);
             tally.counters().blocked_ns.add(blocked_ns);
             since_ns = now_ns;
-            if let Some(batch) = returned {
-                self.fill_next(first, batch);
-                return Ok(first);
+            let found = match returned {
+                Some(batch) => {
+                    self.fill_next(first, batch);
+                    Some(first)
+                }
+                None => self.take_spare(first, candidates),
+            };
+            if let Some(outlet) = found {
+                if let Some(stall) = stall {
+                    self.pressure.note_stall(worker, &stall);
+                }
+                return Ok(outlet);
             }
-            if let Some(worker) = self.take_spare(first, candidates) {
-                return Ok(worker);
-            }
+            // Only now: most waits are shorter than asking the kernel what the worker does.
+            stall.get_or_insert_with(|| self.pressure.stall(worker));
         }
     }
 
-    fn hand_over(&mut self, tally: &mut Tally, worker: usize) -> Result<()> {
-        let Some(batch) = self.filling[worker].take() else {
+    fn hand_over(&mut self, tally: &mut Tally, outlet: usize) -> Result<()> {
+        let Some(batch) = self.filling[outlet].take() else {
             return Ok(());
         };
         tally.settle();
         tally.counters().batches.add(1);
-        if let Routing::Balanced { turn } = &mut self.routing {
-            *turn = (worker + 1) % self.outlets.len();
-        }
-        self.outlets[worker].send(batch)
+        self.turns[outlet / self.workers] = (outlet + 1) % self.workers;
+        self.outlets[outlet].send(batch)
     }
 
     /// Hands over what is held for workers that have nothing else to do. What is held for busy ones can
@@ -197,9 +267,9 @@ impl Dispatch {
     /// As [`put`](Self::put).
     #[inline]
     pub(super) fn offer(&mut self, tally: &mut Tally) -> Result<()> {
-        for worker in 0..self.outlets.len() {
-            if self.filling[worker].is_some() && self.outlets[worker].is_empty() {
-                self.hand_over(tally, worker)?;
+        for outlet in 0..self.outlets.len() {
+            if self.filling[outlet].is_some() && self.outlets[outlet].is_empty() {
+                self.hand_over(tally, outlet)?;
             }
         }
         Ok(())
@@ -210,9 +280,10 @@ impl Dispatch {
     /// # Errors
     /// As [`put`](Self::put).
     pub(super) fn flush(&mut self, tally: &mut Tally) -> Result<()> {
-        for worker in 0..self.outlets.len() {
-            self.hand_over(tally, worker)?;
+        for outlet in 0..self.outlets.len() {
+            self.hand_over(tally, outlet)?;
         }
+        self.pressure.note_rest(tally);
         Ok(())
     }
 

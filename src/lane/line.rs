@@ -43,9 +43,6 @@ impl Told<'_> {
     pub(super) fn tell(&mut self, event: Event<'_>) {
         self.tally.note_event(event.kind);
         self.record(&event);
-        let worker = event
-            .topic
-            .map(|topic| self.dispatch.worker_of(topic, event.hash));
         let notice = Notice {
             origin: self.origin,
             topic: event.topic,
@@ -53,7 +50,7 @@ impl Told<'_> {
             kind: event.kind,
         };
         if self.outcome.is_ok() {
-            self.outcome = self.dispatch.note(self.tally, worker, &notice);
+            self.outcome = self.dispatch.tell(self.tally, event.hash, &notice);
         }
     }
 

@@ -64,7 +64,7 @@ impl Router {
     /// Takes a message of at least one frame that came by a line of the lane, received at `received_ns`
     /// by the pipeline's clock.
     ///
-    /// Waits where the handoff to the message's worker is full.
+    /// Where the handoff to the message's worker is full, its topic's policy decides.
     ///
     /// # Errors
     /// [`Error::WorkerGone`](crate::Error::WorkerGone).

@@ -11,7 +11,7 @@ use crate::{
     sequence::EventKind,
 };
 
-/// Messages that the ledger may not know of yet while all are rejected.
+/// Messages that the ledger may not know of yet while none is handed over.
 const PENDING_MAX: u64 = 1_024;
 
 /// What a lane counts. The ledger learns of it before any of it is handed over, so that it never knows
@@ -32,9 +32,10 @@ struct Pending {
     received: u64,
     bytes: u64,
     rejected: [u64; Rejection::ALL.len()],
-    last_rejected_ns: u64,
+    dropped: u64,
     duplicates: u64,
-    last_duplicate_ns: u64,
+    /// When the last of those rejected, dropped and doubled was received.
+    last_accounted_ns: u64,
 }
 
 impl Tally {
@@ -76,7 +77,17 @@ impl Tally {
 
     pub(super) fn note_rejected(&mut self, received_ns: u64, reason: Rejection) {
         self.pending.rejected[reason as usize] += 1;
-        self.pending.last_rejected_ns = received_ns;
+        self.note_accounted(received_ns);
+    }
+
+    /// Takes note of a message that there was no room for.
+    pub(super) fn note_dropped(&mut self, received_ns: u64) {
+        self.pending.dropped += 1;
+        self.note_accounted(received_ns);
+    }
+
+    fn note_accounted(&mut self, received_ns: u64) {
+        self.pending.last_accounted_ns = received_ns.max(1);
         if self.pending.received >= PENDING_MAX {
             self.settle();
         }
@@ -86,10 +97,7 @@ impl Tally {
     #[inline]
     pub(super) fn note_duplicate(&mut self, received_ns: u64) {
         self.pending.duplicates += 1;
-        self.pending.last_duplicate_ns = received_ns;
-        if self.pending.received >= PENDING_MAX {
-            self.settle();
-        }
+        self.note_accounted(received_ns);
     }
 
     /// Counts what happened to a series of numbers.
@@ -107,26 +115,37 @@ impl Tally {
         }
     }
 
+    /// Accounts for messages that were handed over and taken back.
+    pub(super) fn note_taken_back(&mut self, now_ns: u64, dropped: u64, conflated: u64) {
+        let counters = self.counters();
+        counters.dropped.add(dropped);
+        counters.conflated.add(conflated);
+        counters.last_accounted_ns.set(now_ns);
+    }
+
+    /// When a worker was last done with a batch, in nanoseconds of the pipeline's clock.
+    pub(super) fn worker_done_ns(&self, worker: usize) -> u64 {
+        self.ledger.workers[worker].last_done_ns.get()
+    }
+
     /// Brings the ledger up to date: first what was received, then what became of it.
     pub(super) fn settle(&mut self) {
-        // What became of messages may be noted after they were counted.
-        let pending = &self.pending;
-        if pending.received + pending.duplicates + pending.last_rejected_ns == 0 {
+        // A run of messages is counted as received at once, so that some may be rejected or dropped after
+        // all were settled.
+        if self.pending.received == 0 && self.pending.last_accounted_ns == 0 {
             return;
         }
         let pending = mem::take(&mut self.pending);
         let counters = self.counters();
         counters.received.add(pending.received);
         counters.received_bytes.add(pending.bytes);
-        if pending.last_rejected_ns > 0 {
+        if pending.last_accounted_ns > 0 {
+            counters.dropped.add(pending.dropped);
+            counters.duplicates.add(pending.duplicates);
             for (counter, rejected) in counters.rejected.iter().zip(pending.rejected) {
                 counter.add(rejected);
             }
-            counters.last_rejected_ns.set(pending.last_rejected_ns);
-        }
-        if pending.duplicates > 0 {
-            counters.duplicates.add(pending.duplicates);
-            counters.last_duplicate_ns.set(pending.last_duplicate_ns);
+            counters.last_accounted_ns.set(pending.last_accounted_ns);
         }
     }
 }

@@ -38,7 +38,7 @@ impl FeedClocks {
     /// stamped at `stamped_ns` by the publisher's, and whether it seems to have come before it was
     /// sent.
     #[inline]
-    fn feed_ns(&self, origin: Origin, handled_ns: u64, stamped_ns: u64) -> (u64, bool) {
+    pub(crate) fn feed_ns(&self, origin: Origin, handled_ns: u64, stamped_ns: u64) -> (u64, bool) {
         let difference = handled_ns.wrapping_sub(stamped_ns) as i64;
         let smallest = &self.0[usize::from(origin.feed)][usize::from(origin.line)];
         let mut behind = smallest.load(Relaxed);

@@ -8,19 +8,23 @@ use crate::{
     error::{Error, Result},
     flight::FlightRecord,
     handoff::{HandoffKind, Inlet, Outlet, inproc, ring},
-    host::pin::{self, Placement},
+    host::{
+        pin::{self, Placement},
+        probe::Probe,
+    },
     lane::{
-        Assigned, Dispatch, Lane, LibzmqLane, LineRoute, Merge, NativeLane, OrderSender, Quota,
-        Router, Routing, Setup, Share, Tally, Watch, orders,
+        self, Assigned, Dispatch, Lane, LibzmqLane, LineRoute, Merge, NativeLane, OrderSender,
+        Pressure, Quota, Router, Routing, Setup, Share, Tally, Watch, orders,
     },
     latency::{self, Collector, FeedClocks},
     ledger::Ledger,
     libzmq::Context,
     message::Origin,
     pipeline::{Running, crew::Crew, outcome::CpuMarks},
+    policy::{Policy, Rules, TopicTally},
     sequence::{Numbering, StaleRule, Tracker, TrackerOptions, arbiter},
     stop::Stop,
-    worker::{Handler, Worker, WorkerEnd},
+    worker::{self, Handler, Patience, Worker, WorkerEnd},
 };
 
 /// What the parts share, and the threads that wait to set off.
@@ -36,6 +40,11 @@ pub(super) struct Assembly<'a> {
     pub stop: Stop,
     pub cpu: CpuMarks,
     pub flight: FlightRecord,
+    /// What became of messages by topic: of sources, then of workers.
+    pub topics: Vec<TopicTally>,
+    rules: Rules,
+    /// The workers' threads.
+    probes: Vec<Probe>,
 }
 
 /// Lanes, and by feed what merges its lines.
@@ -44,7 +53,8 @@ type Lanes = (Vec<Running<()>>, Vec<Option<Merged>>);
 /// What merges the lines of a feed, shared by their lanes.
 pub(super) type Merged = Arc<Mutex<Merge>>;
 
-/// Workers, what collects their histograms, and the outlets to them, by lane.
+/// Workers, what collects their histograms, and the outlets to them: by source, class and worker. Sources
+/// are the lanes, then the feeds whose lines are merged.
 type Workers<H> = (Vec<Running<WorkerEnd<H>>>, Vec<Collector>, Vec<Vec<Outlet>>);
 
 impl<'a> Assembly<'a> {
@@ -62,6 +72,12 @@ impl<'a> Assembly<'a> {
             stop,
             cpu: CpuMarks::default(),
             flight: FlightRecord::new(config.feeds.iter().map(|feed| feed.name.clone())),
+            topics: (0..sources(config) + workers)
+                .map(|_| TopicTally::new(config.policy.topics_max))
+                .collect(),
+            rules: config.rules(),
+            // Not copies of one, which would all be of the same thread.
+            probes: (0..workers).map(|_| Probe::default()).collect(),
         })
     }
 
@@ -71,11 +87,18 @@ impl<'a> Assembly<'a> {
         handler: &mut impl FnMut(usize) -> H,
     ) -> Result<Workers<H>> {
         let config = self.config;
-        let mut outlets: Vec<Vec<Outlet>> = (0..sources(config)).map(|_| Vec::new()).collect();
+        let sources = sources(config);
+        let (count, classes) = (config.workers.count, self.rules.classes());
+        // The ways to a worker: by class, and in it by source.
+        let policies: Vec<Policy> = classes
+            .iter()
+            .flat_map(|&policy| vec![policy; sources])
+            .collect();
+        let mut by_way: Vec<Vec<Outlet>> = policies.iter().map(|_| Vec::new()).collect();
         let (mut workers, mut collectors) = (Vec::new(), Vec::new());
-        for index in 0..config.workers.count {
-            let (by_lane, inlet) = self.connect(index)?;
-            for (outlets, outlet) in outlets.iter_mut().zip(by_lane) {
+        for index in 0..count {
+            let (outlets, inlet) = self.connect(index, &policies)?;
+            for (outlets, outlet) in by_way.iter_mut().zip(outlets) {
                 outlets.push(outlet);
             }
             let (recorder, collector) = latency::recorder();
@@ -90,26 +113,41 @@ impl<'a> Assembly<'a> {
                 clock: self.clock.clone(),
                 stop: self.stop.clone(),
                 handler_panic: config.workers.handler_panic,
+                patience: Patience {
+                    worker: index,
+                    policies: policies.clone(),
+                    batches: config.handoff.batches,
+                    limits: config.policy.clone(),
+                    flight: self.flight.clone(),
+                    topics: self.topics[sources + index].clone(),
+                    work: worker::Work::new(&config.policy),
+                },
+                probe: self.probes[index].clone(),
             };
             let (name, core) = (format!("worker-{index}"), self.cores.workers[index]);
             let stop = self.stop.clone();
             workers.push(self.crew.enlist(&name, core, stop, move || worker.run())?);
         }
-        Ok((workers, collectors, outlets))
+        let mut by_source: Vec<Vec<Outlet>> = (0..sources).map(|_| Vec::new()).collect();
+        for (way, outlets) in by_way.into_iter().enumerate() {
+            by_source[way % sources].extend(outlets);
+        }
+        Ok((workers, collectors, by_source))
     }
 
-    /// Makes the handoffs from all lanes and merges to a worker.
-    fn connect(&self, worker: usize) -> Result<(Vec<Outlet>, Inlet)> {
-        let (lanes, limits) = (sources(self.config), self.config.handoff.limits());
+    /// Makes the handoffs to a worker, from sources of these policies.
+    fn connect(&self, worker: usize, policies: &[Policy]) -> Result<(Vec<Outlet>, Inlet)> {
+        let (sources, limits) = (policies.len(), self.config.handoff.limits());
         let wait = self.config.wait;
         Ok(match &self.context {
             Some(context) if self.config.handoff.kind == HandoffKind::Inproc => {
-                let (outlets, inlet) = inproc::connect(context, worker, lanes, limits, wait)?;
+                let (outlets, inlet) = inproc::connect(context, worker, sources, limits, wait)?;
                 let outlets = outlets.into_iter().map(Outlet::Inproc).collect();
                 (outlets, Inlet::Inproc(inlet))
             }
             _ => {
-                let (outlets, inlet) = ring::connect(worker, lanes, limits, wait);
+                let take_back: Vec<bool> = policies.iter().map(|one| one.takes_back()).collect();
+                let (outlets, inlet) = ring::connect(worker, &take_back, limits, wait);
                 let outlets = outlets.into_iter().map(Outlet::Ring).collect();
                 (outlets, Inlet::Ring(inlet))
             }
@@ -165,7 +203,7 @@ impl<'a> Assembly<'a> {
         Ok((lanes, senders))
     }
 
-    /// Starts the threads of lanes. `outlets` are by lane, then by feed whose lines are merged.
+    /// Starts the threads of lanes. `outlets` are by source, in it by class, and in that by worker.
     pub(super) fn start_lanes(&self, lanes: Vec<Lane>, outlets: Vec<Vec<Outlet>>) -> Result<Lanes> {
         let config = self.config;
         let mut outlets = outlets.into_iter();
@@ -182,7 +220,7 @@ impl<'a> Assembly<'a> {
                 watch: watch(assigned, &merges),
             });
             let router = Router::new(
-                self.dispatch(outlets)?,
+                self.dispatch(index, outlets)?,
                 tally,
                 lines.collect(),
                 config.receive.message_bytes_max as usize,
@@ -199,13 +237,26 @@ impl<'a> Assembly<'a> {
         Ok((threads, merges))
     }
 
-    /// Makes the way from a lane, or from a merge, to the workers.
-    fn dispatch(&self, outlets: Vec<Outlet>) -> Result<Dispatch> {
+    /// Makes the way from a source to the workers.
+    fn dispatch(&self, source: usize, outlets: Vec<Outlet>) -> Result<Dispatch> {
         let routing = match self.config.sharding.mode {
             ShardingMode::Keyed => Routing::Keyed(self.config.shard_table()?),
-            ShardingMode::Balanced => Routing::Balanced { turn: 0 },
+            ShardingMode::Balanced => Routing::Balanced,
         };
-        Ok(Dispatch::new(routing, outlets, self.clock.clone()))
+        let pressure = Pressure {
+            clock: self.clock.clone(),
+            flight: self.flight.clone(),
+            topics: self.topics[source].clone(),
+            workers: self.probes.clone(),
+            batches: self.config.handoff.batches,
+            work: lane::Work::default(),
+        };
+        Ok(Dispatch::new(
+            routing,
+            self.rules.clone(),
+            outlets,
+            pressure,
+        ))
     }
 
     /// Makes what merges the lines of feeds, by feed.
@@ -214,6 +265,7 @@ impl<'a> Assembly<'a> {
         mut outlets: impl Iterator<Item = Vec<Outlet>>,
     ) -> Result<Vec<Option<Merged>>> {
         let mut merges = Vec::new();
+        let mut source = self.config.lanes.len();
         for feed in &self.config.feeds {
             let wanted = feed.arbitration.as_ref().zip(feed.envelope.numbering());
             let Some((arbitration, numbering)) = wanted else {
@@ -228,7 +280,8 @@ impl<'a> Assembly<'a> {
                 from_start: feed.sequence.from_start,
             };
             let outlets = outlets.next().unwrap_or_default();
-            let dispatch = self.dispatch(outlets)?;
+            let dispatch = self.dispatch(source, outlets)?;
+            source += 1;
             let merge = Merge::new(numbering, feed.lines.len(), limits, dispatch);
             merges.push(Some(Arc::new(Mutex::new(merge))));
         }
@@ -247,8 +300,8 @@ fn context(config: &Config) -> Result<Option<Context>> {
         (io_threads, sockets) = (lanes, 3 * sources);
     }
     if config.handoff.kind == HandoffKind::Inproc {
-        // A PULL a worker, a PUSH for each source and worker.
-        sockets += workers + sources(config) * workers;
+        // A PULL a worker, a PUSH for each source, class of topics and worker.
+        sockets += workers + sources(config) * config.rules().classes().len() * workers;
     }
     (sockets > 0)
         .then(|| Context::new(io_threads, sockets))

@@ -31,6 +31,7 @@ use crate::{
     lane::{Lane, Order, OrderSender, Quota},
     latency::{Collector, FeedClocks, Stages},
     ledger::{Ledger, Totals},
+    policy::{ByTopic, TopicTally},
     stop::Stop,
     worker::{Handler, WorkerEnd},
 };
@@ -65,7 +66,6 @@ pub struct Pipeline<H> {
     feeds: Vec<String>,
     /// By feed: what merges its lines.
     merges: Vec<Option<Merged>>,
-    flight: FlightRecord,
     /// Whether the messages of all feeds have numbers that are looked at.
     numbered: bool,
     collectors: Vec<Collector>,
@@ -78,6 +78,8 @@ pub struct Pipeline<H> {
     clock: Clock,
     stop: Stop,
     cpu: CpuMarks,
+    flight: FlightRecord,
+    topics: Vec<TopicTally>,
 }
 
 impl<H: Handler> Pipeline<H> {
@@ -115,7 +117,6 @@ impl<H: Handler> Pipeline<H> {
             feeds: config.feeds.iter().map(|feed| feed.name.clone()).collect(),
             numbered: config.feeds.iter().all(Feed::is_numbered),
             merges,
-            flight: assembly.flight,
             collectors,
             stages: Stages::default(),
             interval: Stages::default(),
@@ -124,6 +125,8 @@ impl<H: Handler> Pipeline<H> {
             clock: assembly.clock,
             stop: assembly.stop,
             cpu: assembly.cpu,
+            flight: assembly.flight,
+            topics: assembly.topics,
         })
     }
 
@@ -226,10 +229,16 @@ impl<H: Handler> Pipeline<H> {
             .collect()
     }
 
-    /// Returns the record of the last things that went wrong.
+    /// Returns the record of what went wrong, to be read at any time.
     #[must_use]
     pub fn flight_record(&self) -> &FlightRecord {
         &self.flight
+    }
+
+    /// Returns what became so far of messages that were not delivered, topic by topic.
+    #[must_use]
+    pub fn by_topic(&self) -> ByTopic {
+        ByTopic::merge(&self.topics)
     }
 
     /// Returns the time on the clock that the ledger's times are by, in nanoseconds.
@@ -256,10 +265,7 @@ impl<H: Handler> Pipeline<H> {
                     self.collectors[index].collect(&mut self.stages);
                     self.stages.merge(&end.stages);
                     handlers.push(end.handler);
-                    failures.extend(end.panic.map(|message| Error::HandlerPanicked {
-                        worker: format!("worker-{index}"),
-                        message,
-                    }));
+                    failures.extend(end.failure);
                 }
                 Err(error) => failures.push(error),
             }
@@ -279,10 +285,12 @@ impl<H: Handler> Pipeline<H> {
             stages: mem::take(&mut self.stages),
             feed_clocks: self.feed_clocks.clone(),
             lines: self.lines(),
-            flight: self.flight.clone(),
             placements: mem::take(&mut self.placements),
             handlers,
             failure: failures.into_iter().next(),
+            feeds: mem::take(&mut self.feeds),
+            by_topic: ByTopic::merge(&self.topics),
+            flight: self.flight.clone(),
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::{
     host::pin::Placement,
     latency::{FeedClocks, Stages},
     ledger::Totals,
+    policy::ByTopic,
     sequence::arbiter::LineCounts,
 };
 
@@ -33,14 +34,18 @@ pub struct Outcome<H> {
     pub feed_clocks: FeedClocks,
     /// How the lines of feeds that are copies of each other stood against one another.
     pub lines: Vec<LineOutcome>,
-    /// The last things that went wrong.
-    pub flight: FlightRecord,
     /// Where the threads ran.
     pub placements: Vec<Placement>,
     /// The handlers, in the order of their workers.
     pub handlers: Vec<H>,
-    /// What went wrong on the way, if anything did: the first error or handler's panic.
+    /// What made it fail, if anything did: the first error or handler's panic.
     pub failure: Option<Error>,
+    /// The names of the feeds, in the order of the configuration.
+    pub feeds: Vec<String>,
+    /// What became of messages that were not delivered, topic by topic.
+    pub by_topic: ByTopic,
+    /// What went wrong on the way, whether or not it was a failure.
+    pub flight: FlightRecord,
 }
 
 /// What one of the lines of a feed brought, where they are copies of each other.

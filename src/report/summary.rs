@@ -6,12 +6,19 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::{
+    flight::Anomaly,
     host::pin::Placement,
     ledger::Rejection,
     pipeline::{Outcome, ratio},
+    policy::ByTopic,
     report::{count, rate, time},
     zmtp::Violation,
 };
+
+/// The most topics of messages that were not delivered that a summary shows.
+const UNDELIVERED_TOPICS_MAX: usize = 10;
+/// The most anomalies that people are shown.
+const ANOMALIES_SHOWN: usize = 10;
 
 /// What a run came to. Its JSON is what scripts rely on: fields are added, never changed.
 #[derive(Clone, Debug, Serialize)]
@@ -82,10 +89,62 @@ pub struct Summary {
     pub truncated: u64,
     /// Messages thrown away because nothing was subscribed to them, which don't count as received.
     pub unwanted: u64,
+    /// What became of messages that were not delivered: topics with the most of them.
+    pub undelivered: UndeliveredSummary,
+    /// What went wrong, oldest first; the last entries of the flight record.
+    pub anomalies: Vec<Anomaly>,
     /// How long messages waited, in nanoseconds.
     pub latency_ns: LatencySummary,
     /// Where the threads ran.
     pub threads: Vec<Placement>,
+}
+
+/// What became of messages that were not delivered, by topic.
+#[derive(Clone, Debug, Serialize)]
+pub struct UndeliveredSummary {
+    /// Topics concerned, as far as they were counted apart.
+    pub topics: usize,
+    /// Those with the most messages, of which there are no more than 10.
+    pub most: Vec<UndeliveredTopic>,
+    /// Messages dropped of topics beyond `policy.topics_max`.
+    pub other_dropped: u64,
+    /// Messages superseded of topics beyond `policy.topics_max`.
+    pub other_conflated: u64,
+}
+
+/// What became of a topic's messages that were not delivered.
+#[derive(Clone, Debug, Serialize)]
+pub struct UndeliveredTopic {
+    /// The feed's name.
+    pub feed: String,
+    /// The topic, escaped.
+    pub topic: String,
+    /// Messages dropped.
+    pub dropped: u64,
+    /// Messages superseded by a newer one of the topic.
+    pub conflated: u64,
+}
+
+impl UndeliveredSummary {
+    fn new(by_topic: &ByTopic, feeds: &[String]) -> Self {
+        let most = by_topic.topics.iter().take(UNDELIVERED_TOPICS_MAX);
+        Self {
+            topics: by_topic.topics.len(),
+            most: most
+                .map(|row| UndeliveredTopic {
+                    feed: feeds
+                        .get(usize::from(row.feed))
+                        .cloned()
+                        .unwrap_or_default(),
+                    topic: row.topic.escape_ascii().to_string(),
+                    dropped: row.dropped,
+                    conflated: row.conflated,
+                })
+                .collect(),
+            other_dropped: by_topic.other_dropped,
+            other_conflated: by_topic.other_conflated,
+        }
+    }
 }
 
 /// How long messages waited, by stage.
@@ -213,6 +272,8 @@ impl Summary {
             refused: totals.refused,
             truncated: totals.truncated,
             unwanted: totals.unwanted,
+            undelivered: UndeliveredSummary::new(&outcome.by_topic, &outcome.feeds),
+            anomalies: outcome.flight.entries(),
             latency_ns: LatencySummary {
                 queue: StageSummary::new(&stages.queue),
                 handler: StageSummary::new(&stages.handler),
@@ -241,7 +302,9 @@ impl fmt::Display for Summary {
         self.write_messages(out)?;
         self.write_connections(out)?;
         self.write_latency(out)?;
-        self.write_threads(out)
+        self.write_threads(out)?;
+        self.write_undelivered(out)?;
+        self.write_anomalies(out)
     }
 }
 
@@ -441,5 +504,40 @@ impl Summary {
             }
         }
         writeln!(out)
+    }
+
+    fn write_undelivered(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let undelivered = &self.undelivered;
+        if undelivered.topics == 0 {
+            return Ok(());
+        }
+        let topics = count(undelivered.topics as u64);
+        writeln!(out, "not delivered: {topics} topics")?;
+        writeln!(out, "{:>27}{:>15}", "dropped", "conflated")?;
+        for row in &undelivered.most {
+            let (dropped, conflated) = (count(row.dropped), count(row.conflated));
+            writeln!(
+                out,
+                "{dropped:>27}{conflated:>15}  {} {}",
+                row.feed, row.topic
+            )?;
+        }
+        Ok(())
+    }
+
+    fn write_anomalies(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.anomalies.is_empty() {
+            return Ok(());
+        }
+        let shown = self.anomalies.len().min(ANOMALIES_SHOWN);
+        writeln!(
+            out,
+            "what went wrong, the last {shown} of {}",
+            self.anomalies.len()
+        )?;
+        for anomaly in &self.anomalies[self.anomalies.len() - shown..] {
+            writeln!(out, "{anomaly}")?;
+        }
+        Ok(())
     }
 }

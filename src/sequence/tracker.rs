@@ -380,10 +380,10 @@ impl Tracker {
         if recovers {
             quality.recovered_ns = self.now_ns.saturating_add(self.recover_ns);
         }
-        if recovers || before.stale != quality.stale {
-            if let Some(due_ns) = quality.due_ns(&self.rules, self.feed.connected_ns) {
-                self.wheel.wait(quality.place, due_ns);
-            }
+        if (recovers || before.stale != quality.stale)
+            && let Some(due_ns) = quality.due_ns(&self.rules, self.feed.connected_ns)
+        {
+            self.wheel.wait(quality.place, due_ns);
         }
         self.feed.recount(before.condition, quality.condition);
         let told = Some((topic, hash));

@@ -3,6 +3,7 @@
 use crate::{
     handoff::Batch,
     message::{Message, Notice},
+    receipt::Receipt,
     sequence::{EventKind, Gap, Quality},
 };
 
@@ -30,6 +31,10 @@ use crate::{
 pub trait Handler: Send + 'static {
     /// Called for each message, in the order its lane received them.
     fn on_message(&mut self, message: &Message<'_>);
+
+    /// Called just before [`on_message`](Self::on_message) for a message that stands for older ones of its
+    /// topic as well: with the policy [`Conflate`](crate::policy::Policy::Conflate) only.
+    fn on_receipt(&mut self, _receipt: &Receipt, _message: &Message<'_>) {}
 
     /// Called after the last message of each batch: the place to flush what was gathered for it.
     fn on_batch_end(&mut self, _batch: &Batch) {}

@@ -2,7 +2,9 @@
 
 mod handler;
 pub mod handlers;
+mod patience;
 mod thread;
 
 pub use handler::Handler;
+pub(crate) use patience::{Patience, Work};
 pub(crate) use thread::{Worker, WorkerEnd};

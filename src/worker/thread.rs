@@ -9,12 +9,13 @@ use std::{
 use crate::{
     clock::{Clock, wall_ns},
     config::HandlerPanic,
-    error::Result,
+    error::{Error, Result},
     handoff::{Batch, Inlet, Received},
+    host::probe::Probe,
     latency::{FeedClocks, HandledAt, Recorder, Stages},
     ledger::Ledger,
     stop::Stop,
-    worker::Handler,
+    worker::{Handler, Patience},
 };
 
 /// A worker, ready to run on a thread of its own.
@@ -28,6 +29,9 @@ pub(crate) struct Worker<H> {
     pub clock: Clock,
     pub stop: Stop,
     pub handler_panic: HandlerPanic,
+    pub patience: Patience,
+    /// What lanes look at this thread by.
+    pub probe: Probe,
 }
 
 /// What is left of a worker when every lane has ended.
@@ -35,61 +39,86 @@ pub(crate) struct WorkerEnd<H> {
     pub handler: H,
     /// What was recorded since the collector last asked.
     pub stages: Box<Stages>,
-    /// The message of the handler's panic, if there was one.
-    pub panic: Option<String>,
+    /// Why it discarded what came after, if it did.
+    pub failure: Option<Error>,
 }
 
 impl<H: Handler> Worker<H> {
     /// Runs the handler on all batches until every lane has ended.
     ///
     /// # Errors
-    /// [`Error::Zmq`](crate::Error::Zmq) where the handoff breaks.
+    /// [`Error::Zmq`] where the handoff breaks.
     pub(crate) fn run(mut self) -> Result<WorkerEnd<H>> {
-        let mut panic = None;
+        self.probe.attach();
+        let mut failure = None;
         loop {
             match self.inlet.receive()? {
+                Received::Batch(batch) if failure.is_none() => failure = self.take(batch),
                 Received::Batch(batch) => {
-                    if panic.is_none() {
-                        panic = self.handle(&batch);
-                    } else {
-                        let counters = &self.ledger.workers[self.index];
-                        counters.last_done_ns.set(self.clock.now_ns());
-                        self.count_dropped(batch.len());
-                    }
+                    let counters = &self.ledger.workers[self.index];
+                    counters.last_done_ns.set(self.clock.now_ns());
+                    self.count_dropped(&batch, 0);
                     self.inlet.give_back(batch);
                 }
                 Received::Idle => {
-                    if panic.is_none() {
-                        panic = self.call(H::on_idle);
+                    if failure.is_none() {
+                        failure = self.call(H::on_idle);
                     }
                 }
                 Received::Ended => break,
             }
             self.recorder.offer();
         }
-        if panic.is_none() {
-            panic = self.call(H::on_stop);
+        // A handler that has panicked is not called any more.
+        if !matches!(failure, Some(Error::HandlerPanicked { .. })) {
+            let panic = self.call(H::on_stop);
+            failure = failure.or(panic);
         }
         Ok(WorkerEnd {
             handler: self.handler,
             stages: self.recorder.finish(),
-            panic,
+            failure,
         })
     }
 
-    /// Runs the handler on a batch and accounts for it. Returns the handler's panic, if it did.
-    fn handle(&mut self, batch: &Batch) -> Option<String> {
+    /// Takes a batch to the handler, conflated with others where that is due. Returns why it is the last
+    /// one, if it is.
+    fn take(&mut self, batch: Box<Batch>) -> Option<Error> {
+        if !self.patience.is_over(&batch, &self.clock) {
+            let failure = self.handle(&batch);
+            self.inlet.give_back(batch);
+            return failure;
+        }
+        let mut batches = self.patience.take_more(batch, &mut self.inlet);
+        let conflated = self
+            .patience
+            .conflate(&mut batches, &mut self.inlet, &self.clock);
+        self.ledger.workers[self.index].conflated.add(conflated);
+        let mut failure = None;
+        for batch in batches.drain(..) {
+            match failure {
+                None => failure = self.handle(&batch),
+                Some(_) => self.count_dropped(&batch, 0),
+            }
+            self.inlet.give_back(batch);
+        }
+        self.patience.keep(batches);
+        failure
+    }
+
+    /// Runs the handler on a batch and accounts for it. Returns why it is the last one, if it is.
+    fn handle(&mut self, batch: &Batch) -> Option<Error> {
         let start_wall_ns = wall_ns();
         let start_ns = self.clock.now_ns();
         let mut handled = 0;
         let panic = self.call(|handler| {
-            if batch.has_notices() {
-                handle_noted(handler, batch, &mut handled);
-            } else {
+            if batch.is_plain() {
                 for message in batch.messages() {
                     handler.on_message(&message);
                     handled += 1;
                 }
+            } else {
+                handle_all(handler, batch, start_ns, &mut handled);
             }
             handler.on_batch_end(batch);
         });
@@ -105,32 +134,50 @@ impl<H: Handler> Worker<H> {
         let counters = &self.ledger.workers[self.index];
         counters.last_done_ns.set(end_ns);
         counters.delivered.add(handled as u64);
-        self.count_dropped(batch.len() - handled);
-        panic
+        self.count_dropped(batch, handled);
+        panic.or_else(|| {
+            let failure = self.patience.judge(batch, at, &self.feed_clocks);
+            if failure.is_some() {
+                self.stop.request();
+            }
+            failure
+        })
     }
 
-    /// Calls into the handler. Returns the message of its panic, if it did.
+    /// Calls into the handler. Returns its panic, if it did.
     #[inline]
-    fn call(&mut self, call: impl FnOnce(&mut H)) -> Option<String> {
+    fn call(&mut self, call: impl FnOnce(&mut H)) -> Option<Error> {
         let panic = catch_unwind(AssertUnwindSafe(|| call(&mut self.handler))).err()?;
         if self.handler_panic == HandlerPanic::Stop {
             self.stop.request();
         }
-        Some(panic_message(&*panic))
+        Some(Error::HandlerPanicked {
+            worker: format!("worker-{}", self.index),
+            message: panic_message(&*panic),
+        })
     }
 
-    fn count_dropped(&self, messages: usize) {
-        self.ledger.workers[self.index].dropped.add(messages as u64);
+    /// Counts the messages of a batch from `first` on as discarded.
+    fn count_dropped(&self, batch: &Batch, first: usize) {
+        let dropped = batch.len() - first;
+        if dropped > 0 {
+            self.ledger.workers[self.index].dropped.add(dropped as u64);
+            self.patience.topics.add_dropped(batch, first);
+        }
     }
 }
 
-/// Runs the handler on messages with notices between them.
+/// Runs the handler on messages with what happened between them, and with what they stand for.
 #[cold]
-fn handle_noted<H: Handler>(handler: &mut H, batch: &Batch, handled: &mut usize) {
+fn handle_all<H: Handler>(handler: &mut H, batch: &Batch, now_ns: u64, handled: &mut usize) {
     let mut notices = batch.notices().peekable();
+    let mut receipts = batch.receipts().iter().peekable();
     for message in batch.messages() {
         while let Some((_, notice)) = notices.next_if(|(before, _)| before <= handled) {
             handler.on_notice(&notice);
+        }
+        if let Some((_, receipt)) = receipts.next_if(|(place, _)| place == handled) {
+            handler.on_receipt(&receipt.at(now_ns), &message);
         }
         handler.on_message(&message);
         *handled += 1;

@@ -390,7 +390,7 @@ impl<M> Stream<M> {
         self.next = number + 1;
         let counts = &mut core.lines[usize::from(line)];
         counts.wins += 1;
-        if counts.wins % LAG_SAMPLE_EVERY == 0 && self.marked_line == NO_LINE {
+        if counts.wins.is_multiple_of(LAG_SAMPLE_EVERY) && self.marked_line == NO_LINE {
             (self.marked, self.marked_line, self.marked_ns) = (number as u32, line, now_ns);
         }
     }

@@ -1,0 +1,315 @@
+//! What a lane does where a worker has no room: gives up messages as their policy says, counts each one,
+//! and notes what it knows of why.
+//!
+//! All of it is off the way of a message that there is room for. Times are nanoseconds of the pipeline's
+//! clock.
+
+use std::time::Duration;
+
+use crate::{
+    clock::Clock,
+    error::Result,
+    flight::{AnomalyKind, FlightRecord, Hop, Sighting},
+    handoff::{Batch, Outlet},
+    host::probe::{Probe, Sample},
+    lane::tally::Tally,
+    message::Origin,
+    policy::{Conflator, Fate, Policy, TopicTally},
+};
+
+/// Messages dropped one by one that may not be in the flight record yet.
+const UNNOTED_MAX: u64 = 1_024;
+/// For how long a lane has to wait for a worker before that is noted: with back-pressure, which a feed at
+/// full speed lives by, waits of some milliseconds are nothing wrong.
+const STALL_NS: u64 = 100_000_000;
+/// Of this many batches taken back to be conflated, one has to be spare then: so each message is looked
+/// at a few times at most, however many topics there are.
+const SPARE_OF: usize = 4;
+
+/// Makes room, and says so.
+pub(crate) struct Pressure {
+    pub clock: Clock,
+    pub flight: FlightRecord,
+    /// What became of messages, by topic.
+    pub topics: TopicTally,
+    /// The workers' threads.
+    pub workers: Vec<Probe>,
+    /// The number of batches of each outlet.
+    pub batches: usize,
+    pub work: Work,
+}
+
+/// What is kept from one time to the next.
+#[derive(Default)]
+pub(crate) struct Work {
+    conflator: Conflator,
+    #[expect(clippy::vec_box, reason = "they travel in their boxes")]
+    taken: Vec<Box<Batch>>,
+    #[expect(clippy::vec_box, reason = "they travel in their boxes")]
+    emptied: Vec<Box<Batch>>,
+    /// Dropped one by one: the worker, the feed, and how many.
+    unnoted: Option<(usize, u16, u64)>,
+    /// By outlet: the number of batches handed over when all that waited in it was found to be full.
+    full_at: Vec<Option<u64>>,
+}
+
+/// An outlet, and whose it is.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    pub outlet: usize,
+    pub worker: usize,
+}
+
+/// A wait for a worker, from its beginning on.
+pub(super) struct Stall {
+    since_ns: u64,
+    sample: Option<Sample>,
+}
+
+impl Work {
+    /// Hands what was taken back over again, but for a batch to be filled next, if there is one.
+    fn put_back(&mut self, outlet: &mut Outlet) -> Result<Option<Box<Batch>>> {
+        // The last one goes on being filled.
+        let filling = self.taken.pop_if(|batch| !batch.is_full());
+        let filling = filling.or_else(|| self.emptied.pop());
+        for batch in self.taken.drain(..) {
+            outlet.send(batch)?;
+        }
+        for batch in self.emptied.drain(..) {
+            outlet.keep(batch);
+        }
+        Ok(filling)
+    }
+}
+
+impl Pressure {
+    /// Counts a message that there was no room for.
+    pub(super) fn drop_newest(
+        &mut self,
+        tally: &mut Tally,
+        worker: usize,
+        origin: Origin,
+        received_ns: u64,
+        (hash, topic): (u64, &[u8]),
+    ) {
+        tally.note_dropped(received_ns);
+        self.topics.add(origin.feed, hash, topic, Fate::Dropped);
+        match &mut self.work.unnoted {
+            Some((same_worker, same_feed, count))
+                if (*same_worker, *same_feed) == (worker, origin.feed) && *count < UNNOTED_MAX =>
+            {
+                *count += 1;
+            }
+            _ => {
+                self.note_rest(tally);
+                self.work.unnoted = Some((worker, origin.feed, 1));
+            }
+        }
+    }
+
+    /// Notes what was dropped one by one and is not noted yet.
+    pub(super) fn note_rest(&mut self, tally: &Tally) {
+        if let Some((worker, feed, count)) = self.work.unnoted.take() {
+            self.note(tally, AnomalyKind::Drop, worker, Some(feed), count);
+        }
+    }
+
+    /// Takes batches back from an outlet until there is one to be filled, and returns it; or `None`, where
+    /// the policy is to drop what comes.
+    ///
+    /// Never waits for a handler: of an outlet's batches, a worker holds half at most, and the others are
+    /// spare or can be taken back. They are neither only where the worker gives some back and takes others
+    /// between two looks.
+    ///
+    /// # Errors
+    /// [`Error::WorkerGone`](crate::Error::WorkerGone).
+    pub(super) fn make_room(
+        &mut self,
+        tally: &mut Tally,
+        policy: Policy,
+        at: Place,
+        outlet: &mut Outlet,
+    ) -> Result<Option<Box<Batch>>> {
+        loop {
+            if let Some(batch) = outlet.wait_for_spare(Duration::ZERO)? {
+                return Ok(Some(batch));
+            }
+            let mut made = self.gather(tally, at, outlet)?;
+            if made.is_none() {
+                made = match policy {
+                    Policy::Conflate => self.conflate(tally, at.worker, outlet)?,
+                    Policy::DropOldest => self.drop_oldest(tally, at.worker, outlet),
+                    // Once more: the worker may have given one back meanwhile.
+                    _ => return Ok(outlet.spare()),
+                };
+            }
+            if made.is_some() {
+                return Ok(made);
+            }
+        }
+    }
+
+    /// Moves what waits together, where most batches are not full: at low rates a batch is a message, and
+    /// a worker that is late for a moment would cost messages long before there were many.
+    fn gather(
+        &mut self,
+        tally: &Tally,
+        at: Place,
+        outlet: &mut Outlet,
+    ) -> Result<Option<Box<Batch>>> {
+        let handed_over = tally.counters().batches.get();
+        if self.work.full_at.len() <= at.outlet {
+            self.work.full_at.resize(at.outlet + 1, None);
+        }
+        if self.work.full_at[at.outlet] == Some(handed_over) {
+            return Ok(None);
+        }
+        let work = &mut self.work;
+        outlet.take_back(usize::MAX, &mut work.taken);
+        let partly = work.taken.iter().filter(|batch| !batch.is_full()).count();
+        if 2 * partly > work.taken.len() {
+            work.conflator.gather(&mut work.taken, &mut work.emptied);
+        }
+        let room = work.put_back(outlet)?;
+        if room.is_none() {
+            work.full_at[at.outlet] = Some(handed_over);
+        }
+        Ok(room)
+    }
+
+    fn drop_oldest(
+        &mut self,
+        tally: &mut Tally,
+        worker: usize,
+        outlet: &mut Outlet,
+    ) -> Option<Box<Batch>> {
+        outlet.take_back(1, &mut self.work.taken);
+        let mut batch = self.work.taken.pop()?;
+        self.discard(tally, worker, &batch);
+        // What it notes is told later than it happened, rather than never.
+        batch.clear_messages();
+        Some(batch)
+    }
+
+    fn discard(&mut self, tally: &mut Tally, worker: usize, batch: &Batch) {
+        let dropped = batch.len() as u64;
+        tally.note_taken_back(self.clock.now_ns(), dropped, 0);
+        self.topics.add_dropped(batch, 0);
+        let feed = only_feed(batch);
+        self.note(tally, AnomalyKind::Drop, worker, feed, dropped);
+    }
+
+    /// Conflates all that waits. Where even the newest messages of all topics leave no room, the oldest
+    /// of them are dropped.
+    fn conflate(
+        &mut self,
+        tally: &mut Tally,
+        worker: usize,
+        outlet: &mut Outlet,
+    ) -> Result<Option<Box<Batch>>> {
+        let mut work = std::mem::take(&mut self.work);
+        outlet.take_back(usize::MAX, &mut work.taken);
+        let feed = work.taken.first().and_then(|batch| only_feed(batch));
+        let spares_wanted = work.taken.len() / SPARE_OF;
+        let conflated =
+            work.conflator
+                .conflate(&mut work.taken, &mut work.emptied, self.topics.conflating());
+        if conflated > 0 {
+            tally.note_taken_back(self.clock.now_ns(), 0, conflated);
+            self.note(tally, AnomalyKind::Conflation, worker, feed, conflated);
+        }
+        let excess = |work: &Work| {
+            let full = work.taken.last().is_some_and(|batch| batch.is_full());
+            work.emptied.len() < spares_wanted || (work.emptied.is_empty() && full)
+        };
+        while excess(&work) {
+            let mut batch = work.taken.remove(0);
+            self.discard(tally, worker, &batch);
+            if let Some(last) = work.taken.last_mut() {
+                last.note_all(&batch);
+            }
+            batch.clear();
+            work.emptied.push(batch);
+        }
+        let room = work.put_back(outlet);
+        self.work = work;
+        room
+    }
+
+    /// Begins to watch how long the lane waits for a worker.
+    pub(super) fn stall(&self, worker: usize) -> Stall {
+        Stall {
+            since_ns: self.clock.now_ns(),
+            sample: self.workers[worker].sample(),
+        }
+    }
+
+    /// Notes a wait that was long, and what its worker's thread did in that time.
+    pub(super) fn note_stall(&self, worker: usize, stall: &Stall) {
+        let now_ns = self.clock.now_ns();
+        let waited_ns = now_ns.saturating_sub(stall.since_ns);
+        if waited_ns < STALL_NS {
+            return;
+        }
+        let sighting = Sighting {
+            at_ns: now_ns,
+            kind: AnomalyKind::Stall,
+            hop: Hop::Worker,
+            feed: None,
+            topic: None,
+            count: 1,
+        };
+        self.flight.note(sighting, || {
+            let mut evidence = format!(
+                "a lane waited {:.1} ms for worker-{worker}, all {} batches to it were under way",
+                ms(waited_ns),
+                self.batches
+            );
+            if let (Some(before), Some(after)) = (stall.sample, self.workers[worker].sample()) {
+                evidence += &format!(
+                    "; its thread had {:.1} ms of CPU and lost its core {} times",
+                    ms(after.cpu_ns - before.cpu_ns),
+                    after.involuntary_switches - before.involuntary_switches
+                );
+            }
+            evidence
+        });
+    }
+
+    fn note(&self, tally: &Tally, kind: AnomalyKind, worker: usize, feed: Option<u16>, count: u64) {
+        let now_ns = self.clock.now_ns();
+        let sighting = Sighting {
+            at_ns: now_ns,
+            kind,
+            hop: Hop::Handoff,
+            feed,
+            topic: None,
+            count,
+        };
+        self.flight.note(sighting, || {
+            let done_ns = tally.worker_done_ns(worker);
+            let since = match done_ns {
+                0 => "which has done none yet".to_owned(),
+                _ => format!(
+                    "which was last done with one {:.1} ms ago",
+                    ms(now_ns.saturating_sub(done_ns))
+                ),
+            };
+            format!(
+                "all {} batches to worker-{worker} were under way, {since}",
+                self.batches
+            )
+        });
+    }
+}
+
+/// The feed of all messages of a batch, if it is one.
+fn only_feed(batch: &Batch) -> Option<u16> {
+    let mut feeds = batch.headers().iter().map(|header| header.origin().feed);
+    let first = feeds.next()?;
+    feeds.all(|feed| feed == first).then_some(first)
+}
+
+fn ms(ns: u64) -> f64 {
+    ns as f64 / 1e6
+}

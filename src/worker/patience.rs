@@ -1,0 +1,199 @@
+//! What a worker does with messages that have waited for too long: conflates them, or says that it is
+//! too slow.
+//!
+//! Times are nanoseconds of the pipeline's clock.
+
+use std::mem;
+
+use crate::{
+    clock::Clock,
+    config::{OnLate, PolicyLimits},
+    error::Error,
+    flight::{AnomalyKind, FlightRecord, Hop, Sighting},
+    handoff::{Batch, Inlet},
+    latency::{FeedClocks, HandledAt},
+    policy::{Conflator, Lateness, Policy, TopicTally, Verdict},
+};
+
+const MS_NS: u64 = 1_000_000;
+/// How long a handler may take for a batch before that is noted.
+const SLOW_NS: u64 = 100 * MS_NS;
+
+/// How long a worker lets messages wait, and what it does then.
+pub(crate) struct Patience {
+    pub worker: usize,
+    /// The policy of each source.
+    pub policies: Vec<Policy>,
+    /// The number of batches of each source.
+    pub batches: usize,
+    pub limits: PolicyLimits,
+    pub flight: FlightRecord,
+    /// What became of messages, by topic.
+    pub topics: TopicTally,
+    pub work: Work,
+}
+
+/// What is kept from one time to the next.
+pub(crate) struct Work {
+    conflator: Conflator,
+    #[expect(clippy::vec_box, reason = "they travel in their boxes")]
+    taken: Vec<Box<Batch>>,
+    #[expect(clippy::vec_box, reason = "they travel in their boxes")]
+    emptied: Vec<Box<Batch>>,
+    lateness: Lateness,
+}
+
+impl Work {
+    pub(crate) fn new(limits: &PolicyLimits) -> Self {
+        Self {
+            conflator: Conflator::default(),
+            taken: Vec::new(),
+            emptied: Vec::new(),
+            lateness: Lateness::new(
+                u64::from(limits.late_after_ms) * MS_NS,
+                u64::from(limits.grace_ms) * MS_NS,
+            ),
+        }
+    }
+}
+
+#[expect(clippy::vec_box, reason = "they travel in their boxes")]
+impl Patience {
+    /// Tells whether a batch, and what waits behind it, is to be conflated.
+    #[inline]
+    pub(super) fn is_over(&self, batch: &Batch, clock: &Clock) -> bool {
+        self.policies[batch.source] == Policy::Conflate
+            && batch.headers().first().is_some_and(|oldest| {
+                let age_ns = clock.now_ns().saturating_sub(oldest.received_ns);
+                age_ns > u64::from(self.limits.conflate_after_ms) * MS_NS
+            })
+    }
+
+    /// Takes what waits behind a batch, to be conflated with it: but no more than half of the batches,
+    /// so that the lane can go on meanwhile.
+    pub(super) fn take_more(&mut self, batch: Box<Batch>, inlet: &mut Inlet) -> Vec<Box<Batch>> {
+        let mut taken = mem::take(&mut self.work.taken);
+        let (source, more) = (batch.source, (self.batches / 2).saturating_sub(1));
+        taken.push(batch);
+        inlet.take_more(source, more, &mut taken);
+        taken
+    }
+
+    /// Conflates batches and gives those back that are empty then. Returns how many messages were
+    /// superseded.
+    pub(super) fn conflate(
+        &mut self,
+        batches: &mut Vec<Box<Batch>>,
+        inlet: &mut Inlet,
+        clock: &Clock,
+    ) -> u64 {
+        let (oldest, waited) = (batches[0].headers()[0], batches.len());
+        let work = &mut self.work;
+        let superseded = self.topics.conflating();
+        let count = work
+            .conflator
+            .conflate(batches, &mut work.emptied, superseded);
+        for batch in work.emptied.drain(..) {
+            inlet.give_back(batch);
+        }
+        if count > 0 {
+            let now_ns = clock.now_ns();
+            let sighting = Sighting {
+                at_ns: now_ns,
+                kind: AnomalyKind::Conflation,
+                hop: Hop::Worker,
+                feed: Some(oldest.origin().feed),
+                topic: None,
+                count,
+            };
+            self.flight.note(sighting, || {
+                format!(
+                    "worker-{} found {waited} batches waiting, the oldest for {} ms",
+                    self.worker,
+                    now_ns.saturating_sub(oldest.received_ns) / MS_NS
+                )
+            });
+        }
+        count
+    }
+
+    /// Keeps the room that batches were gathered in.
+    pub(super) fn keep(&mut self, empty: Vec<Box<Batch>>) {
+        self.work.taken = empty;
+    }
+
+    /// Judges a batch that was handled. Returns an error where its topics' policy ends the pipeline.
+    #[inline]
+    pub(super) fn judge(
+        &mut self,
+        batch: &Batch,
+        at: HandledAt,
+        clocks: &FeedClocks,
+    ) -> Option<Error> {
+        if at.end_ns.saturating_sub(at.start_ns) > SLOW_NS {
+            self.note_slow(batch, at);
+        }
+        if self.policies[batch.source] != Policy::Snail {
+            return None;
+        }
+        // If even the newest is late, all are.
+        let newest = batch.headers().last()?;
+        let queue_ns = at.end_ns.saturating_sub(newest.received_ns);
+        let late_ns = newest.timestamp_ns().map_or(queue_ns, |stamped_ns| {
+            let done_wall_ns = at.start_wall_ns + at.end_ns.saturating_sub(at.start_ns);
+            clocks.feed_ns(newest.origin(), done_wall_ns, stamped_ns).0
+        });
+        let Verdict::TooLong { for_ns } = self.work.lateness.judge(at.end_ns, late_ns) else {
+            return None;
+        };
+        let sighting = Sighting {
+            at_ns: at.end_ns,
+            kind: AnomalyKind::Late,
+            hop: if queue_ns > late_ns / 2 {
+                Hop::Worker
+            } else {
+                Hop::Network
+            },
+            feed: Some(newest.origin().feed),
+            topic: None,
+            count: 1,
+        };
+        let limit_ms = u64::from(self.limits.late_after_ms);
+        self.flight.note(sighting, || {
+            format!(
+                "worker-{} was done with nothing within {limit_ms} ms for {} ms; the last message was {} ms \
+                 late, {} ms of that since it was received",
+                self.worker,
+                for_ns / MS_NS,
+                late_ns / MS_NS,
+                queue_ns / MS_NS,
+            )
+        });
+        (self.limits.on_late == OnLate::Exit).then_some(Error::Late {
+            worker: self.worker,
+            late_for_ms: for_ns / MS_NS,
+            limit_ms,
+            late_ms: late_ns / MS_NS,
+        })
+    }
+
+    #[cold]
+    fn note_slow(&self, batch: &Batch, at: HandledAt) {
+        let sighting = Sighting {
+            at_ns: at.end_ns,
+            kind: AnomalyKind::Stall,
+            hop: Hop::Worker,
+            feed: None,
+            topic: None,
+            count: 1,
+        };
+        self.flight.note(sighting, || {
+            format!(
+                "the handler of worker-{} took {} ms for {} messages",
+                self.worker,
+                (at.end_ns - at.start_ns) / MS_NS,
+                batch.len()
+            )
+        });
+    }
+}

@@ -1,0 +1,132 @@
+//! Goal: policies by the command and its configuration: a snail says why it ends, what was lost is in the
+//! summary, and what would lose messages by accident is refused.
+
+mod support;
+
+use pinfeed::{
+    config::{Config, ShardingMode, TopicPolicy},
+    envelope::Envelope,
+    policy::Policy,
+};
+use rustix::process::Signal;
+use support::{Pinfeed, number, publisher};
+
+/// A feeds.toml for the publisher at `endpoint`, for which any message is late.
+fn snail(endpoint: &str, on_late: &str) -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let text = format!(
+        "[[lane]]\nname = \"0\"\n[[feed]]\nname = \"prices\"\nenvelope = \"pinfeed\"\n\
+         [[feed.line]]\nlane = \"0\"\nconnect = [\"{endpoint}\"]\n\
+         [[feed.policy]]\npolicy = \"snail\"\n\
+         [policy]\nlate_after_ms = 0\ngrace_ms = 50\non_late = \"{on_late}\"\n"
+    );
+    std::fs::write(file.path(), text).expect("a file");
+    file
+}
+
+#[test]
+fn a_snail_says_why_and_ends() {
+    let (_publisher, endpoint) = publisher(&["--rate", "20000"]);
+    let file = snail(&endpoint, "exit");
+    let path = file.path().to_str().expect("UTF-8");
+    let mut run = Pinfeed::start(&["run", path, "--json"]);
+    let summary = run.json(4);
+    assert_eq!(summary["balanced"], true, "{summary}");
+    let anomalies = summary["anomalies"].as_array().expect("a list");
+    let late = anomalies.iter().find(|one| one["kind"] == "late");
+    assert_eq!(late.expect("it says so")["feed"], "prices");
+    for text in ["what went wrong", "late", "is too slow", "on_late"] {
+        assert!(run.said.contains(text), "{text} in:\n{}", run.said);
+    }
+}
+
+#[test]
+fn a_snail_may_only_raise_the_alarm() {
+    let (_publisher, endpoint) = publisher(&["--rate", "20000", "--messages", "10000"]);
+    let file = snail(&endpoint, "alarm");
+    let path = file.path().to_str().expect("UTF-8");
+    let mut run = Pinfeed::start(&["run", path, "--json", "--messages", "10000"]);
+    let summary = run.json(0);
+    support::assert_all_delivered(&summary, 10_000);
+    let anomalies = summary["anomalies"].as_array().expect("a list");
+    assert!(anomalies.iter().any(|one| one["kind"] == "late"));
+}
+
+#[test]
+fn sigusr1_shows_the_flight_record() {
+    let mut run = Pinfeed::start(&["run", "--bind", "tcp://127.0.0.1:*"]);
+    run.wait_for_line("listening on ");
+    run.signal(Signal::USR1);
+    assert!(
+        run.wait_for_line("flight record: ")
+            .starts_with("0 entries")
+    );
+    run.signal(Signal::INT);
+    assert_eq!(run.finish().0.code(), Some(130));
+}
+
+#[test]
+fn by_flags_a_policy_is_for_all_topics_or_for_some() {
+    let (_publisher, endpoint) = publisher(&["--rate", "max", "--messages", "50000"]);
+    let mut run = Pinfeed::start(&[
+        "run",
+        "--json",
+        "--connect",
+        &endpoint,
+        "--envelope",
+        "pinfeed",
+        "--messages",
+        "50000",
+        "--policy",
+        "drop-newest",
+        "--policy",
+        "conflate:sim.000",
+    ]);
+    let summary = run.json(0);
+    assert_eq!(summary["balanced"], true, "{summary}");
+    assert_eq!(number(&summary, "received"), 50_000);
+}
+
+#[test]
+fn what_would_conflate_or_take_back_by_accident_is_refused() {
+    let base = ["run", "--connect", "tcp://127.0.0.1:1", "--for", "10ms"];
+    let refused = |flags: &[&str], texts: &[&str]| {
+        let mut run = Pinfeed::start(&[&base[..], flags].concat());
+        let (status, _) = run.finish();
+        assert_eq!(status.code(), Some(2), "{}", run.said);
+        for text in texts {
+            assert!(run.said.contains(text), "{text} in:\n{}", run.said);
+        }
+    };
+    refused(
+        &["--policy", "conflate"],
+        &["conflate:PREFIX", "conflate:*"],
+    );
+    refused(&["--policy", "yield"], &["not a policy", "drop-oldest"]);
+    refused(
+        &["--policy", "drop-oldest", "--handoff", "inproc"],
+        &["--policy = drop-oldest", "drop-newest"],
+    );
+    refused(
+        &["--policy", "conflate:*", "--sharding", "balanced"],
+        &["--policy = conflate", "keyed"],
+    );
+    refused(
+        &["--policy", "drop-newest", "--policy", "snail:*"],
+        &["--policy = *", "one policy"],
+    );
+    let mut config = Config::connect("tcp://127.0.0.1:1", Envelope::Raw);
+    config.feeds[0].policies = vec![TopicPolicy {
+        topic: None,
+        policy: Policy::Conflate,
+    }];
+    let problem = config.validate().unwrap_err().to_string();
+    assert!(
+        problem.contains("feed[0].policy[0] = conflate"),
+        "{problem}"
+    );
+    config.feeds[0].policies[0].topic = Some("*".to_owned());
+    config.validate().unwrap();
+    config.sharding.mode = ShardingMode::Balanced;
+    config.validate().unwrap_err();
+}
