@@ -3,7 +3,7 @@
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use pinfeed::{
-    envelope::{Envelope, pinfeed::seal},
+    envelope::{Envelope, Preset, pinfeed::seal},
     message::Stamp,
 };
 use std::hint::black_box;
@@ -35,10 +35,21 @@ fn open(criterion: &mut Criterion) {
     let one: [&[u8]; 1] = [&sealed];
 
     let mut group = criterion.benchmark_group("envelope");
+    let number = 7_u32.to_le_bytes();
+    let three: [&[u8]; 3] = [topic, &sealed, &number];
+    let spaced = [
+        topic,
+        &b" {\"price\": 1.07, \"timestamp\": 1596452605.661784}"[..],
+    ]
+    .concat();
+    let text: [&[u8]; 1] = [&spaced];
+    let preset = |name| Preset::named(name).expect("it is one");
     for (envelope, frames) in [
         (Envelope::Raw, &two[..]),
         (Envelope::Delimited(0), &one[..]),
         (Envelope::Pinfeed, &one[..]),
+        (preset("bitcoind"), &three[..]),
+        (preset("cryptofeed"), &text[..]),
     ] {
         let fields = envelope.open(frames).expect("the message fits");
         assert_eq!(fields.topic.end, topic.len());

@@ -189,7 +189,7 @@ impl Args {
         Ok(PublisherOptions {
             bind,
             connect: self.connect.clone(),
-            envelope: self.envelope,
+            envelope: self.envelope.clone(),
         })
     }
 }

@@ -12,5 +12,5 @@ pub(crate) use endpoint::check_bind;
 pub use placement::Cores;
 pub use schema::{
     Config, Engine, Feed, HandlerPanic, Handoff, Lane, Line, PinPolicy, Receive, Sharding,
-    ShardingMode, TopicOverride, Workers,
+    ShardingMode, SocketKind, TopicOverride, Workers,
 };

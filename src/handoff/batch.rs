@@ -12,11 +12,8 @@ use std::ops::Deref;
 
 use crate::{
     envelope::{Fields, Place},
-    message::{Header, Message, Origin},
+    message::{FRAMES_MAX, Header, Message, Origin},
 };
-
-/// The most frames a message may have; one with more is rejected.
-pub const FRAMES_MAX: usize = 64;
 
 /// How large a batch may grow.
 #[derive(Clone, Copy, Debug)]

@@ -7,6 +7,7 @@ mod native;
 mod orders;
 mod quota;
 mod router;
+mod subscriptions;
 
 use std::fmt;
 

@@ -14,10 +14,10 @@ use std::{
 
 use crate::{
     clock::{Clock, process_cpu_ns},
-    envelope::{Envelope, Fields},
+    envelope::{Envelope, Fields, Inflater, Inflation},
     error::Result,
     handoff::{Batch, FRAMES_MAX, Outlet},
-    ledger::{LaneLedger, Ledger, Rejection},
+    ledger::{LaneLedger, Ledger, Rejection, SAMPLES_MAX, Sample},
     message::Origin,
     shard::{ShardTable, topic_hash},
 };
@@ -55,6 +55,10 @@ pub(crate) struct Router {
     first: bool,
     /// Counted but not yet in the ledger.
     pending: Pending,
+    /// Samples of rejected messages given to the ledger, by reason.
+    sampled: [usize; Rejection::ALL.len()],
+    /// Where messages are compressed: made for the first of them.
+    inflater: Option<Box<Inflater>>,
     /// The process's CPU time when the pipeline's first message came.
     cpu_at_first_ns: Arc<OnceLock<u64>>,
 }
@@ -94,6 +98,8 @@ impl Router {
             ledger,
             first: true,
             pending: Pending::default(),
+            sampled: [0; Rejection::ALL.len()],
+            inflater: None,
             cpu_at_first_ns,
         }
     }
@@ -113,16 +119,20 @@ impl Router {
     pub(crate) fn route<F: Deref<Target = [u8]>>(
         &mut self,
         origin: Origin,
-        envelope: Envelope,
+        envelope: &Envelope,
         received_ns: u64,
         frames: &[F],
     ) -> Result<()> {
+        if let Some(inflation) = envelope.inflation() {
+            return self.route_compressed(origin, envelope, inflation, received_ns, frames);
+        }
         let bytes = frames.iter().map(|frame| frame.len()).sum();
         self.note_received(received_ns, 1, bytes);
         match self.address(envelope, bytes, frames) {
             Ok(addressed) => self.put(origin, received_ns, &addressed, frames),
             Err(reason) => {
                 self.note_rejected(received_ns, reason);
+                self.sample(reason, || Sample::of(origin, reason, frames));
                 Ok(())
             }
         }
@@ -139,20 +149,64 @@ impl Router {
     pub(crate) fn route_run<const N: usize>(
         &mut self,
         origin: Origin,
-        envelope: Envelope,
+        envelope: &Envelope,
         received_ns: u64,
         messages: &[[&[u8]; N]],
     ) -> Result<()> {
+        if let Some(inflation) = envelope.inflation() {
+            return messages.iter().try_for_each(|frames| {
+                self.route_compressed(origin, envelope, inflation, received_ns, frames)
+            });
+        }
         let bytes = messages.iter().flatten().map(|frame| frame.len()).sum();
         self.note_received(received_ns, messages.len() as u64, bytes);
         for frames in messages {
             let bytes = frames.iter().map(|frame| frame.len()).sum();
             match self.address(envelope, bytes, frames) {
                 Ok(addressed) => self.put(origin, received_ns, &addressed, frames)?,
-                Err(reason) => self.note_rejected(received_ns, reason),
+                Err(reason) => {
+                    self.note_rejected(received_ns, reason);
+                    self.sample(reason, || Sample::of(origin, reason, frames));
+                }
             }
         }
         Ok(())
+    }
+
+    /// As [`route`](Self::route), with what a frame inflates to in its place. The ledger counts the
+    /// bytes that were received.
+    #[inline(never)]
+    fn route_compressed<F: Deref<Target = [u8]>>(
+        &mut self,
+        origin: Origin,
+        envelope: &Envelope,
+        inflation: Inflation,
+        received_ns: u64,
+        frames: &[F],
+    ) -> Result<()> {
+        let bytes = frames.iter().map(|frame| frame.len()).sum();
+        self.note_received(received_ns, 1, bytes);
+        let mut inflater = self.inflater.take().unwrap_or_default();
+        let mut inflated = [&[][..]; FRAMES_MAX];
+        let outcome = self.check_size(bytes, frames.len()).and_then(|()| {
+            let frame = frames.get(inflation.frame).ok_or(Rejection::MissingFrame)?;
+            for (inflated, frame) in inflated.iter_mut().zip(frames) {
+                *inflated = frame;
+            }
+            inflated[inflation.frame] = inflater.inflate(frame, inflation.bytes_max)?;
+            let bytes = inflated.iter().map(|frame| frame.len()).sum();
+            self.address(envelope, bytes, &inflated[..frames.len()])
+        });
+        let routed = match outcome {
+            Ok(addressed) => self.put(origin, received_ns, &addressed, &inflated[..frames.len()]),
+            Err(reason) => {
+                self.note_rejected(received_ns, reason);
+                self.sample(reason, || Sample::of(origin, reason, frames));
+                Ok(())
+            }
+        };
+        self.inflater = Some(inflater);
+        routed
     }
 
     #[inline(always)]
@@ -168,16 +222,11 @@ impl Router {
     #[inline(always)]
     fn address<F: Deref<Target = [u8]>>(
         &self,
-        envelope: Envelope,
+        envelope: &Envelope,
         bytes: usize,
         frames: &[F],
     ) -> std::result::Result<Addressed, Rejection> {
-        if frames.len() > FRAMES_MAX {
-            return Err(Rejection::TooManyFrames);
-        }
-        if bytes > self.message_bytes_max {
-            return Err(Rejection::TooLarge);
-        }
+        self.check_size(bytes, frames.len())?;
         let fields = envelope.open(frames)?;
         let topic = &frames[fields.topic.frame][fields.topic.start..fields.topic.end];
         let hash = topic_hash(topic);
@@ -191,6 +240,17 @@ impl Router {
             hash,
             worker,
         })
+    }
+
+    #[inline(always)]
+    fn check_size(&self, bytes: usize, frames: usize) -> std::result::Result<(), Rejection> {
+        if frames > FRAMES_MAX {
+            return Err(Rejection::TooManyFrames);
+        }
+        if bytes > self.message_bytes_max {
+            return Err(Rejection::TooLarge);
+        }
+        Ok(())
     }
 
     /// Puts a message into the batch of its worker.
@@ -223,9 +283,16 @@ impl Router {
     }
 
     /// Takes note of a message that was thrown away as it came.
-    pub(crate) fn reject(&mut self, received_ns: u64, bytes: u64, reason: Rejection) {
+    pub(crate) fn reject(
+        &mut self,
+        origin: Origin,
+        received_ns: u64,
+        bytes: u64,
+        reason: Rejection,
+    ) {
         self.note_received(received_ns, 1, bytes as usize);
         self.note_rejected(received_ns, reason);
+        self.sample(reason, || Sample::unseen(origin, reason, bytes));
     }
 
     fn note_rejected(&mut self, received_ns: u64, reason: Rejection) {
@@ -233,6 +300,16 @@ impl Router {
         self.pending.last_rejected_ns = received_ns;
         if self.pending.received >= PENDING_MAX {
             self.settle();
+        }
+    }
+
+    /// Keeps the first few rejected messages of each reason.
+    #[cold]
+    fn sample(&mut self, reason: Rejection, sample: impl FnOnce() -> Sample) {
+        let sampled = &mut self.sampled[reason as usize];
+        if *sampled < SAMPLES_MAX {
+            *sampled += 1;
+            self.ledger.samples.keep(sample());
         }
     }
 

@@ -20,12 +20,12 @@ use std::{mem, sync::Arc, thread::JoinHandle};
 
 use crate::{
     clock::Clock,
-    config::{Config, Engine},
+    config::{Config, Engine, Feed, SocketKind},
     error::{Error, Result},
     host::pin::Placement,
     lane::{Lane, Order, OrderSender, Quota},
     latency::{Collector, FeedClocks, Stages},
-    ledger::{Ledger, Totals},
+    ledger::{Ledger, RejectedSample, Totals},
     stop::Stop,
     worker::{Handler, WorkerEnd},
 };
@@ -58,6 +58,8 @@ pub struct Pipeline<H> {
     /// By lane.
     orders: Vec<OrderSender>,
     feeds: Vec<String>,
+    /// By feed: whether its publishers push.
+    pushed: Vec<bool>,
     collectors: Vec<Collector>,
     /// Gathered before the last call of `collect_stages`.
     stages: Stages,
@@ -103,6 +105,10 @@ impl<H: Handler> Pipeline<H> {
             engine: config.engine(),
             orders,
             feeds: config.feeds.iter().map(|feed| feed.name.clone()).collect(),
+            pushed: {
+                let is_pushed = |feed: &Feed| feed.socket == SocketKind::Pull;
+                config.feeds.iter().map(is_pushed).collect()
+            },
             collectors,
             stages: Stages::default(),
             interval: Stages::default(),
@@ -130,7 +136,8 @@ impl<H: Handler> Pipeline<H> {
     /// counted: what is asked for twice has to be ended twice.
     ///
     /// # Errors
-    /// [`Error::Config`], where there is no feed of this name; [`Error::LaneBusy`].
+    /// [`Error::Config`], where there is no feed of this name, or its publishers push;
+    /// [`Error::LaneBusy`].
     pub fn subscribe(&self, feed: &str, prefix: &[u8]) -> Result<()> {
         self.order(feed, prefix, true)
     }
@@ -152,6 +159,14 @@ impl<H: Handler> Pipeline<H> {
                 format!("give one of {}", self.feeds.join(", ")),
             ));
         };
+        if self.pushed[index] {
+            return Err(Error::config(
+                "feed",
+                feed,
+                "publishers that push take no subscriptions",
+                "name a feed with `socket = \"sub\"`",
+            ));
+        }
         // All or nothing, so that asking again does not count twice.
         if self.orders.iter().any(OrderSender::is_full) {
             return Err(Error::LaneBusy);
@@ -175,6 +190,15 @@ impl<H: Handler> Pipeline<H> {
         let totals = self.ledger.totals();
         self.cpu.look(&totals);
         totals
+    }
+
+    /// Returns the first few messages rejected so far, of each reason.
+    #[must_use]
+    pub fn rejected_samples(&self) -> Vec<RejectedSample> {
+        let samples = self.ledger.samples.list().into_iter();
+        samples
+            .map(|sample| RejectedSample::new(sample, &self.feeds))
+            .collect()
     }
 
     /// Asks the workers for what they have recorded. Each answers after its next batch, or within
@@ -241,6 +265,7 @@ impl<H: Handler> Pipeline<H> {
             stages: mem::take(&mut self.stages),
             feed_clocks: self.feed_clocks.clone(),
             placements: mem::take(&mut self.placements),
+            rejected_samples: self.rejected_samples(),
             handlers,
             failure: failures.into_iter().next(),
         }

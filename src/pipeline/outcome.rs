@@ -8,7 +8,7 @@ use crate::{
     error::Error,
     host::pin::Placement,
     latency::{FeedClocks, Stages},
-    ledger::Totals,
+    ledger::{RejectedSample, Totals},
 };
 
 /// What a pipeline did, once it has stopped.
@@ -28,6 +28,8 @@ pub struct Outcome<H> {
     pub feed_clocks: FeedClocks,
     /// Where the threads ran.
     pub placements: Vec<Placement>,
+    /// The first few messages rejected, of each reason.
+    pub rejected_samples: Vec<RejectedSample>,
     /// The handlers, in the order of their workers.
     pub handlers: Vec<H>,
     /// What went wrong on the way, if anything did: the first error or handler's panic.

@@ -19,7 +19,7 @@ use crate::{
     config::Receive,
     envelope::Envelope,
     error::Result,
-    lane::{Quota, Router, native::subscriptions::Subscriptions},
+    lane::{Quota, Router, subscriptions::Subscriptions},
     ledger::Rejection,
     message::Origin,
     net::{Interest, is_not_ready},
@@ -47,6 +47,8 @@ pub(super) struct Line {
     pub origin: Origin,
     pub envelope: Envelope,
     pub subscriptions: Subscriptions,
+    /// What its publishers are to take it for.
+    pub socket_type: SocketType,
 }
 
 /// Why a connection ended.
@@ -84,6 +86,7 @@ pub(super) struct Connection {
     pub line: usize,
     /// The dialer that made it, if it was not accepted.
     pub dialer: Option<usize>,
+    socket_type: SocketType,
     state: State,
     limits: Limits,
     /// The first `held_bytes` are received and not used yet.
@@ -116,27 +119,41 @@ impl Connection {
         socket: Socket,
         line: usize,
         dialer: usize,
+        socket_type: SocketType,
         limits: Limits,
         now_ns: u64,
     ) -> Self {
         Self {
             dialer: Some(dialer),
-            ..Self::new(socket, line, limits, now_ns)
+            ..Self::new(socket, line, socket_type, limits, now_ns)
         }
     }
 
     /// A connection that a publisher has made.
-    pub(super) fn accepted(socket: Socket, line: usize, limits: Limits, now_ns: u64) -> Self {
-        let mut connection = Self::new(socket, line, limits, now_ns);
+    pub(super) fn accepted(
+        socket: Socket,
+        line: usize,
+        socket_type: SocketType,
+        limits: Limits,
+        now_ns: u64,
+    ) -> Self {
+        let mut connection = Self::new(socket, line, socket_type, limits, now_ns);
         connection.shake();
         connection
     }
 
-    fn new(socket: Socket, line: usize, limits: Limits, now_ns: u64) -> Self {
+    fn new(
+        socket: Socket,
+        line: usize,
+        socket_type: SocketType,
+        limits: Limits,
+        now_ns: u64,
+    ) -> Self {
         Self {
             socket,
             line,
             dialer: None,
+            socket_type,
             state: State::Connecting,
             limits,
             held: Vec::new(),
@@ -153,7 +170,7 @@ impl Connection {
     }
 
     fn shake(&mut self) {
-        let handshake = Handshake::start(SocketType::Sub, Version::V3_1, &mut self.out);
+        let handshake = Handshake::start(self.socket_type, Version::V3_1, &mut self.out);
         self.state = State::Shaking(handshake);
     }
 
@@ -431,8 +448,9 @@ fn pass_on(
 ) -> Result<()> {
     let Line {
         origin,
-        envelope,
+        ref envelope,
         ref subscriptions,
+        ..
     } = *sink.line;
     let mut frames = Frames::default();
     loop {
@@ -477,7 +495,8 @@ fn pass_on(
                     Oversize::Frames => Rejection::TooManyFrames,
                     Oversize::Bytes => Rejection::TooLarge,
                 };
-                sink.router.reject(received_ns, message_bytes, reason);
+                sink.router
+                    .reject(origin, received_ns, message_bytes, reason);
             }
             Cut::Skipped => {}
             Cut::Need(need_bytes) => {
@@ -517,7 +536,7 @@ fn pass_run<const N: usize>(
         if granted > 0 {
             let run = &run[..granted];
             sink.router
-                .route_run(line.origin, line.envelope, received_ns, run)?;
+                .route_run(line.origin, &line.envelope, received_ns, run)?;
         }
         if granted < wanted {
             return Ok(false);

@@ -28,7 +28,7 @@ use std::time::Duration;
 use crate::{
     clock::{Deadline, Stopwatch, wall_ns},
     error::Result,
-    publish::{Published, PublisherOptions, Schedule, Source, Until},
+    publish::{Published, PublisherOptions, Schedule, Source, Until, format::Format},
     stop::Stop,
 };
 use block::Block;
@@ -82,7 +82,7 @@ impl Blaster {
     ///
     /// # Errors
     /// What the source fails with; [`Error::Config`](crate::Error::Config) for an endpoint that is
-    /// malformed or can't be bound; [`Error::Socket`](crate::Error::Socket).
+    /// malformed or can't be bound, and an envelope that can only be read; [`Error::Socket`](crate::Error::Socket).
     pub fn open(
         options: &PublisherOptions,
         source: &mut dyn Source,
@@ -90,7 +90,7 @@ impl Blaster {
         schedule: Schedule,
     ) -> Result<Self> {
         Ok(Self {
-            block: Block::encode(source, options.envelope, topics)?,
+            block: Block::encode(source, Format::of(&options.envelope)?, topics)?,
             schedule,
             peers: Peers::open(&options.bind, &options.connect)?,
             next: 0,

@@ -6,6 +6,8 @@
 //! a batch at a time; readers may look whenever they like. Each thread's counters have cache lines
 //! to themselves.
 
+mod samples;
+
 use std::sync::atomic::{
     AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
@@ -13,6 +15,8 @@ use std::sync::atomic::{
 
 use crossbeam::utils::CachePadded;
 use serde::Serialize;
+
+pub use samples::{RejectedSample, SAMPLE_BYTES_MAX, SAMPLES_MAX, Sample, SampleFrame, Samples};
 
 use crate::zmtp::Violation;
 
@@ -29,16 +33,31 @@ pub enum Rejection {
     NoDelimiter,
     /// It does not end with the marks of its envelope, or they contradict each other.
     NotThisFormat,
+    /// It has fewer frames than its envelope.
+    MissingFrame,
+    /// A frame ends before or within a field of its envelope.
+    TruncatedField,
+    /// Its topic or payload is not UTF-8, which its envelope asks for.
+    NotUtf8,
+    /// Its compressed frame can't be inflated.
+    Corrupt,
+    /// Its compressed frame inflates to more than its envelope allows.
+    TooInflated,
 }
 
 impl Rejection {
     /// All reasons, in the order the ledger keeps them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 10] = [
         Self::TooManyFrames,
         Self::TooLarge,
         Self::TooShort,
         Self::NoDelimiter,
         Self::NotThisFormat,
+        Self::MissingFrame,
+        Self::TruncatedField,
+        Self::NotUtf8,
+        Self::Corrupt,
+        Self::TooInflated,
     ];
 
     /// Returns the reason's name in summaries.
@@ -50,6 +69,11 @@ impl Rejection {
             Self::TooShort => "too_short",
             Self::NoDelimiter => "no_delimiter",
             Self::NotThisFormat => "not_this_format",
+            Self::MissingFrame => "missing_frame",
+            Self::TruncatedField => "truncated_field",
+            Self::NotUtf8 => "not_utf8",
+            Self::Corrupt => "corrupt",
+            Self::TooInflated => "too_inflated",
         }
     }
 }
@@ -140,6 +164,8 @@ pub struct Ledger {
     pub lanes: Box<[CachePadded<LaneLedger>]>,
     /// One set of counters a worker.
     pub workers: Box<[CachePadded<WorkerLedger>]>,
+    /// The first few messages rejected.
+    pub samples: Samples,
 }
 
 impl Ledger {
@@ -149,6 +175,7 @@ impl Ledger {
         Self {
             lanes: (0..lanes).map(|_| CachePadded::default()).collect(),
             workers: (0..workers).map(|_| CachePadded::default()).collect(),
+            samples: Samples::default(),
         }
     }
 
