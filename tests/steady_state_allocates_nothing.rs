@@ -79,7 +79,7 @@ fn measure(engine: Engine, handoff: HandoffKind, envelope: Envelope) {
         "--envelope",
         &envelope.to_string(),
     ]);
-    let mut config = Config::connect(&endpoint, envelope);
+    let mut config = Config::connect(&endpoint, envelope.clone());
     config.engine = Some(engine);
     config.handoff.kind = handoff;
     let mut pipeline = Pipeline::start(

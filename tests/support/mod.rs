@@ -4,6 +4,7 @@
 #![allow(missing_docs)]
 
 pub mod peer;
+pub mod python;
 
 use std::{
     ffi::OsStr,
