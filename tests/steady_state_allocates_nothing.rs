@@ -9,14 +9,19 @@ mod support;
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     io::Write,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     thread,
 };
 
 use flate2::{Compression, write::ZlibEncoder};
 use pinfeed::{
     config::{Config, Engine},
-    envelope::Envelope,
+    envelope::{
+        Endian, Envelope, FieldName, NumberAt, TextTime, TimestampAt, TopicAt, Unit, Width,
+    },
     handoff::HandoffKind,
     lane::Quota,
     pipeline::Pipeline,
@@ -73,10 +78,31 @@ fn over_a_million_messages() {
                 published(engine, handoff, &envelope, &envelope);
             }
         }
-        let described = "cryptofeed".parse().expect("a name");
+        let described = Envelope::Layout(Arc::new(described()));
         let written = Envelope::Delimited(b' ');
         published(engine, HandoffKind::Ring, &written, &described);
         compressed(engine);
+    }
+}
+
+/// A layout that looks at the whole message and rejects none.
+fn described() -> pinfeed::envelope::Layout {
+    let number = NumberAt {
+        frame: 0,
+        offset: -8,
+        width: Width::Eight,
+        endian: Endian::Little,
+    };
+    let unit = TextTime::Number(Unit::Seconds);
+    pinfeed::envelope::Layout {
+        name: "described".to_owned(),
+        topic: TopicAt::Until(0, b" ".to_vec()),
+        payload: 0,
+        text: false,
+        sequence: None,
+        epoch: Some(number),
+        timestamp: Some(TimestampAt::Json(FieldName::new("timestamp"), unit)),
+        inflate: None,
     }
 }
 
@@ -108,13 +134,15 @@ fn compressed(engine: Engine) {
         peer.welcome(1);
         for _ in 0..(WARM_UP + MEASURED + REST) / BLOCK_MESSAGES {
             if !peer.try_send(&block) {
-                return;
+                break;
             }
         }
+        // Closed before all is read, it would take the end with it.
+        peer
     });
     let envelope = "eddn".parse().expect("a name");
     measure(engine, HandoffKind::Ring, &endpoint, &envelope);
-    publisher.join().expect("it has sent all");
+    drop(publisher.join().expect("it has sent all"));
 }
 
 fn measure(engine: Engine, handoff: HandoffKind, endpoint: &str, envelope: &Envelope) {

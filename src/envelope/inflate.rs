@@ -11,13 +11,15 @@ use crate::ledger::Rejection;
 
 /// The limit on an inflated frame where nothing else is said: that on messages.
 pub const INFLATED_BYTES_MAX: usize = 1024 * 1024;
+/// The largest limit.
+pub const INFLATED_LIMIT_BYTES_MAX: usize = 1 << 30;
 
 /// Which frame is compressed with zlib, and how large it may get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Inflation {
     /// The frame, counted from 0.
     pub frame: usize,
-    /// The most bytes that it may inflate to.
+    /// The most bytes that it may inflate to, up to [`INFLATED_LIMIT_BYTES_MAX`].
     pub bytes_max: usize,
 }
 
@@ -44,6 +46,7 @@ impl Inflater {
     /// [`Rejection::TooInflated`], or [`Rejection::Corrupt`] where it is not one zlib stream, whole and
     /// with nothing behind it.
     pub fn inflate(&mut self, frame: &[u8], bytes_max: usize) -> Result<&[u8], Rejection> {
+        let bytes_max = bytes_max.min(INFLATED_LIMIT_BYTES_MAX);
         if self.buffer.len() <= bytes_max {
             self.buffer = vec![0; bytes_max + 1].into_boxed_slice();
         }

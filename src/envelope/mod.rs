@@ -18,7 +18,7 @@ mod time;
 
 use std::{fmt, ops::Deref, str::FromStr, sync::Arc};
 
-pub use inflate::{INFLATED_BYTES_MAX, Inflater, Inflation};
+pub use inflate::{INFLATED_BYTES_MAX, INFLATED_LIMIT_BYTES_MAX, Inflater, Inflation};
 pub use layout::{Layout, TopicAt};
 pub use number::{Endian, NumberAt, Numbering, Scope, SequenceAt, Width};
 pub use preset::Preset;

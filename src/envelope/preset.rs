@@ -162,7 +162,10 @@ mod tests {
     use crate::{envelope::Numbering, ledger::Rejection, message::Stamp};
     use proptest::prelude::*;
 
-    fn open(name: &str, frames: &[&[u8]]) -> Result<(Vec<u8>, Vec<u8>, Option<Stamp>), Rejection> {
+    /// Topic, payload and stamp.
+    type Opened = (Vec<u8>, Vec<u8>, Option<Stamp>);
+
+    fn open(name: &str, frames: &[&[u8]]) -> Result<Opened, Rejection> {
         let envelope = Preset::named(name).expect("it is a preset");
         let fields = envelope.open(frames)?;
         let [topic, payload] = [fields.topic, fields.payload]

@@ -9,15 +9,13 @@ use serde::{
 
 use crate::{
     envelope::{
-        Endian, Envelope, FieldName, INFLATED_BYTES_MAX, Inflation, Layout, NumberAt, Scope,
-        SequenceAt, TextTime, TimestampAt, TopicAt, Unit, Width,
+        Endian, Envelope, FieldName, INFLATED_BYTES_MAX, INFLATED_LIMIT_BYTES_MAX, Inflation,
+        Layout, NumberAt, Scope, SequenceAt, TextTime, TimestampAt, TopicAt, Unit, Width,
     },
     error::Error,
     message::FRAMES_MAX,
 };
 
-/// The largest limit on an inflated frame.
-const INFLATED_LIMIT_BYTES_MAX: usize = 1 << 30;
 /// The longest delimiter, and the longest topic that is a number of bytes.
 const TOPIC_BYTES_MAX: usize = 64 * 1024;
 
