@@ -95,7 +95,8 @@ impl Layout {
     ///
     /// # Errors
     /// The [`Rejection`], where the message is not of this layout.
-    #[inline]
+    // In line it would keep the formats that are programmed from being opened in line.
+    #[inline(never)]
     pub fn open<F: Deref<Target = [u8]>>(&self, frames: &[F]) -> Result<Fields, Rejection> {
         let (topic, behind) = self.topic.find(frames)?;
         let frame = frames.get(self.payload).ok_or(Rejection::MissingFrame)?;

@@ -79,7 +79,8 @@ impl Envelope {
     ///
     /// # Errors
     /// The [`Rejection`], where the message is not in this format.
-    #[inline]
+    // Three instructions of a lane's loop for some formats: as a call it takes three times as long.
+    #[inline(always)]
     pub fn open<F: Deref<Target = [u8]>>(&self, frames: &[F]) -> Result<Fields, Rejection> {
         let first = &*frames[0];
         match self {
