@@ -109,7 +109,20 @@ impl Envelope {
                 })
             }
             Self::Pinfeed => pinfeed::open(first),
-            Self::Layout(layout) => layout.open(frames),
+            // Field by field: were the call's result passed on whole, it and those of all other formats
+            // would be put together in memory, and read back from there before they have settled.
+            Self::Layout(layout) => match layout.open(frames) {
+                Ok(Fields {
+                    topic,
+                    payload,
+                    stamp,
+                }) => Ok(Fields {
+                    topic,
+                    payload,
+                    stamp,
+                }),
+                Err(reason) => Err(reason),
+            },
         }
     }
 
