@@ -7,22 +7,64 @@
 
 use std::ops::Range;
 
-use crate::sequence::EventKind;
+use crate::sequence::{EventKind, Position};
+
+/// The most frames a message may have; one with more is rejected.
+pub const FRAMES_MAX: usize = 64;
 
 /// The sequence number of a message whose envelope carries none.
 const NO_SEQUENCE: u64 = u64::MAX;
+/// The epoch of a message whose envelope carries none.
+const NO_EPOCH: u64 = u64::MAX;
 /// The timestamp of a message whose envelope carries none.
-const NO_TIMESTAMP: u64 = 0;
+pub(crate) const NO_TIMESTAMP: u64 = 0;
 
-/// What a publisher wrote beside topic and payload.
+/// What a publisher wrote beside topic and payload. Each of the three may be missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
-    /// Which life of the publisher this is: a restart starts a new epoch.
+    /// Which life of the publisher this is: a restart starts a new epoch. `u64::MAX` is none.
     pub epoch: u64,
     /// The publisher's number for this message. `u64::MAX` is not a number.
     pub sequence: u64,
     /// The publisher's wall clock, in nanoseconds since 1970. Zero is no time.
     pub timestamp_ns: u64,
+}
+
+impl Stamp {
+    /// Nothing.
+    pub const NONE: Self = Self {
+        epoch: NO_EPOCH,
+        sequence: NO_SEQUENCE,
+        timestamp_ns: NO_TIMESTAMP,
+    };
+
+    /// Returns the epoch, if there is one.
+    #[must_use]
+    pub fn epoch(&self) -> Option<u64> {
+        (self.epoch != NO_EPOCH).then_some(self.epoch)
+    }
+
+    /// Returns the sequence number, if there is one.
+    #[must_use]
+    pub fn sequence(&self) -> Option<u64> {
+        (self.sequence != NO_SEQUENCE).then_some(self.sequence)
+    }
+
+    /// Returns where the message stands in its series, if it has a number.
+    #[inline]
+    #[must_use]
+    pub fn position(&self) -> Option<Position> {
+        self.sequence().map(|sequence| Position {
+            epoch: self.epoch().unwrap_or(0),
+            sequence,
+        })
+    }
+
+    /// Returns the timestamp, if there is one.
+    #[must_use]
+    pub fn timestamp_ns(&self) -> Option<u64> {
+        (self.timestamp_ns != NO_TIMESTAMP).then_some(self.timestamp_ns)
+    }
 }
 
 /// Which feed and which line of it a message came by.
@@ -80,11 +122,7 @@ impl Header {
         topic: Range<usize>,
         payload: Range<usize>,
     ) -> Self {
-        let stamp = stamp.unwrap_or(Stamp {
-            epoch: 0,
-            sequence: NO_SEQUENCE,
-            timestamp_ns: NO_TIMESTAMP,
-        });
+        let stamp = stamp.unwrap_or(Stamp::NONE);
         Self {
             received_ns,
             topic_hash,
@@ -197,10 +235,10 @@ impl<'a> Message<'a> {
         (self.header.sequence != NO_SEQUENCE).then_some(self.header.sequence)
     }
 
-    /// Returns the publisher's epoch, where the envelope carries a sequence number.
+    /// Returns the publisher's epoch, where the envelope carries one.
     #[must_use]
     pub fn epoch(&self) -> Option<u64> {
-        self.sequence().map(|_| self.header.epoch)
+        (self.header.epoch != NO_EPOCH).then_some(self.header.epoch)
     }
 
     /// Returns the publisher's wall clock in nanoseconds since 1970, where the envelope carries it.

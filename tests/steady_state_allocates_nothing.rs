@@ -1,5 +1,5 @@
-//! Goal: after warm-up, nothing but libzmq allocates for a message, whatever the engine: not the lane, not the
-//! handoff, not the worker, not the handler that counts.
+//! Goal: after warm-up, nothing but libzmq allocates for a message, whatever the engine: not the lane, not
+//! the envelope, inflating included, not the handoff, not the worker, not the handler that counts.
 //!
 //! The allocator counts for the whole process, so this is the only test in it, and the publisher is
 //! another process.
@@ -8,19 +8,31 @@ mod support;
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    io::Write,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    thread,
 };
 
+use flate2::{Compression, write::ZlibEncoder};
 use pinfeed::{
     config::{Config, Engine},
-    envelope::Envelope,
+    envelope::{
+        Endian, Envelope, FieldName, NumberAt, TextTime, TimestampAt, TopicAt, Unit, Width,
+    },
     handoff::HandoffKind,
     lane::Quota,
     pipeline::Pipeline,
     stop::Stop,
     worker::handlers::Count,
 };
-use support::{ENGINES, finish, publisher, wait_until};
+use support::{
+    ENGINES, finish,
+    peer::{Door, message},
+    publisher, wait_until,
+};
 
 const WARM_UP: u64 = 200_000;
 const MEASURED: u64 = 1_000_000;
@@ -63,13 +75,39 @@ fn over_a_million_messages() {
         for handoff in [HandoffKind::Ring, HandoffKind::Inproc] {
             // One frame, and two.
             for envelope in [Envelope::Pinfeed, Envelope::Raw] {
-                measure(engine, handoff, envelope);
+                published(engine, handoff, &envelope, &envelope);
             }
         }
+        let described = Envelope::Layout(Arc::new(described()));
+        let written = Envelope::Delimited(b' ');
+        published(engine, HandoffKind::Ring, &written, &described);
+        compressed(engine);
     }
 }
 
-fn measure(engine: Engine, handoff: HandoffKind, envelope: Envelope) {
+/// A layout that looks at the whole message and rejects none.
+fn described() -> pinfeed::envelope::Layout {
+    let number = NumberAt {
+        frame: 0,
+        offset: -8,
+        width: Width::Eight,
+        endian: Endian::Little,
+    };
+    let unit = TextTime::Number(Unit::Seconds);
+    pinfeed::envelope::Layout {
+        name: "described".to_owned(),
+        topic: TopicAt::Until(0, b" ".to_vec()),
+        payload: 0,
+        text: false,
+        sequence: None,
+        epoch: Some(number),
+        timestamp: Some(TimestampAt::Json(FieldName::new("timestamp"), unit)),
+        inflate: None,
+    }
+}
+
+/// Measures over what `pinfeed publish` writes in one envelope and another one reads.
+fn published(engine: Engine, handoff: HandoffKind, written: &Envelope, read: &Envelope) {
     let total = (WARM_UP + MEASURED + REST).to_string();
     let (_publisher, endpoint) = publisher(&[
         "--rate",
@@ -77,9 +115,38 @@ fn measure(engine: Engine, handoff: HandoffKind, envelope: Envelope) {
         "--messages",
         &total,
         "--envelope",
-        &envelope.to_string(),
+        &written.to_string(),
     ]);
-    let mut config = Config::connect(&endpoint, envelope);
+    measure(engine, handoff, &endpoint, read);
+}
+
+/// Measures over compressed messages, which are encoded beforehand: writing them allocates nothing.
+fn compressed(engine: Engine) {
+    const BLOCK_MESSAGES: u64 = 1_000;
+    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(&[b'x'; 300]).unwrap();
+    let frame = encoder.finish().unwrap();
+    let block = message(&[&frame]).repeat(BLOCK_MESSAGES as usize);
+    let door = Door::open();
+    let endpoint = door.endpoint.clone();
+    let publisher = thread::spawn(move || {
+        let mut peer = door.accept();
+        peer.welcome(1);
+        for _ in 0..(WARM_UP + MEASURED + REST) / BLOCK_MESSAGES {
+            if !peer.try_send(&block) {
+                break;
+            }
+        }
+        // Closed before all is read, it would take the end with it.
+        peer
+    });
+    let envelope = "eddn".parse().expect("a name");
+    measure(engine, HandoffKind::Ring, &endpoint, &envelope);
+    drop(publisher.join().expect("it has sent all"));
+}
+
+fn measure(engine: Engine, handoff: HandoffKind, endpoint: &str, envelope: &Envelope) {
+    let mut config = Config::connect(endpoint, envelope.clone());
     config.engine = Some(engine);
     config.handoff.kind = handoff;
     let mut pipeline = Pipeline::start(

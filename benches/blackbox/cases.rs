@@ -197,7 +197,7 @@ pub fn groups() -> Vec<Group> {
                     };
                     [Subject::Bare, chosen, polling].map(|subject| {
                         let name = format!("{}: {name} a second", subject.name());
-                        Case::new(subject, rate, name)
+                        Case::new(subject, rate.clone(), name)
                     })
                 })
                 .collect(),

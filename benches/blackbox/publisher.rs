@@ -31,7 +31,7 @@ const BLOCK_MESSAGES: usize = 16_000;
 const DEPARTURE_LIMIT: Duration = Duration::from_secs(60);
 
 /// What is published.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Feed {
     pub envelope: Envelope,
     /// Topics, over all connections. They come in turn.
@@ -53,11 +53,12 @@ impl Feed {
     fn payload_bytes(&self) -> usize {
         MESSAGE_BYTES
             - TOPIC_BYTES
-            - match self.envelope {
+            - match &self.envelope {
                 Envelope::Pinfeed => OVERHEAD_BYTES,
                 Envelope::Delimited(_) => 1,
                 // The head of the second frame.
                 Envelope::Raw => 2,
+                Envelope::Layout(_) => unreachable!("it can't be published"),
             }
     }
 }
@@ -109,7 +110,7 @@ fn open(feed: &Feed, connection: usize) -> Result<Blaster> {
     let options = PublisherOptions {
         bind: vec!["tcp://127.0.0.1:*".to_owned()],
         connect: Vec::new(),
-        envelope: feed.envelope,
+        envelope: feed.envelope.clone(),
         epoch: None,
     };
     let schedule = Schedule {

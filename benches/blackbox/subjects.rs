@@ -311,7 +311,7 @@ fn black_box<H: Handler>(
     messages: u64,
     handler: fn(usize) -> H,
 ) -> Cost {
-    let mut config = Config::connect(&endpoints[0], feed.envelope);
+    let mut config = Config::connect(&endpoints[0], feed.envelope.clone());
     config.feeds[0].lines[0].connect = endpoints.to_vec();
     config.pin = Some(PinPolicy::BestEffort);
     config.workers.count = WORKERS;

@@ -1,6 +1,7 @@
 //! The commands: one file each. Nothing imports this module but `main`.
 
 mod demo;
+mod envelope;
 mod live;
 mod publish;
 mod run;
@@ -41,6 +42,8 @@ enum Command {
     Run(run::Args),
     /// Publish a synthetic exchange or a capture, to test with
     Publish(publish::Args),
+    /// Show how an envelope reads messages, from a file or from a publisher
+    Envelope(envelope::Args),
     /// Show publisher and subscriber at work for ten seconds, with nothing to configure
     Demo(demo::Args),
 }
@@ -57,6 +60,7 @@ pub fn run() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Run(args) => run::run(&args),
         Command::Publish(args) => publish::run(&args),
+        Command::Envelope(args) => envelope::run(&args),
         Command::Demo(args) => demo::run(&args),
     };
     match outcome {

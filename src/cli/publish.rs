@@ -193,7 +193,7 @@ impl Args {
         Ok(PublisherOptions {
             bind,
             connect: self.connect.clone(),
-            envelope: self.envelope,
+            envelope: self.envelope.clone(),
             epoch: self.epoch,
         })
     }

@@ -5,7 +5,7 @@ use std::{fmt, net::IpAddr, path::PathBuf};
 use clap::ValueEnum;
 
 use crate::{
-    config::{Config, Engine, PinPolicy, ShardingMode, TopicPolicy},
+    config::{Config, Engine, PinPolicy, ShardingMode, SocketKind, TopicPolicy},
     envelope::Envelope,
     error::{Error, Result},
     handoff::HandoffKind,
@@ -32,9 +32,18 @@ pub(super) struct Shape {
     #[arg(long, value_name = "PREFIX", conflicts_with = "file")]
     subscribe: Vec<String>,
 
-    /// How messages are laid out: raw, pinfeed, delimited:C or delimited:0xNN [default: raw]
+    /// Only this topic, by its whole name (repeatable)
+    #[arg(long = "topic", value_name = "NAME", conflicts_with = "file")]
+    topics: Vec<String>,
+
+    /// How messages are laid out, for instance raw or bitcoind; `pinfeed envelope --list` lists all
+    /// [default: raw]
     #[arg(long, value_name = "NAME", conflicts_with = "file")]
     envelope: Option<Envelope>,
+
+    /// What publishers are connected with [default: sub]
+    #[arg(long, value_enum, conflicts_with = "file")]
+    socket: Option<Socket>,
 
     /// Receive over this network card only, by name
     #[arg(long, value_name = "NAME", conflicts_with = "file")]
@@ -78,6 +87,24 @@ pub(super) struct Shape {
     /// What it is if a thread can't be pinned [default: strict where there is a core for each thread]
     #[arg(long, value_enum)]
     pin: Option<Pin>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Socket {
+    /// SUB, from publishers with PUB
+    Sub,
+    /// PULL, from publishers with PUSH
+    Pull,
+}
+
+impl Socket {
+    /// Returns its name in configurations.
+    pub(super) fn kind(self) -> SocketKind {
+        match self {
+            Self::Sub => SocketKind::Sub,
+            Self::Pull => SocketKind::Pull,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -171,6 +198,12 @@ impl Shape {
                 !self.connect.is_empty(),
             ),
             ("feed[0].line[0].bind", "--bind", !self.bind.is_empty()),
+            (
+                "feed[0].subscribe",
+                "--subscribe",
+                !self.subscribe.is_empty(),
+            ),
+            ("feed[0].topics", "--topic", !self.topics.is_empty()),
             ("lane[0].nic", "--nic", self.nic.is_some()),
             ("lane[0].source", "--source", self.source.is_some()),
             ("workers.cores", "--cores", self.cores.is_some()),
@@ -196,11 +229,12 @@ impl Shape {
     }
 
     fn single_feed(&self) -> Config {
-        let mut config = Config::one_lane(self.envelope.unwrap_or(Envelope::Raw));
+        let mut config = Config::one_lane(self.envelope.clone().unwrap_or(Envelope::Raw));
         let lane = &mut config.lanes[0];
         (lane.nic, lane.source) = (self.nic.clone(), self.source);
         let feed = &mut config.feeds[0];
-        feed.subscribe = self.subscribe.clone();
+        (feed.subscribe, feed.topics) = (self.subscribe.clone(), self.topics.clone());
+        feed.socket = self.socket.map(Socket::kind).unwrap_or_default();
         (feed.lines[0].connect, feed.lines[0].bind) = (self.connect.clone(), self.bind.clone());
         config
     }

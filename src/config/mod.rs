@@ -14,5 +14,5 @@ pub use numbers::{Arbitration, QualityLimits, Sequence, StaleTopics};
 pub use placement::Cores;
 pub use schema::{
     Config, Engine, Feed, HandlerPanic, Handoff, Lane, Line, OnLate, PinPolicy, PolicyLimits,
-    Receive, Sharding, ShardingMode, TopicOverride, TopicPolicy, Workers,
+    Receive, Sharding, ShardingMode, SocketKind, TopicOverride, TopicPolicy, Workers,
 };

@@ -136,12 +136,17 @@ impl Lane {
 pub struct Feed {
     /// Its name.
     pub name: String,
-    /// The format of its messages.
-    #[serde(deserialize_with = "from_name")]
+    /// The format of its messages: a name, or a table that describes it.
     pub envelope: Envelope,
-    /// The prefixes of the topics wanted. Empty: all.
+    /// What its publishers are connected with.
+    #[serde(default)]
+    pub socket: SocketKind,
+    /// The prefixes of the topics wanted. Where both these and [`Feed::topics`] are empty: all.
     #[serde(default)]
     pub subscribe: Vec<String>,
+    /// Topics wanted by their whole names: `BTC-USD`, and not `BTC-USDT` with it.
+    #[serde(default)]
+    pub topics: Vec<String>,
     /// How the numbers of its messages are judged.
     #[serde(default)]
     pub sequence: Sequence,
@@ -188,6 +193,17 @@ impl Feed {
     pub fn is_numbered(&self) -> bool {
         self.sequence.track && self.envelope.numbering().is_some()
     }
+}
+
+/// The kind of socket that a feed is received with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SocketKind {
+    /// SUB, from PUB or XPUB: every subscriber gets what it is subscribed to.
+    #[default]
+    Sub,
+    /// PULL, from PUSH: each message goes to one of those that pull, whatever its topic.
+    Pull,
 }
 
 /// Endpoints of a feed that one lane receives.
@@ -438,10 +454,12 @@ impl Config {
             feeds: vec![Feed {
                 name: "feed".to_owned(),
                 envelope,
+                socket: SocketKind::default(),
                 subscribe: Vec::new(),
                 sequence: Sequence::default(),
                 quality: QualityLimits::default(),
                 arbitration: None,
+                topics: Vec::new(),
                 lines: vec![Line::on(&lane.name)],
                 policies: Vec::new(),
             }],

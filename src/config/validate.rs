@@ -3,7 +3,7 @@
 use std::{collections::HashSet, net::UdpSocket};
 
 use crate::{
-    config::{Config, Engine, Feed, HandlerPanic, Lane, Line, ShardingMode, endpoint},
+    config::{Config, Engine, Feed, HandlerPanic, Lane, Line, ShardingMode, SocketKind, endpoint},
     error::{Error, Result},
     handoff::HandoffKind,
     host::topology,
@@ -67,6 +67,7 @@ impl Config {
             }
             within(&format!("{key}.line"), feed.lines.len(), 1, LINES_MAX)?;
             check_numbers(&key, feed)?;
+            check_subscriptions(&key, feed)?;
             for (index, line) in feed.lines.iter().enumerate() {
                 self.check_line(&format!("{key}.line[{index}]"), line, &mut bound)?;
             }
@@ -361,7 +362,7 @@ fn check_numbers(key: &str, feed: &Feed) -> Result<()> {
     if !feed.is_numbered() {
         return Err(Error::config(
             key,
-            feed.envelope,
+            &feed.envelope,
             "only numbers tell which messages are copies, and this feed's have none that are looked at",
             "give an envelope with sequence numbers and `track = true`, or remove the table",
         ));
@@ -419,6 +420,47 @@ fn check_name(seen: &mut HashSet<String>, key: String, name: &str) -> Result<()>
         ));
     }
     unique(seen, key, name)
+}
+
+/// Checks that publishers can be asked for what the feed is to get.
+fn check_subscriptions(key: &str, feed: &Feed) -> Result<()> {
+    let prefixes = ("subscribe", &feed.subscribe);
+    for (name, wanted) in [prefixes, ("topics", &feed.topics)] {
+        let key = format!("{key}.{name}");
+        match wanted.first() {
+            Some(first) if feed.socket == SocketKind::Pull => {
+                return Err(Error::config(
+                    key,
+                    first.escape_debug(),
+                    "publishers that push take no subscriptions",
+                    format!("remove `{name}`, or use `socket = \"sub\"`"),
+                ));
+            }
+            Some(first) if feed.envelope.compresses_first() => {
+                return Err(Error::config(
+                    key,
+                    first.escape_debug(),
+                    "subscriptions match on the first frame, which is compressed",
+                    format!("remove `{name}`"),
+                ));
+            }
+            _ => {}
+        }
+    }
+    for (index, topic) in feed.topics.iter().enumerate() {
+        if feed.envelope.exact(topic.as_bytes()).is_none() {
+            return Err(Error::config(
+                format!("{key}.topics[{index}]"),
+                topic.escape_debug(),
+                format!(
+                    "with envelope {} no message starts with this as its topic",
+                    feed.envelope
+                ),
+                "give a topic without the delimiter, or use `subscribe`, which takes prefixes of the first frame",
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn check_lane(key: &str, lane: &Lane) -> Result<()> {

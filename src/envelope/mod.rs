@@ -4,12 +4,25 @@
 //! the bytes are copied once, by the batch, whatever the envelope. It never fails the lane: a
 //! message that does not fit is a [`Rejection`], which the ledger counts by reason.
 //!
-//! To add a publisher's format, add a variant here and a file beside `pinfeed.rs` that says where
-//! its fields stand, byte by byte.
+//! Most formats are described by a [`Layout`], in `feeds.toml` or as a preset: to add a publisher's, add
+//! a function to `preset.rs`. The three that are variants of [`Envelope`] are opened in
+//! a few nanoseconds; a layout takes some more (`cargo bench --bench envelope`).
 
+mod inflate;
+mod layout;
+mod number;
 pub mod pinfeed;
+pub mod preset;
+mod table;
+mod time;
 
-use std::{fmt, ops::Deref, str::FromStr};
+use std::{fmt, ops::Deref, str::FromStr, sync::Arc};
+
+pub use inflate::{INFLATED_BYTES_MAX, INFLATED_LIMIT_BYTES_MAX, Inflater, Inflation};
+pub use layout::{Layout, TopicAt};
+pub use number::{Endian, NumberAt, SequenceAt, Width};
+pub use preset::Preset;
+pub use time::{FieldName, TextTime, TimestampAt, Unit};
 
 use memchr::memchr;
 
@@ -20,7 +33,7 @@ use crate::{
 };
 
 /// A format of messages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Envelope {
     /// The topic is the first frame; the payload is the second, or that same frame where there is
     /// only one.
@@ -29,6 +42,17 @@ pub enum Envelope {
     Delimited(u8),
     /// The format of `pinfeed publish`, with epoch, sequence number and timestamp: [`pinfeed`].
     Pinfeed,
+    /// A format that is described.
+    Layout(Arc<Layout>),
+}
+
+/// What tells a publisher, and then a message, that exactly one topic is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Exact {
+    /// The first frame starts with these bytes, and only those of this topic do.
+    Prefix(Vec<u8>),
+    /// The first frame is these bytes. Publishers, which only know prefixes, send more.
+    Frame(Vec<u8>),
 }
 
 /// A run of bytes in one frame of a message.
@@ -54,14 +78,16 @@ pub struct Fields {
 }
 
 impl Envelope {
-    /// Finds the fields of a message in its frames, of which there is at least one.
+    /// Finds the fields of a message in its frames, of which there is at least one, with that
+    /// [inflated](Self::inflation) which is compressed.
     ///
     /// # Errors
     /// The [`Rejection`], where the message is not in this format.
-    #[inline]
+    // A handful of instructions for the formats that are programmed, in a lane's innermost loop.
+    #[inline(always)]
     pub fn open<F: Deref<Target = [u8]>>(&self, frames: &[F]) -> Result<Fields, Rejection> {
         let first = &*frames[0];
-        match *self {
+        match self {
             Self::Raw => {
                 let payload = usize::from(frames.len() > 1);
                 Ok(Fields {
@@ -71,7 +97,7 @@ impl Envelope {
                 })
             }
             Self::Delimited(delimiter) => {
-                let at = memchr(delimiter, first).ok_or(Rejection::NoDelimiter)?;
+                let at = memchr(*delimiter, first).ok_or(Rejection::NoDelimiter)?;
                 Ok(Fields {
                     topic: Place {
                         frame: 0,
@@ -87,23 +113,65 @@ impl Envelope {
                 })
             }
             Self::Pinfeed => pinfeed::open(first),
+            Self::Layout(layout) => layout.open(frames),
         }
     }
-}
 
-impl Envelope {
-    /// Returns how messages in this format are numbered, where they are.
+    /// Returns which frame is compressed, if one is.
+    #[inline]
+    #[must_use]
+    pub fn inflation(&self) -> Option<Inflation> {
+        match self {
+            Self::Layout(layout) => layout.inflate,
+            Self::Raw | Self::Delimited(_) | Self::Pinfeed => None,
+        }
+    }
+
+    /// Returns how messages are numbered, if they are.
     #[must_use]
     pub fn numbering(&self) -> Option<Numbering> {
         match self {
             Self::Raw | Self::Delimited(_) => None,
             Self::Pinfeed => Some(Numbering {
                 scope: Scope::Topic,
-                width_bits: 64,
+                width_bits: u64::BITS,
                 start: Some(0),
                 has_epoch: true,
             }),
+            Self::Layout(layout) => layout.numbering(),
         }
+    }
+
+    /// Returns how to subscribe to exactly this topic; or `None` where no message has this topic, or
+    /// its topic is not what its first frame starts with.
+    #[must_use]
+    pub fn exact(&self, topic: &[u8]) -> Option<Exact> {
+        let until = |delimiter: &[u8]| {
+            let prefix = [topic, delimiter].concat();
+            let found = layout::find(&prefix, delimiter) == Some(topic.len());
+            found.then_some(Exact::Prefix(prefix))
+        };
+        match self {
+            Self::Raw => Some(Exact::Frame(topic.to_vec())),
+            Self::Delimited(delimiter) => until(&[*delimiter]),
+            Self::Pinfeed => until(&[0]),
+            Self::Layout(_) if self.compresses_first() => None,
+            Self::Layout(layout) => match &layout.topic {
+                TopicAt::Frame(0) => Some(Exact::Frame(topic.to_vec())),
+                TopicAt::Until(0, delimiter) => until(delimiter),
+                TopicAt::Bytes(0, bytes) if topic.len() == *bytes => {
+                    Some(Exact::Prefix(topic.to_vec()))
+                }
+                _ => None,
+            },
+        }
+    }
+
+    /// Tells whether the first frame, which subscriptions match on, is compressed.
+    #[must_use]
+    pub fn compresses_first(&self) -> bool {
+        self.inflation()
+            .is_some_and(|inflation| inflation.frame == 0)
     }
 }
 
@@ -124,6 +192,7 @@ impl fmt::Display for Envelope {
             }
             Self::Delimited(byte) => write!(out, "delimited:{byte:#04x}"),
             Self::Pinfeed => out.write_str("pinfeed"),
+            Self::Layout(layout) => out.write_str(&layout.name),
         }
     }
 }
@@ -131,7 +200,8 @@ impl fmt::Display for Envelope {
 /// The text was not the name of an envelope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "not an envelope; give raw, pinfeed, delimited:C with an ASCII character, or delimited:0xNN"
+    "not an envelope; give raw, pinfeed, delimited:C with an ASCII character, delimited:0xNN, bitcoind, \
+     kvmsg, cryptofeed, eddn or dwx"
 )]
 pub struct UnknownEnvelope;
 
@@ -143,6 +213,9 @@ impl FromStr for Envelope {
             "raw" => Ok(Self::Raw),
             "pinfeed" => Ok(Self::Pinfeed),
             _ => {
+                if let Some(envelope) = Preset::named(name) {
+                    return Ok(envelope);
+                }
                 let delimiter = name.strip_prefix("delimited:").ok_or(UnknownEnvelope)?;
                 match (delimiter.as_bytes(), delimiter.strip_prefix("0x")) {
                     ([byte], _) if byte.is_ascii() => Ok(Self::Delimited(*byte)),
@@ -198,7 +271,10 @@ mod tests {
             Envelope::Delimited(b'|'),
             Envelope::Delimited(b' '),
             Envelope::Delimited(0),
-        ] {
+        ]
+        .into_iter()
+        .chain(Preset::ALL.iter().map(Preset::envelope))
+        {
             assert_eq!(envelope.to_string().parse(), Ok(envelope));
         }
         for wrong in [
@@ -211,6 +287,31 @@ mod tests {
             "delimited:é",
         ] {
             assert_eq!(wrong.parse::<Envelope>(), Err(UnknownEnvelope), "{wrong}");
+        }
+    }
+    #[test]
+    fn exact_topics_end_with_the_delimiter() {
+        let exact = |name: &str, topic: &[u8]| {
+            let envelope: Envelope = name.parse().expect("a name");
+            envelope.exact(topic)
+        };
+        let prefix = |bytes: &[u8]| Some(Exact::Prefix(bytes.to_vec()));
+        let frame = |bytes: &[u8]| Some(Exact::Frame(bytes.to_vec()));
+        for (name, topic, expected) in [
+            ("raw", &b"BTC-USD"[..], frame(b"BTC-USD")),
+            ("bitcoind", b"hashtx", frame(b"hashtx")),
+            ("delimited:|", b"BTC-USD", prefix(b"BTC-USD|")),
+            ("pinfeed", b"BTC-USD", prefix(b"BTC-USD\0")),
+            ("cryptofeed", b"BTC-USD", prefix(b"BTC-USD ")),
+            ("dwx", b"EURUSD", prefix(b"EURUSD:|:")),
+            ("dwx", b"EURUSD:", prefix(b"EURUSD::|:")),
+            // No message has these.
+            ("delimited:|", b"BTC|USD", None),
+            ("cryptofeed", b"BTC USD", None),
+            // Its topic is not there to be matched.
+            ("eddn", b"", None),
+        ] {
+            assert_eq!(exact(name, topic), expected, "{name}");
         }
     }
 }

@@ -15,13 +15,10 @@ use std::{
 
 use crate::{
     envelope::{Fields, Place},
-    message::{Header, Message, Notice, Origin},
+    message::{FRAMES_MAX, Header, Message, Notice, Origin},
     receipt::Receipt,
     sequence::EventKind,
 };
-
-/// The most frames a message may have; one with more is rejected.
-pub const FRAMES_MAX: usize = 64;
 
 /// The most notices in a batch. A lane hands a batch over before; a worker that is so late that batches are
 /// moved together is not told of more.

@@ -12,7 +12,8 @@ pub mod ring;
 
 use std::{fmt, str::FromStr, time::Duration};
 
-pub use batch::{Batch, BatchLimits, FRAMES_MAX};
+pub use crate::message::FRAMES_MAX;
+pub use batch::{Batch, BatchLimits};
 
 use crate::error::Result;
 

@@ -21,7 +21,7 @@ use crate::{
     ledger::Rejection,
     message::Origin,
     sequence::{
-        Event, EventKind, Numbering, Position, Scope,
+        Event, EventKind, Numbering, Scope,
         arbiter::{Arbiter, Limits, LineCounts, Released, Verdict},
     },
 };
@@ -119,12 +119,9 @@ impl Merge {
         arrival: &Arrival<'_, F>,
     ) -> Result<()> {
         let now_ns = arrival.received_ns;
-        let verdict = match arrival.fields.stamp {
-            Some(stamp) => {
-                let position = Position {
-                    epoch: stamp.epoch,
-                    sequence: stamp.sequence,
-                };
+        let stamp = arrival.fields.stamp;
+        let verdict = match stamp.and_then(|stamp| stamp.position()) {
+            Some(position) => {
                 let line = arrival.origin.line;
                 self.arbiter.offer(line, arrival.hash, position, now_ns)
             }

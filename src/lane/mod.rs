@@ -11,6 +11,7 @@ mod orders;
 mod pressure;
 mod quota;
 mod router;
+mod subscriptions;
 mod tally;
 
 use std::fmt;

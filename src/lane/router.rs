@@ -10,18 +10,18 @@ use std::{ops::Deref, time::Duration};
 
 use crate::{
     clock::Clock,
-    envelope::{Envelope, Fields},
+    envelope::{Envelope, Fields, Inflater, Inflation},
     error::Result,
     flight::FlightRecord,
-    handoff::FRAMES_MAX,
     lane::{
         Dispatch, LineRoute,
         line::{Told, Watch},
         merge::Arrival,
         tally::Tally,
     },
-    ledger::{LaneLedger, Rejection},
-    sequence::{Position, TrackVerdict},
+    ledger::{LaneLedger, Rejection, Sample},
+    message::FRAMES_MAX,
+    sequence::TrackVerdict,
     shard::topic_hash,
     wait::IDLE_AFTER,
 };
@@ -33,6 +33,8 @@ pub(crate) struct Router {
     /// By the line's place among those of the lane.
     lines: Vec<LineRoute>,
     message_bytes_max: usize,
+    /// Where messages are compressed: made for the first of them.
+    inflater: Option<Box<Inflater>>,
     flight: FlightRecord,
     clock: Clock,
 }
@@ -51,6 +53,7 @@ impl Router {
             tally,
             lines,
             message_bytes_max,
+            inflater: None,
             flight,
             clock,
         }
@@ -77,7 +80,10 @@ impl Router {
     ) -> Result<()> {
         let bytes = frames.iter().map(|frame| frame.len()).sum();
         self.tally.note_received(received_ns, 1, bytes);
-        self.pass(line, received_ns, std::iter::once(frames))
+        match self.lines[line].envelope.inflation() {
+            Some(inflation) => self.pass_compressed(line, inflation, received_ns, frames),
+            None => self.pass(line, received_ns, std::iter::once(frames)),
+        }
     }
 
     /// As [`route`](Self::route), for messages of `N` frames each. A known number of frames makes each
@@ -97,7 +103,47 @@ impl Router {
         let bytes = messages.iter().flatten().map(|frame| frame.len()).sum();
         self.tally
             .note_received(received_ns, messages.len() as u64, bytes);
+        if let Some(inflation) = self.lines[line].envelope.inflation() {
+            return messages
+                .iter()
+                .try_for_each(|frames| self.pass_compressed(line, inflation, received_ns, frames));
+        }
         self.pass(line, received_ns, messages.iter().map(|frames| &frames[..]))
+    }
+
+    /// As [`pass`](Self::pass), with what a frame inflates to in its place. The ledger counts the bytes
+    /// that were received.
+    #[inline(never)]
+    fn pass_compressed<F: Deref<Target = [u8]>>(
+        &mut self,
+        line: usize,
+        inflation: Inflation,
+        received_ns: u64,
+        frames: &[F],
+    ) -> Result<()> {
+        let mut inflater = self.inflater.take().unwrap_or_default();
+        let mut inflated = [&[][..]; FRAMES_MAX];
+        let opened = check_size(self.message_bytes_max, frames).and_then(|()| {
+            let frame = frames.get(inflation.frame).ok_or(Rejection::MissingFrame)?;
+            for (inflated, frame) in inflated.iter_mut().zip(frames) {
+                *inflated = frame;
+            }
+            inflated[inflation.frame] = inflater.inflate(frame, inflation.bytes_max)?;
+            Ok(())
+        });
+        let passed = match opened {
+            Ok(()) => {
+                let inflated = &inflated[..frames.len()];
+                self.pass(line, received_ns, std::iter::once(inflated))
+            }
+            Err(reason) => {
+                let origin = self.lines[line].origin;
+                self.tally.reject(origin, received_ns, reason, frames);
+                Ok(())
+            }
+        };
+        self.inflater = Some(inflater);
+        passed
     }
 
     /// Passes messages of a line on, or rejects them. Who looks at their numbers is asked once for all.
@@ -123,29 +169,26 @@ impl Router {
         match watch {
             Watch::Nothing => {
                 for frames in messages {
-                    match address(*envelope, bytes_max, frames) {
+                    match address(envelope, bytes_max, frames) {
                         Ok((fields, hash)) => {
                             dispatch.put(tally, origin, received_ns, hash, &fields, frames)?;
                         }
-                        Err(reason) => tally.note_rejected(received_ns, reason),
+                        Err(reason) => tally.reject(origin, received_ns, reason, frames),
                     }
                 }
             }
             Watch::Tracked(tracker) => {
                 let heard_ns = heard(tally, received_ns);
                 for frames in messages {
-                    let (fields, hash) = match address(*envelope, bytes_max, frames) {
+                    let (fields, hash) = match address(envelope, bytes_max, frames) {
                         Ok(addressed) => addressed,
                         Err(reason) => {
-                            tally.note_rejected(received_ns, reason);
+                            tally.reject(origin, received_ns, reason, frames);
                             continue;
                         }
                     };
                     let topic = &frames[fields.topic.frame][fields.topic.start..fields.topic.end];
-                    let position = fields.stamp.map(|stamp| Position {
-                        epoch: stamp.epoch,
-                        sequence: stamp.sequence,
-                    });
+                    let position = fields.stamp.and_then(|stamp| stamp.position());
                     let mut told = Told {
                         dispatch,
                         tally,
@@ -171,7 +214,7 @@ impl Router {
                 tally.settle();
                 let mut merge = share.lock();
                 for frames in messages {
-                    match address(*envelope, bytes_max, frames) {
+                    match address(envelope, bytes_max, frames) {
                         Ok((fields, hash)) => {
                             let arrival = Arrival {
                                 origin,
@@ -183,7 +226,7 @@ impl Router {
                             };
                             merge.take(tally, flight, &arrival)?;
                         }
-                        Err(reason) => tally.note_rejected(received_ns, reason),
+                        Err(reason) => tally.reject(origin, received_ns, reason, frames),
                     }
                 }
             }
@@ -192,9 +235,12 @@ impl Router {
     }
 
     /// Takes note of a message that was thrown away as it came.
-    pub(crate) fn reject(&mut self, received_ns: u64, bytes: u64, reason: Rejection) {
+    pub(crate) fn reject(&mut self, line: usize, received_ns: u64, bytes: u64, reason: Rejection) {
+        let origin = self.lines[line].origin;
         self.tally.note_received(received_ns, 1, bytes as usize);
         self.tally.note_rejected(received_ns, reason);
+        self.tally
+            .sample(reason, || Sample::unseen(origin, reason, bytes));
     }
 
     /// Takes note that a connection of a line was made, or ended.
@@ -323,18 +369,27 @@ fn heard(tally: &Tally, now_ns: u64) -> u64 {
 /// Finds a message's fields, and the hash of its topic.
 #[inline(always)]
 fn address<F: Deref<Target = [u8]>>(
-    envelope: Envelope,
+    envelope: &Envelope,
     bytes_max: usize,
     frames: &[F],
 ) -> std::result::Result<(Fields, u64), Rejection> {
+    check_size(bytes_max, frames)?;
+    let fields = envelope.open(frames)?;
+    let topic = &frames[fields.topic.frame][fields.topic.start..fields.topic.end];
+    let hash = topic_hash(topic);
+    Ok((fields, hash))
+}
+
+#[inline(always)]
+fn check_size<F: Deref<Target = [u8]>>(
+    bytes_max: usize,
+    frames: &[F],
+) -> std::result::Result<(), Rejection> {
     if frames.len() > FRAMES_MAX {
         return Err(Rejection::TooManyFrames);
     }
     if frames.iter().map(|frame| frame.len()).sum::<usize>() > bytes_max {
         return Err(Rejection::TooLarge);
     }
-    let fields = envelope.open(frames)?;
-    let topic = &frames[fields.topic.frame][fields.topic.start..fields.topic.end];
-    let hash = topic_hash(topic);
-    Ok((fields, hash))
+    Ok(())
 }

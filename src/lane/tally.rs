@@ -2,12 +2,14 @@
 
 use std::{
     mem,
+    ops::Deref,
     sync::{Arc, OnceLock},
 };
 
 use crate::{
     clock::process_cpu_ns,
-    ledger::{LaneLedger, Ledger, Rejection},
+    ledger::{LaneLedger, Ledger, Rejection, SAMPLES_MAX, Sample},
+    message::Origin,
     sequence::EventKind,
 };
 
@@ -22,6 +24,8 @@ pub(crate) struct Tally {
     /// Whether the next message is this lane's first.
     first: bool,
     pending: Pending,
+    /// Samples of rejected messages given to the ledger, by reason.
+    sampled: [usize; Rejection::ALL.len()],
     /// The process's CPU time when the pipeline's first message came.
     cpu_at_first_ns: Arc<OnceLock<u64>>,
 }
@@ -49,6 +53,7 @@ impl Tally {
             ledger,
             first: true,
             pending: Pending::default(),
+            sampled: [0; Rejection::ALL.len()],
             cpu_at_first_ns,
         }
     }
@@ -78,6 +83,28 @@ impl Tally {
     pub(super) fn note_rejected(&mut self, received_ns: u64, reason: Rejection) {
         self.pending.rejected[reason as usize] += 1;
         self.note_accounted(received_ns);
+    }
+
+    /// Counts a message that is rejected, and keeps the first few of each reason.
+    #[cold]
+    pub(super) fn reject<F: Deref<Target = [u8]>>(
+        &mut self,
+        origin: Origin,
+        received_ns: u64,
+        reason: Rejection,
+        frames: &[F],
+    ) {
+        self.note_rejected(received_ns, reason);
+        self.sample(reason, || Sample::of(origin, reason, frames));
+    }
+
+    #[cold]
+    pub(super) fn sample(&mut self, reason: Rejection, sample: impl FnOnce() -> Sample) {
+        let sampled = &mut self.sampled[reason as usize];
+        if *sampled < SAMPLES_MAX {
+            *sampled += 1;
+            self.ledger.samples.keep(sample());
+        }
     }
 
     /// Takes note of a message that there was no room for.

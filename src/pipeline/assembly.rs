@@ -216,7 +216,7 @@ impl<'a> Assembly<'a> {
             let lines = assigned(config, &config.lanes[index].name);
             let lines = lines.iter().map(|assigned| LineRoute {
                 origin: assigned.origin,
-                envelope: assigned.feed.envelope,
+                envelope: assigned.feed.envelope.clone(),
                 watch: watch(assigned, &merges),
             });
             let router = Router::new(

@@ -24,13 +24,13 @@ use std::{
 
 use crate::{
     clock::Clock,
-    config::{Config, Engine, Feed},
+    config::{Config, Engine, Feed, SocketKind},
     error::{Error, Result},
     flight::FlightRecord,
     host::pin::Placement,
     lane::{Lane, Order, OrderSender, Quota},
     latency::{Collector, FeedClocks, Stages},
-    ledger::{Ledger, Totals},
+    ledger::{Ledger, RejectedSample, Totals},
     policy::{ByTopic, TopicTally},
     stop::Stop,
     worker::{Handler, WorkerEnd},
@@ -68,6 +68,8 @@ pub struct Pipeline<H> {
     merges: Vec<Option<Merged>>,
     /// Whether the messages of all feeds have numbers that are looked at.
     numbered: bool,
+    /// By feed: whether its publishers push.
+    pushed: Vec<bool>,
     collectors: Vec<Collector>,
     /// Gathered before the last call of `collect_stages`.
     stages: Stages,
@@ -117,6 +119,10 @@ impl<H: Handler> Pipeline<H> {
             feeds: config.feeds.iter().map(|feed| feed.name.clone()).collect(),
             numbered: config.feeds.iter().all(Feed::is_numbered),
             merges,
+            pushed: {
+                let is_pushed = |feed: &Feed| feed.socket == SocketKind::Pull;
+                config.feeds.iter().map(is_pushed).collect()
+            },
             collectors,
             stages: Stages::default(),
             interval: Stages::default(),
@@ -146,7 +152,8 @@ impl<H: Handler> Pipeline<H> {
     /// counted: what is asked for twice has to be ended twice.
     ///
     /// # Errors
-    /// [`Error::Config`], where there is no feed of this name; [`Error::LaneBusy`].
+    /// [`Error::Config`], where there is no feed of this name, or its publishers push;
+    /// [`Error::LaneBusy`].
     pub fn subscribe(&self, feed: &str, prefix: &[u8]) -> Result<()> {
         self.order(feed, prefix, true)
     }
@@ -168,6 +175,14 @@ impl<H: Handler> Pipeline<H> {
                 format!("give one of {}", self.feeds.join(", ")),
             ));
         };
+        if self.pushed[index] {
+            return Err(Error::config(
+                "feed",
+                feed,
+                "publishers that push take no subscriptions",
+                "name a feed with `socket = \"sub\"`",
+            ));
+        }
         // All or nothing, so that asking again does not count twice.
         if self.orders.iter().any(OrderSender::is_full) {
             return Err(Error::LaneBusy);
@@ -191,6 +206,15 @@ impl<H: Handler> Pipeline<H> {
         let totals = self.ledger.totals();
         self.cpu.look(&totals);
         totals
+    }
+
+    /// Returns the first few messages rejected so far, of each reason.
+    #[must_use]
+    pub fn rejected_samples(&self) -> Vec<RejectedSample> {
+        let samples = self.ledger.samples.list().into_iter();
+        samples
+            .map(|sample| RejectedSample::new(sample, &self.feeds))
+            .collect()
     }
 
     /// Asks the workers for what they have recorded. Each answers after its next batch, or within
@@ -286,6 +310,7 @@ impl<H: Handler> Pipeline<H> {
             feed_clocks: self.feed_clocks.clone(),
             lines: self.lines(),
             placements: mem::take(&mut self.placements),
+            rejected_samples: self.rejected_samples(),
             handlers,
             failure: failures.into_iter().next(),
             feeds: mem::take(&mut self.feeds),

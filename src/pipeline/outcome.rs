@@ -9,7 +9,7 @@ use crate::{
     flight::FlightRecord,
     host::pin::Placement,
     latency::{FeedClocks, Stages},
-    ledger::Totals,
+    ledger::{RejectedSample, Totals},
     policy::ByTopic,
     sequence::arbiter::LineCounts,
 };
@@ -36,6 +36,8 @@ pub struct Outcome<H> {
     pub lines: Vec<LineOutcome>,
     /// Where the threads ran.
     pub placements: Vec<Placement>,
+    /// The first few messages rejected, of each reason.
+    pub rejected_samples: Vec<RejectedSample>,
     /// The handlers, in the order of their workers.
     pub handlers: Vec<H>,
     /// What made it fail, if anything did: the first error or handler's panic.

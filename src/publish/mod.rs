@@ -9,6 +9,7 @@
 mod blast;
 pub mod capture;
 pub mod exchange;
+mod format;
 mod publisher;
 mod schedule;
 

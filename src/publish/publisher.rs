@@ -11,6 +11,7 @@ use crate::{
     error::{Error, Result},
     libzmq::{Context, Socket},
     message::Stamp,
+    publish::format::Format,
     stop::Stop,
 };
 
@@ -39,7 +40,7 @@ pub struct PublisherOptions {
 pub struct Publisher {
     socket: Socket,
     endpoints: Vec<String>,
-    envelope: Envelope,
+    format: Format,
     epoch: u64,
     /// The next sequence number, by topic.
     sequences: Vec<u64>,
@@ -54,8 +55,10 @@ impl Publisher {
     /// Opens the socket.
     ///
     /// # Errors
-    /// [`Error::Config`] for an endpoint that libzmq refuses, [`Error::Zmq`].
+    /// [`Error::Config`] for an endpoint that libzmq refuses and an envelope that can only be read,
+    /// [`Error::Zmq`].
     pub fn open(options: &PublisherOptions) -> Result<Self> {
+        let format = Format::of(&options.envelope)?;
         let context = Context::new(1, 1)?;
         let mut socket = context.socket(SocketType::XPUB)?;
         socket.set_xpub_nodrop()?;
@@ -90,7 +93,7 @@ impl Publisher {
         Ok(Self {
             socket,
             endpoints,
-            envelope: options.envelope,
+            format,
             epoch: options.epoch.unwrap_or_else(wall_ns),
             sequences: Vec::new(),
             frame: Vec::new(),
@@ -179,19 +182,19 @@ impl Publisher {
         }
         let sequence = self.sequences[topic_index];
         self.frame.clear();
-        match self.envelope {
-            Envelope::Raw => {
+        match self.format {
+            Format::Raw => {
                 if !self.send_frame(topic, SNDMORE, stop)? {
                     return Ok(false);
                 }
                 self.frame.extend_from_slice(payload);
             }
-            Envelope::Delimited(delimiter) => {
+            Format::Delimited(delimiter) => {
                 self.frame.extend_from_slice(topic);
                 self.frame.push(delimiter);
                 self.frame.extend_from_slice(payload);
             }
-            Envelope::Pinfeed => {
+            Format::Pinfeed => {
                 let stamp = Stamp {
                     epoch: self.epoch,
                     sequence,

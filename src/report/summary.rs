@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::{
     flight::Anomaly,
     host::pin::Placement,
-    ledger::Rejection,
+    ledger::{RejectedSample, Rejection},
     pipeline::{Outcome, ratio},
     policy::ByTopic,
     report::{count, rate, time},
@@ -41,6 +41,8 @@ pub struct Summary {
     pub rejected: u64,
     /// The same by reason, where there were any.
     pub rejected_by_reason: BTreeMap<&'static str, u64>,
+    /// The first few of them, of each reason.
+    pub rejected_samples: Vec<RejectedSample>,
     /// Messages published that never came; null where nobody knows.
     pub lost: Option<u64>,
     /// Runs of numbers missing.
@@ -241,6 +243,7 @@ impl Summary {
                     .map(|one| one.name())
                     .zip(totals.rejected_by_reason),
             ),
+            rejected_samples: outcome.rejected_samples.clone(),
             lost: outcome.lost,
             gaps: totals.gaps,
             reordered: totals.reordered,
@@ -299,6 +302,7 @@ fn by_reason(counts: impl Iterator<Item = (&'static str, u64)>) -> BTreeMap<&'st
 
 impl fmt::Display for Summary {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write_samples(out)?;
         self.write_messages(out)?;
         self.write_connections(out)?;
         self.write_latency(out)?;
@@ -314,6 +318,21 @@ fn row(out: &mut fmt::Formatter<'_>, name: &str, number: u64, note: &str) -> fmt
 }
 
 impl Summary {
+    fn write_samples(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.rejected_samples.is_empty() {
+            return Ok(());
+        }
+        writeln!(
+            out,
+            "warning: {} message(s) rejected, of which the first few were, with each frame's length and start:",
+            count(self.rejected)
+        )?;
+        for sample in &self.rejected_samples {
+            writeln!(out, "  {sample}")?;
+        }
+        Ok(())
+    }
+
     fn write_messages(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(out, "messages by the {} engine", self.engine)?;
         let pace = format!(

@@ -19,7 +19,8 @@ pub use tracker::{Event, EventKind, Tracker, TrackerOptions, Verdict as TrackVer
 pub enum Scope {
     /// Each topic has a series of its own.
     Topic,
-    /// All messages of a line share one.
+    /// All messages of a line share one. A subscriber to some topics sees numbers missing that it never
+    /// asked for.
     Line,
 }
 

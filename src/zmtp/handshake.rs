@@ -20,6 +20,10 @@ pub enum SocketType {
     Sub,
     /// Subscribes, by messages of its own.
     XSub,
+    /// Hands messages out, each to one of those that pull.
+    Push,
+    /// Takes what is pushed.
+    Pull,
 }
 
 impl SocketType {
@@ -31,6 +35,8 @@ impl SocketType {
             Self::XPub => "XPUB",
             Self::Sub => "SUB",
             Self::XSub => "XSUB",
+            Self::Push => "PUSH",
+            Self::Pull => "PULL",
         }
     }
 
@@ -38,6 +44,8 @@ impl SocketType {
         match self {
             Self::Pub | Self::XPub => matches!(peer, b"SUB" | b"XSUB"),
             Self::Sub | Self::XSub => matches!(peer, b"PUB" | b"XPUB"),
+            Self::Push => peer == b"PULL",
+            Self::Pull => peer == b"PUSH",
         }
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod lossy;
 pub mod peer;
+pub mod python;
 
 use std::{
     ffi::OsStr,

@@ -6,16 +6,16 @@
 
 mod reconnect;
 
-use std::{os::fd::AsRawFd, time::Duration};
+use std::{cell::RefCell, os::fd::AsRawFd, time::Duration};
 
 use zmq::{DONTWAIT, Message, PollEvents, PollItem, SocketType};
 
 use crate::{
     clock::Clock,
-    config::{Lane, Receive},
+    config::{Lane, Receive, SocketKind},
     error::{Error, Result},
     handoff::FRAMES_MAX,
-    lane::{Assigned, Orders, Quota, Router, Setup},
+    lane::{Assigned, Orders, Quota, Router, Setup, subscriptions::Subscriptions},
     libzmq::{Context, Socket},
     message::Origin,
     random,
@@ -44,6 +44,8 @@ struct Source {
     /// The line's place among those of the lane.
     line: usize,
     feed: u16,
+    /// Libzmq compares prefixes, and lets through what starts with a topic that is wanted exactly.
+    subscriptions: RefCell<Subscriptions>,
 }
 
 /// What the sockets of a line are opened with.
@@ -85,7 +87,11 @@ impl Opening<'_> {
     }
 
     fn socket(&self, name: &str, endpoints: &[String]) -> Result<Source> {
-        let mut socket = self.context.socket(SocketType::SUB)?;
+        let wanted = self.assigned.feed;
+        let mut socket = self.context.socket(match wanted.socket {
+            SocketKind::Sub => SocketType::SUB,
+            SocketKind::Pull => SocketType::PULL,
+        })?;
         let Origin { feed, line } = self.assigned.origin;
         let name = format!("{feed}-{line}-{name}");
         let connections = Connections::watch(self.context, &socket, &name)?;
@@ -100,15 +106,13 @@ impl Opening<'_> {
         if let Some(nic) = &self.lane.nic {
             socket.set_bind_to_device(nic)?;
         }
-        let everything = [String::new()];
-        let prefixes = match &self.assigned.feed.subscribe[..] {
-            [] => &everything[..],
-            prefixes => prefixes,
-        };
-        for prefix in prefixes {
-            socket
-                .set_subscribe(prefix.as_bytes())
-                .map_err(Error::zmq(format!("subscribing to {prefix:?}")))?;
+        let subscriptions = Subscriptions::of(wanted);
+        for prefix in subscriptions.prefixes() {
+            let subscribed = socket.set_subscribe(prefix);
+            subscribed.map_err(Error::zmq(format!(
+                "subscribing to {:?}",
+                prefix.escape_ascii().to_string()
+            )))?;
         }
         Ok(Source {
             socket,
@@ -116,6 +120,7 @@ impl Opening<'_> {
             bound: Vec::new(),
             line: self.line,
             feed,
+            subscriptions: RefCell::new(subscriptions),
         })
     }
 
@@ -276,17 +281,19 @@ fn obey(sources: &[Source], orders: &Orders) -> Result<()> {
     while let Some(order) = orders.next() {
         let of_feed = |source: &&Source| source.feed == order.feed;
         for source in sources.iter().filter(of_feed) {
-            let changed = if order.subscribe {
+            let mut subscriptions = source.subscriptions.borrow_mut();
+            let changed = if order.subscribe && subscriptions.start(&order.prefix) {
                 source.socket.set_subscribe(&order.prefix)
-            } else {
+            } else if !order.subscribe && subscriptions.end(&order.prefix) {
                 source.socket.set_unsubscribe(&order.prefix)
+            } else {
+                Ok(())
             };
-            match changed {
-                // It was not subscribed to.
-                Err(zmq::Error::EINVAL) => {}
-                changed => changed.map_err(Error::zmq("changing a subscription"))?,
-            }
+            changed.map_err(Error::zmq("changing a subscription"))?;
         }
+    }
+    for source in sources {
+        source.subscriptions.borrow_mut().settle();
     }
     Ok(())
 }
@@ -300,10 +307,16 @@ fn take(
     quota: &Quota,
     router: &mut Router,
 ) -> Result<usize> {
+    let subscriptions = source.subscriptions.borrow();
+    let inexact = subscriptions.are_inexact();
     for received in 0..RECEIVE_BUDGET {
         let Some((count, received_ns)) = receive(&source.socket, frames, clock)? else {
             return Ok(received);
         };
+        if inexact && !subscriptions.cover(&frames[0]) {
+            router.counters().unwanted.add(1);
+            continue;
+        }
         if quota.take(1) == 0 {
             return Ok(received);
         }

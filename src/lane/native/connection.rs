@@ -18,7 +18,7 @@ use crate::{
     clock::{Clock, SECOND_NS},
     config::Receive,
     error::Result,
-    lane::{Quota, Router, native::subscriptions::Subscriptions},
+    lane::{Quota, Router, subscriptions::Subscriptions},
     ledger::Rejection,
     net::{Interest, is_not_ready},
     zmtp::{
@@ -46,6 +46,8 @@ pub(super) struct Line {
     pub index: usize,
     pub feed: u16,
     pub subscriptions: Subscriptions,
+    /// What its publishers are to take it for.
+    pub socket_type: SocketType,
 }
 
 /// Why a connection ended.
@@ -83,6 +85,7 @@ pub(super) struct Connection {
     pub line: usize,
     /// The dialer that made it, if it was not accepted.
     pub dialer: Option<usize>,
+    socket_type: SocketType,
     state: State,
     limits: Limits,
     /// The first `held_bytes` are received and not used yet.
@@ -115,27 +118,41 @@ impl Connection {
         socket: Socket,
         line: usize,
         dialer: usize,
+        socket_type: SocketType,
         limits: Limits,
         now_ns: u64,
     ) -> Self {
         Self {
             dialer: Some(dialer),
-            ..Self::new(socket, line, limits, now_ns)
+            ..Self::new(socket, line, socket_type, limits, now_ns)
         }
     }
 
     /// A connection that a publisher has made.
-    pub(super) fn accepted(socket: Socket, line: usize, limits: Limits, now_ns: u64) -> Self {
-        let mut connection = Self::new(socket, line, limits, now_ns);
+    pub(super) fn accepted(
+        socket: Socket,
+        line: usize,
+        socket_type: SocketType,
+        limits: Limits,
+        now_ns: u64,
+    ) -> Self {
+        let mut connection = Self::new(socket, line, socket_type, limits, now_ns);
         connection.shake();
         connection
     }
 
-    fn new(socket: Socket, line: usize, limits: Limits, now_ns: u64) -> Self {
+    fn new(
+        socket: Socket,
+        line: usize,
+        socket_type: SocketType,
+        limits: Limits,
+        now_ns: u64,
+    ) -> Self {
         Self {
             socket,
             line,
             dialer: None,
+            socket_type,
             state: State::Connecting,
             limits,
             held: Vec::new(),
@@ -152,7 +169,7 @@ impl Connection {
     }
 
     fn shake(&mut self) {
-        let handshake = Handshake::start(SocketType::Sub, Version::V3_1, &mut self.out);
+        let handshake = Handshake::start(self.socket_type, Version::V3_1, &mut self.out);
         self.state = State::Shaking(handshake);
     }
 
@@ -472,7 +489,8 @@ fn pass_on(
                     Oversize::Frames => Rejection::TooManyFrames,
                     Oversize::Bytes => Rejection::TooLarge,
                 };
-                sink.router.reject(received_ns, message_bytes, reason);
+                sink.router
+                    .reject(line.index, received_ns, message_bytes, reason);
             }
             Cut::Skipped => {}
             Cut::Need(need_bytes) => {

@@ -9,10 +9,10 @@
 use std::ops::Range;
 
 use crate::{
-    envelope::{Envelope, pinfeed},
+    envelope::pinfeed,
     error::Result,
     message::Stamp,
-    publish::Source,
+    publish::{Source, format::Format},
     zmtp::frame::{decode_head, encode_head, encode_message},
 };
 
@@ -31,7 +31,7 @@ pub(super) struct Block {
     steps: Vec<u32>,
     /// The payload bytes of all messages before each, and of all.
     payload_bytes_before: Vec<u64>,
-    envelope: Envelope,
+    format: Format,
 }
 
 impl Block {
@@ -41,7 +41,7 @@ impl Block {
     /// What the source fails with.
     pub(super) fn encode(
         source: &mut dyn Source,
-        envelope: Envelope,
+        format: Format,
         epoch: u64,
         topics: usize,
     ) -> Result<Self> {
@@ -50,7 +50,7 @@ impl Block {
             ends: Vec::new(),
             steps: Vec::new(),
             payload_bytes_before: vec![0],
-            envelope,
+            format,
         };
         let mut message_topics = Vec::new();
         // By topic.
@@ -82,15 +82,15 @@ impl Block {
     }
 
     fn push(&mut self, topic: &[u8], payload: &[u8], stamp: Stamp) {
-        match self.envelope {
-            Envelope::Raw => encode_message(&mut self.bytes, &[topic, payload]),
-            Envelope::Delimited(delimiter) => {
+        match self.format {
+            Format::Raw => encode_message(&mut self.bytes, &[topic, payload]),
+            Format::Delimited(delimiter) => {
                 encode_head(&mut self.bytes, 0, topic.len() + 1 + payload.len());
                 self.bytes.extend_from_slice(topic);
                 self.bytes.push(delimiter);
                 self.bytes.extend_from_slice(payload);
             }
-            Envelope::Pinfeed => {
+            Format::Pinfeed => {
                 let frame_bytes = topic.len() + payload.len() + pinfeed::OVERHEAD_BYTES;
                 encode_head(&mut self.bytes, 0, frame_bytes);
                 pinfeed::seal(&mut self.bytes, topic, payload, stamp);
@@ -144,7 +144,7 @@ impl Block {
     /// message once a round.
     #[inline]
     pub(super) fn stamp(&mut self, messages: Range<usize>, timestamp_ns: impl Fn(u64) -> u64) {
-        if self.envelope != Envelope::Pinfeed {
+        if self.format != Format::Pinfeed {
             return;
         }
         let steps = &self.steps[messages.clone()];
@@ -157,7 +157,7 @@ impl Block {
 
     /// Takes the sequence numbers of all messages back by a round.
     fn rewind(&mut self) {
-        if self.envelope != Envelope::Pinfeed {
+        if self.format != Format::Pinfeed {
             return;
         }
         for (&end, &step) in self.ends.iter().zip(&self.steps) {
@@ -175,9 +175,9 @@ impl Block {
             .flatten()
             .expect("the block holds whole messages");
         let frame = &bytes[head.head_bytes..head.head_bytes + head.body_bytes];
-        match self.envelope {
-            Envelope::Pinfeed => &frame[..frame.len() - pinfeed::TRAILER_BYTES],
-            Envelope::Raw | Envelope::Delimited(_) => frame,
+        match self.format {
+            Format::Pinfeed => &frame[..frame.len() - pinfeed::TRAILER_BYTES],
+            Format::Raw | Format::Delimited(_) => frame,
         }
     }
 }
@@ -192,13 +192,13 @@ pub(super) mod tests {
     use std::collections::HashMap;
 
     /// A block of ticks of few topics.
-    pub(in crate::publish::blast) fn block(envelope: Envelope, topics: usize) -> Block {
+    pub(in crate::publish::blast) fn block(format: Format, topics: usize) -> Block {
         let mut exchange = Exchange::new(Parameters {
             topics,
             ..Parameters::default()
         })
         .unwrap();
-        Block::encode(&mut exchange, envelope, 7, topics).unwrap()
+        Block::encode(&mut exchange, format, 7, topics).unwrap()
     }
 
     fn messages(bytes: &[u8]) -> Vec<Vec<&[u8]>> {
@@ -221,7 +221,7 @@ pub(super) mod tests {
 
     #[test]
     fn sequences_have_no_gap_over_several_rounds() {
-        let mut block = block(Envelope::Pinfeed, 100);
+        let mut block = block(Format::Pinfeed, 100);
         let mut next: HashMap<Vec<u8>, u64> = HashMap::new();
         let mut sent = 0;
         for round in 0..3 {
@@ -250,9 +250,9 @@ pub(super) mod tests {
 
     #[test]
     fn every_envelope_goes_over_the_wire_as_it_does_from_libzmq() {
-        let raw = block(Envelope::Raw, 10);
-        let delimited = block(Envelope::Delimited(b'|'), 10);
-        let pinfeed = block(Envelope::Pinfeed, 10);
+        let raw = block(Format::Raw, 10);
+        let delimited = block(Format::Delimited(b'|'), 10);
+        let pinfeed = block(Format::Pinfeed, 10);
         for block in [&raw, &delimited, &pinfeed] {
             assert_eq!(messages(block.bytes()).len(), block.messages());
             let payload_bytes = block.payload_bytes(0..block.messages());
@@ -278,15 +278,15 @@ pub(super) mod tests {
 
     #[test]
     fn a_block_is_small_but_where_topics_are_many() {
-        let few = block(Envelope::Pinfeed, 10);
+        let few = block(Format::Pinfeed, 10);
         assert!((16_000..17_000).contains(&few.messages()));
         assert!(few.bytes().len() < 1_200_000);
-        assert_eq!(block(Envelope::Pinfeed, 30_000).messages(), 30_000);
+        assert_eq!(block(Format::Pinfeed, 30_000).messages(), 30_000);
     }
 
     #[test]
     fn chunks_are_bounded_by_bytes_messages_and_the_end() {
-        let block = block(Envelope::Delimited(b' '), 10);
+        let block = block(Format::Delimited(b' '), 10);
         let message_bytes = block.place(0..1).len();
         let last = block.messages() - 1;
         assert_eq!(block.chunk(5, 4 * message_bytes, 100), 5..9);

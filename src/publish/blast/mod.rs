@@ -28,7 +28,7 @@ use std::time::Duration;
 use crate::{
     clock::{Deadline, Stopwatch, wall_ns},
     error::Result,
-    publish::{Published, PublisherOptions, Schedule, Source, Until},
+    publish::{Published, PublisherOptions, Schedule, Source, Until, format::Format},
     stop::Stop,
 };
 use block::Block;
@@ -83,7 +83,7 @@ impl Blaster {
     ///
     /// # Errors
     /// What the source fails with; [`Error::Config`](crate::Error::Config) for an endpoint that is
-    /// malformed or can't be bound; [`Error::Socket`](crate::Error::Socket).
+    /// malformed or can't be bound, and an envelope that can only be read; [`Error::Socket`](crate::Error::Socket).
     pub fn open(
         options: &PublisherOptions,
         source: &mut dyn Source,
@@ -92,7 +92,7 @@ impl Blaster {
     ) -> Result<Self> {
         let epoch = options.epoch.unwrap_or_else(wall_ns);
         Ok(Self {
-            block: Block::encode(source, options.envelope, epoch, topics)?,
+            block: Block::encode(source, Format::of(&options.envelope)?, epoch, topics)?,
             schedule,
             peers: Peers::open(&options.bind, &options.connect)?,
             next: 0,

@@ -90,12 +90,12 @@ impl Subscriptions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{envelope::Envelope, publish::blast::block::tests::block};
+    use crate::publish::{blast::block::tests::block, format::Format};
     use Subscription::{End, Start};
 
     #[test]
     fn prefixes_match_and_are_counted() {
-        let block = block(Envelope::Pinfeed, 100);
+        let block = block(Format::Pinfeed, 100);
         let mut subscriptions = Subscriptions::default();
         let matching = |subscriptions: &mut Subscriptions, prefixes: &[&[u8]]| {
             let wanted = subscriptions.wanted(&block);

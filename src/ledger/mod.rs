@@ -6,6 +6,8 @@
 //! a batch at a time; readers may look whenever they like. Each thread's counters have cache lines
 //! to themselves.
 
+mod samples;
+
 use std::sync::atomic::{
     AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
@@ -13,6 +15,8 @@ use std::sync::atomic::{
 
 use crossbeam::utils::CachePadded;
 use serde::Serialize;
+
+pub use samples::{RejectedSample, SAMPLE_BYTES_MAX, SAMPLES_MAX, Sample, SampleFrame, Samples};
 
 use crate::zmtp::Violation;
 
@@ -29,18 +33,33 @@ pub enum Rejection {
     NoDelimiter,
     /// It does not end with the marks of its envelope, or they contradict each other.
     NotThisFormat,
+    /// It has fewer frames than its envelope.
+    MissingFrame,
+    /// A frame ends before or within a field of its envelope.
+    TruncatedField,
+    /// Its topic or payload is not UTF-8, which its envelope asks for.
+    NotUtf8,
+    /// Its compressed frame can't be inflated.
+    Corrupt,
+    /// Its compressed frame inflates to more than its envelope allows.
+    TooInflated,
     /// It came after it had been given up as lost.
     TooLate,
 }
 
 impl Rejection {
     /// All reasons, in the order the ledger keeps them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 11] = [
         Self::TooManyFrames,
         Self::TooLarge,
         Self::TooShort,
         Self::NoDelimiter,
         Self::NotThisFormat,
+        Self::MissingFrame,
+        Self::TruncatedField,
+        Self::NotUtf8,
+        Self::Corrupt,
+        Self::TooInflated,
         Self::TooLate,
     ];
 
@@ -53,6 +72,11 @@ impl Rejection {
             Self::TooShort => "too_short",
             Self::NoDelimiter => "no_delimiter",
             Self::NotThisFormat => "not_this_format",
+            Self::MissingFrame => "missing_frame",
+            Self::TruncatedField => "truncated_field",
+            Self::NotUtf8 => "not_utf8",
+            Self::Corrupt => "corrupt",
+            Self::TooInflated => "too_inflated",
             Self::TooLate => "too_late",
         }
     }
@@ -163,6 +187,8 @@ pub struct Ledger {
     pub lanes: Box<[CachePadded<LaneLedger>]>,
     /// One set of counters a worker.
     pub workers: Box<[CachePadded<WorkerLedger>]>,
+    /// The first few messages rejected.
+    pub samples: Samples,
 }
 
 impl Ledger {
@@ -172,6 +198,7 @@ impl Ledger {
         Self {
             lanes: (0..lanes).map(|_| CachePadded::default()).collect(),
             workers: (0..workers).map(|_| CachePadded::default()).collect(),
+            samples: Samples::default(),
         }
     }
 
