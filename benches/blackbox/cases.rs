@@ -1,6 +1,11 @@
 //! What is compared with what, and what should come of it.
 
-use pinfeed::{config::Engine, envelope::Envelope, handoff::HandoffKind, wait::Wait};
+use pinfeed::{
+    config::{Arbitration, Engine},
+    envelope::Envelope,
+    handoff::HandoffKind,
+    wait::Wait,
+};
 
 use crate::{
     publisher::Feed,
@@ -34,6 +39,28 @@ const NATIVE_ADAPTIVE: Setup = Setup {
     configure: |config| {
         config.engine = Some(Engine::Native);
         config.wait = Wait::Adaptive;
+    },
+};
+
+const UNTRACKED: Setup = Setup {
+    name: "pinfeed, native, numbers not looked at",
+    messages: 40_000_000,
+    configure: |config| {
+        config.engine = Some(Engine::Native);
+        config.feeds[0].sequence.track = false;
+    },
+};
+
+const ARBITRATED: Setup = Setup {
+    name: "pinfeed, native, two lines arbitrated",
+    messages: 40_000_000,
+    configure: |config| {
+        config.engine = Some(Engine::Native);
+        // However far one line gets ahead of the other.
+        config.feeds[0].arbitration = Some(Arbitration {
+            wait_ms: 60_000,
+            ..Arbitration::default()
+        });
     },
 };
 
@@ -85,6 +112,8 @@ pub enum Figure {
     MessagesPerSecond,
     CpuPerMessage,
     LatencyP50,
+    /// Nanoseconds that one case takes more than the other.
+    CpuMore,
 }
 
 /// Which side of a ratio is good.
@@ -134,6 +163,11 @@ pub fn groups() -> Vec<Group> {
         connections,
         ..Feed::PLAIN
     };
+    let copied = Feed {
+        topics: 10_000,
+        copies: 2,
+        ..Feed::PLAIN
+    };
     let framed = |envelope| Feed {
         envelope,
         ..Feed::PLAIN
@@ -176,6 +210,29 @@ pub fn groups() -> Vec<Group> {
             baselines: vec![1],
         },
         Group {
+            title: "Accounting: 10,000 topics, tracked by number or not; two copies of the feed, delivered twice or once",
+            word: "accounting",
+            cases: vec![
+                Case::new(
+                    Subject::Pinfeed(UNTRACKED),
+                    with(10_000, 1),
+                    "10,000 topics, numbers not looked at",
+                ),
+                Case::new(chosen, with(10_000, 1), "10,000 topics, tracked"),
+                Case::new(
+                    Subject::Pinfeed(UNTRACKED),
+                    copied.clone(),
+                    "two lines, all copies delivered",
+                ),
+                Case::new(
+                    Subject::Pinfeed(ARBITRATED),
+                    copied,
+                    "two lines, arbitrated",
+                ),
+            ],
+            baselines: vec![0],
+        },
+        Group {
             title: "Connections: the same messages over one and over many",
             word: "connections",
             cases: vec![
@@ -207,7 +264,7 @@ pub fn groups() -> Vec<Group> {
 }
 
 pub fn targets() -> Vec<Target> {
-    use Figure::{CpuPerMessage, LatencyP50, MessagesPerSecond};
+    use Figure::{CpuMore, CpuPerMessage, LatencyP50, MessagesPerSecond};
     use Goal::{AtLeast, AtMost};
     let chosen = CHOSEN.name;
     let case = |name: &str| format!("{chosen}: {name}");
@@ -233,6 +290,12 @@ pub fn targets() -> Vec<Target> {
             case("100,000 topics"),
             case("10 topics"),
             AtLeast(0.75),
+        ),
+        Target::new(
+            CpuMore,
+            "10,000 topics, tracked",
+            "10,000 topics, numbers not looked at",
+            AtMost(10.0),
         ),
         Target::new(
             MessagesPerSecond,

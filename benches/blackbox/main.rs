@@ -31,7 +31,7 @@ const SMALL: f64 = 0.002;
 #[derive(Debug, Parser)]
 #[command(name = "blackbox")]
 struct Arguments {
-    /// Only these groups: throughput, frames, topics, connections, latency
+    /// Only these groups: throughput, frames, topics, accounting, connections, latency
     groups: Vec<String>,
 
     /// How often each case runs, in turn with the others of its group

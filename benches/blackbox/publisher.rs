@@ -38,6 +38,8 @@ pub struct Feed {
     pub topics: usize,
     /// Endpoints that the messages are spread over, each with topics of its own.
     pub connections: usize,
+    /// Subscribers that each get all messages, and start when all of them are there.
+    pub copies: u64,
     /// Messages a second; `None` for as many as possible.
     pub rate: Option<f64>,
 }
@@ -47,6 +49,7 @@ impl Feed {
         envelope: Envelope::Pinfeed,
         topics: 1_000,
         connections: 1,
+        copies: 1,
         rate: None,
     };
 
@@ -147,7 +150,7 @@ fn blast(feed: &Feed, connection: usize, messages: u64, say: Sender<String>) -> 
     }
     drop(say);
     let stop = Stop::default();
-    blaster.wait_for_subscriptions(1, &stop)?;
+    blaster.wait_for_subscriptions(feed.copies, &stop)?;
     let until = Until {
         messages: Some(share(messages, feed.connections, connection)),
         elapsed: None,
@@ -171,7 +174,7 @@ impl Publisher {
         let mut child = Command::new(program)
             .args([WORD, &feed.envelope.to_string(), &rate])
             .args([feed.topics, feed.connections].map(|number| number.to_string()))
-            .arg(messages.to_string())
+            .args([feed.copies, messages / feed.copies].map(|number| number.to_string()))
             .stdout(Stdio::piped())
             .spawn()
             .expect("the publisher starts");
@@ -196,7 +199,7 @@ impl Drop for Publisher {
 
 /// Runs the publisher's process, if that is what the arguments ask for.
 pub fn serve_if_asked(arguments: &[String]) -> bool {
-    let [word, envelope, rate, topics, connections, messages] = arguments else {
+    let [word, envelope, rate, topics, connections, copies, messages] = arguments else {
         return false;
     };
     if word != WORD {
@@ -206,6 +209,7 @@ pub fn serve_if_asked(arguments: &[String]) -> bool {
         envelope: envelope.parse().expect("an envelope"),
         topics: topics.parse().expect("a number of topics"),
         connections: connections.parse().expect("a number of connections"),
+        copies: copies.parse().expect("a number of copies"),
         rate: rate.parse().ok(),
     };
     let messages = messages.parse().expect("a number of messages");

@@ -316,17 +316,24 @@ fn black_box<H: Handler>(
     config.pin = Some(PinPolicy::BestEffort);
     config.workers.count = WORKERS;
     (setup.configure)(&mut config);
+    let line = config.feeds[0].lines[0].clone();
+    config.feeds[0].lines = vec![line; feed.copies as usize];
     let pipeline = Pipeline::start(&config, Quota::of(messages), Stop::default(), handler)
         .expect("the pipeline starts");
     let outcome = pipeline.finish();
     assert!(outcome.failure.is_none(), "{:?}", outcome.failure);
-    assert_eq!(outcome.totals.delivered, messages);
+    assert_eq!(outcome.totals.received, messages);
+    let delivered = match config.feeds[0].arbitration {
+        Some(_) => messages / feed.copies,
+        None => messages,
+    };
+    assert_eq!(outcome.totals.delivered, delivered);
     assert!(outcome.totals.balanced());
-    assert_eq!(outcome.stages.queue.len(), messages);
+    assert_eq!(outcome.stages.queue.len(), delivered);
     let stamped = feed.envelope == Envelope::Pinfeed;
     assert_eq!(
         outcome.stages.feed.len(),
-        if stamped { messages } else { 0 }
+        if stamped { delivered } else { 0 }
     );
     Cost {
         elapsed_ns: outcome.elapsed_ns,

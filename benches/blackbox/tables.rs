@@ -32,7 +32,7 @@ impl Measured {
     fn figure(&self, figure: Figure) -> f64 {
         match figure {
             Figure::MessagesPerSecond => self.rates().median,
-            Figure::CpuPerMessage => self.cpu_ns().median,
+            Figure::CpuPerMessage | Figure::CpuMore => self.cpu_ns().median,
             Figure::LatencyP50 => self.latency_us(|latency| latency.p50_ns).median,
         }
     }
@@ -135,7 +135,11 @@ pub fn print_targets(targets: &[Target], measured: &[Measured]) {
         let (Some(of), Some(to)) = (find(&target.of), find(&target.to)) else {
             continue;
         };
-        let ratio = of.figure(target.figure) / to.figure(target.figure);
+        let (of_figure, to_figure) = (of.figure(target.figure), to.figure(target.figure));
+        let ratio = match target.figure {
+            Figure::CpuMore => of_figure - to_figure,
+            _ => of_figure / to_figure,
+        };
         let (goal, met) = match target.goal {
             Goal::AtLeast(goal) => (format!("at least {goal}"), ratio >= goal),
             Goal::AtMost(goal) => (format!("at most {goal}"), ratio <= goal),
@@ -144,6 +148,7 @@ pub fn print_targets(targets: &[Target], measured: &[Measured]) {
             Figure::MessagesPerSecond => "msg/s",
             Figure::CpuPerMessage => "CPU a message",
             Figure::LatencyP50 => "p50",
+            Figure::CpuMore => "CPU ns a message more",
         };
         println!(
             "| {figure}, {} to {} | {goal} | {ratio:.2} | {} |",

@@ -66,6 +66,15 @@ pub struct Place {
     pub end: usize,
 }
 
+impl Place {
+    /// Returns the bytes that stand there.
+    #[inline]
+    #[must_use]
+    pub fn of<F: Deref<Target = [u8]>>(self, frames: &[F]) -> &[u8] {
+        &frames[self.frame][self.start..self.end]
+    }
+}
+
 /// What an envelope finds in a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fields {

@@ -92,8 +92,7 @@ impl Dispatch {
         fields: &Fields,
         frames: &[F],
     ) -> Result<()> {
-        let place = fields.topic;
-        let topic = &frames[place.frame][place.start..place.end];
+        let topic = fields.topic.of(frames);
         let mut outlet = self.outlet_of(origin.feed, topic, hash);
         if self.filling[outlet].is_none() {
             let Some(opened) = self.open_batch(tally, outlet)? else {

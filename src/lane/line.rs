@@ -6,7 +6,7 @@ use crate::{
     flight::{AnomalyKind, FlightRecord, Hop, Sighting},
     lane::{Dispatch, merge::Share, tally::Tally},
     message::{Notice, Origin},
-    sequence::{Event, EventKind, Quality, Tracker},
+    sequence::{Event, EventKind, Position, Quality, TrackVerdict, Tracker},
 };
 
 /// A line of a lane.
@@ -39,6 +39,23 @@ pub(super) struct Told<'a> {
 }
 
 impl Told<'_> {
+    /// Has a message judged that a tracker did not expect.
+    ///
+    /// # Errors
+    /// What telling gives.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn judge(
+        mut self,
+        tracker: &mut Tracker,
+        topic: &[u8],
+        hash: u64,
+        position: Option<Position>,
+    ) -> Result<TrackVerdict> {
+        let verdict = tracker.judge(topic, hash, position, &mut |event| self.tell(event));
+        self.outcome.map(|()| verdict)
+    }
+
     #[cold]
     pub(super) fn tell(&mut self, event: Event<'_>) {
         self.tally.note_event(event.kind);

@@ -187,26 +187,26 @@ impl Router {
                             continue;
                         }
                     };
-                    let topic = &frames[fields.topic.frame][fields.topic.start..fields.topic.end];
                     let position = fields.stamp.and_then(|stamp| stamp.position());
-                    let mut told = Told {
-                        dispatch,
-                        tally,
-                        flight,
-                        origin,
-                        now_ns: received_ns,
-                        outcome: Ok(()),
-                    };
-                    let verdict = tracker.track(topic, hash, position, heard_ns, &mut |event| {
-                        told.tell(event)
-                    });
-                    told.outcome?;
-                    match verdict {
-                        TrackVerdict::Deliver => {
-                            dispatch.put(tally, origin, received_ns, hash, &fields, frames)?;
+                    if !tracker.follow(hash, position, heard_ns) {
+                        let told = Told {
+                            dispatch,
+                            tally,
+                            flight,
+                            origin,
+                            now_ns: received_ns,
+                            outcome: Ok(()),
+                        };
+                        let topic = fields.topic.of(frames);
+                        match told.judge(tracker, topic, hash, position)? {
+                            TrackVerdict::Deliver => {}
+                            TrackVerdict::Duplicate => {
+                                tally.note_duplicate(received_ns);
+                                continue;
+                            }
                         }
-                        TrackVerdict::Duplicate => tally.note_duplicate(received_ns),
                     }
+                    dispatch.put(tally, origin, received_ns, hash, &fields, frames)?;
                 }
             }
             Watch::Merged(share) => {
@@ -375,8 +375,7 @@ fn address<F: Deref<Target = [u8]>>(
 ) -> std::result::Result<(Fields, u64), Rejection> {
     check_size(bytes_max, frames)?;
     let fields = envelope.open(frames)?;
-    let topic = &frames[fields.topic.frame][fields.topic.start..fields.topic.end];
-    let hash = topic_hash(topic);
+    let hash = topic_hash(fields.topic.of(frames));
     Ok((fields, hash))
 }
 

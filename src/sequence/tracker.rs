@@ -181,37 +181,47 @@ impl Tracker {
         now_ns: u64,
         events: &mut impl FnMut(Event<'_>),
     ) -> Verdict {
+        if self.follow(hash, position, now_ns) {
+            Verdict::Deliver
+        } else {
+            self.judge(topic, hash, position, events)
+        }
+    }
+
+    /// Takes a message if it is the expected one, of a topic that is well. Otherwise it is to be
+    /// [judged](Self::judge).
+    #[inline(always)]
+    pub fn follow(&mut self, hash: u64, position: Option<Position>, now_ns: u64) -> bool {
         let now_ns = now_ns.max(self.now_ns);
         self.now_ns = now_ns;
         self.feed.heard_ns = now_ns;
         let follows = |series: &Stream| position.is_some_and(|position| series.expects(position));
-        if !self.feed.listens && (!self.by_line || follows(&self.line)) {
-            let steady = !self.looks_up
-                || match self.topics.get_mut(hash) {
-                    Some(Topic { state, quality, .. })
-                        if quality.is_steady() && (!self.by_topic || follows(state)) =>
-                    {
-                        quality.last_seen_ns = now_ns;
-                        state.follow(self.mask, self.generation);
-                        true
-                    }
-                    Some(_) => false,
-                    None => !self.registers,
-                };
-            if steady {
-                if self.by_line {
-                    self.line.follow(self.mask, self.generation);
-                }
-                return Verdict::Deliver;
-            }
+        if self.feed.listens || (self.by_line && !follows(&self.line)) {
+            return false;
         }
-        self.judge(topic, hash, position, events)
+        let steady = !self.looks_up
+            || match self.topics.get_mut(hash) {
+                Some(Topic { state, quality, .. })
+                    if quality.is_steady() && (!self.by_topic || follows(state)) =>
+                {
+                    quality.last_seen_ns = now_ns;
+                    state.follow(self.mask, self.generation);
+                    true
+                }
+                Some(_) => false,
+                None => !self.registers,
+            };
+        if steady && self.by_line {
+            self.line.follow(self.mask, self.generation);
+        }
+        steady
     }
 
-    /// Takes a message that changes more than its number.
+    /// Takes a message that [`follow`](Self::follow) did not, right after it, and says what is to become
+    /// of it.
     #[cold]
     #[inline(never)]
-    fn judge(
+    pub fn judge(
         &mut self,
         topic: &[u8],
         hash: u64,
