@@ -178,7 +178,7 @@ impl Router {
                 }
             }
             Watch::Tracked(tracker) => {
-                let heard_ns = heard(tally, received_ns);
+                tracker.hear(heard(tally, received_ns));
                 for frames in messages {
                     let (fields, hash) = match address(envelope, bytes_max, frames) {
                         Ok(addressed) => addressed,
@@ -188,7 +188,7 @@ impl Router {
                         }
                     };
                     let position = fields.stamp.and_then(|stamp| stamp.position());
-                    if !tracker.follow(hash, position, heard_ns) {
+                    if !tracker.follow(hash, position) {
                         let told = Told {
                             dispatch,
                             tally,

@@ -181,20 +181,26 @@ impl Tracker {
         now_ns: u64,
         events: &mut impl FnMut(Event<'_>),
     ) -> Verdict {
-        if self.follow(hash, position, now_ns) {
+        self.hear(now_ns);
+        if self.follow(hash, position) {
             Verdict::Deliver
         } else {
             self.judge(topic, hash, position, events)
         }
     }
 
+    /// Takes note of the time of the messages that come next.
+    #[inline]
+    pub fn hear(&mut self, now_ns: u64) {
+        self.now_ns = now_ns.max(self.now_ns);
+        self.feed.heard_ns = self.now_ns;
+    }
+
     /// Takes a message if it is the expected one, of a topic that is well. Otherwise it is to be
     /// [judged](Self::judge).
     #[inline(always)]
-    pub fn follow(&mut self, hash: u64, position: Option<Position>, now_ns: u64) -> bool {
-        let now_ns = now_ns.max(self.now_ns);
-        self.now_ns = now_ns;
-        self.feed.heard_ns = now_ns;
+    pub fn follow(&mut self, hash: u64, position: Option<Position>) -> bool {
+        let now_ns = self.now_ns;
         let follows = |series: &Stream| position.is_some_and(|position| series.expects(position));
         if self.feed.listens || (self.by_line && !follows(&self.line)) {
             return false;
