@@ -155,6 +155,57 @@ fn delivered_or_lost(engine: Engine, messages: u64, lanes: usize) {
     assert_eq!((delivered, reported), (received_by_one, lost_by_both));
 }
 
+/// Of a feed that comes once, what its line lost is reported to the message, and what it repeated is not
+/// delivered twice.
+fn lost_or_repeated(engine: Engine) {
+    const MESSAGES: u64 = 200_000;
+    let (publisher, endpoint) = publish_copy(MESSAGES, 100_000.0);
+    let faults = Faults {
+        seed: 5,
+        loss: 0.01,
+        burst_max: 8,
+        repeat: 0.01,
+        delay: 0.0,
+        delay_max: 1,
+        messages: MESSAGES,
+        spared: 20_000,
+    };
+    let proxy = Lossy::start(&endpoint, faults);
+    let mut config = Config::connect(&proxy.endpoint, Envelope::Pinfeed);
+    config.engine = Some(engine);
+    config.receive.heartbeat_ms = 0;
+    config.feeds[0].sequence.from_start = true;
+    let stop = Stop::default();
+    let mut pipeline = Pipeline::start(&config, Quota::unlimited(), stop.clone(), |_| {
+        InOrder::default()
+    })
+    .unwrap();
+    let lost = proxy.finish().len() as u64;
+    assert!(lost > 0, "the test loses something");
+    support::wait_until("all is delivered", || {
+        pipeline.look().delivered >= MESSAGES - lost
+    });
+    stop.request();
+    let outcome = finish(pipeline);
+    publisher.join().unwrap();
+    assert!(outcome.failure.is_none(), "{:?}", outcome.failure);
+    let totals = outcome.totals;
+    assert!(totals.balanced(), "{totals:?}");
+    assert_eq!((totals.delivered, totals.lost()), (MESSAGES - lost, lost));
+    assert_eq!(outcome.lost, Some(lost));
+    assert!(totals.duplicates > 0);
+    assert_eq!(totals.received, totals.delivered + totals.duplicates);
+    let reported: u64 = outcome.handlers.iter().map(|one| one.reported).sum();
+    assert_eq!(reported, lost);
+}
+
+#[test]
+fn of_one_line_all_that_is_lost_is_reported() {
+    for engine in support::ENGINES {
+        lost_or_repeated(engine);
+    }
+}
+
 #[test]
 fn a_million_messages_over_two_lanes() {
     delivered_or_lost(Engine::Native, 1_000_000, 2);

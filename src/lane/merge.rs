@@ -21,7 +21,7 @@ use crate::{
     ledger::Rejection,
     message::Origin,
     sequence::{
-        Event, EventKind, Numbering, Scope,
+        Numbering, Scope, Tracker,
         arbiter::{Arbiter, Limits, LineCounts, Released, Verdict},
     },
 };
@@ -29,7 +29,11 @@ use crate::{
 /// The arbiter of a feed's lines, and the way to the workers behind it.
 pub(crate) struct Merge {
     arbiter: Arbiter<Held>,
+    /// Listens for silence, and says how far topics can be trusted.
+    quality: Tracker,
     dispatch: Dispatch,
+    /// The feed, and its first line: what concerns all of them is told of that.
+    origin: Origin,
     scope: Scope,
     /// By line: the connections that are up.
     connections: Vec<usize>,
@@ -78,23 +82,32 @@ impl fmt::Debug for Merge {
 }
 
 impl Merge {
-    /// `lines` is the number of the feed's lines.
+    /// `lines` is the number of the lines of `feed`, and `quality` judges no numbers.
     ///
     /// # Panics
     /// Where there are none, or more than [`LINES_MAX`](crate::sequence::arbiter::LINES_MAX).
     pub(crate) fn new(
+        feed: u16,
         numbering: Numbering,
         lines: usize,
         limits: Limits,
+        quality: Tracker,
         dispatch: Dispatch,
     ) -> Self {
         Self {
             arbiter: Arbiter::new(numbering, lines, limits),
+            quality,
+            origin: Origin { feed, line: 0 },
             dispatch,
             scope: numbering.scope,
             connections: vec![0; lines],
             lanes: 0,
         }
+    }
+
+    /// Returns the number of copies of topics beyond the limit.
+    pub(crate) fn untracked(&self) -> u64 {
+        self.arbiter.untracked()
     }
 
     /// Returns what was counted of each line.
@@ -119,6 +132,19 @@ impl Merge {
         arrival: &Arrival<'_, F>,
     ) -> Result<()> {
         let now_ns = arrival.received_ns;
+        self.quality.hear(tally.heard(now_ns));
+        if !self.quality.follow(arrival.hash, None) {
+            let told = Told {
+                dispatch: &mut self.dispatch,
+                tally,
+                flight,
+                origin: arrival.origin,
+                now_ns,
+                outcome: Ok(()),
+            };
+            let topic = arrival.fields.topic.of(arrival.frames);
+            told.judge(&mut self.quality, topic, arrival.hash, None)?;
+        }
         let stamp = arrival.fields.stamp;
         let verdict = match stamp.and_then(|stamp| stamp.position()) {
             Some(position) => {
@@ -171,7 +197,7 @@ impl Merge {
         flight: &FlightRecord,
         now_ns: u64,
     ) -> Result<()> {
-        let (dispatch, scope) = (&mut self.dispatch, self.scope);
+        let (dispatch, quality, scope) = (&mut self.dispatch, &mut self.quality, self.scope);
         let mut outcome = Ok(());
         self.arbiter.release(now_ns, &mut |released| {
             if outcome.is_err() {
@@ -187,11 +213,9 @@ impl Merge {
                         now_ns: before.received_ns,
                         outcome: Ok(()),
                     };
-                    told.tell(Event {
-                        topic: (scope == Scope::Topic).then(|| before.topic()),
-                        hash: before.hash,
-                        kind: EventKind::Gap(gap),
-                    });
+                    let topic = (scope == Scope::Topic).then(|| (before.topic(), before.hash));
+                    let heard_ns = told.tally.heard(before.received_ns);
+                    quality.note_gap(topic, gap, heard_ns, &mut |event| told.tell(event));
                     told.outcome
                 }
                 Released::Message(held) => dispatch.put(
@@ -207,8 +231,46 @@ impl Merge {
         outcome
     }
 
+    /// Does what is due at `now_ns`.
+    ///
+    /// # Errors
+    /// As [`Dispatch::put`].
+    pub(super) fn tick(
+        &mut self,
+        tally: &mut Tally,
+        flight: &FlightRecord,
+        now_ns: u64,
+    ) -> Result<()> {
+        let due = self.arbiter.due_ns() <= now_ns;
+        if due {
+            self.release(tally, flight, now_ns)?;
+        }
+        let heard_ns = tally.heard(now_ns);
+        let mut told = Told {
+            dispatch: &mut self.dispatch,
+            tally,
+            flight,
+            origin: self.origin,
+            now_ns,
+            outcome: Ok(()),
+        };
+        self.quality.tick(heard_ns, &mut |event| told.tell(event));
+        told.outcome?;
+        if due {
+            self.dispatch.offer(tally)?;
+        }
+        Ok(())
+    }
+
     /// Takes note that a connection of a line was made, or ended.
-    pub(super) fn note_connection(&mut self, line: u8, made: bool) {
+    pub(super) fn note_connection(
+        &mut self,
+        tally: &mut Tally,
+        flight: &FlightRecord,
+        line: u8,
+        made: bool,
+        now_ns: u64,
+    ) {
         let connections = &mut self.connections[usize::from(line)];
         if made {
             *connections += 1;
@@ -219,6 +281,21 @@ impl Merge {
                 self.arbiter.disconnected(line);
             }
         }
+        let heard_ns = tally.heard(now_ns);
+        let mut told = Told {
+            dispatch: &mut self.dispatch,
+            tally,
+            flight,
+            origin: Origin {
+                line,
+                ..self.origin
+            },
+            now_ns,
+            outcome: Ok(()),
+        };
+        // A worker that is gone is met again by the next message.
+        self.quality
+            .connected(made, heard_ns, &mut |event| told.tell(event));
     }
 
     /// As [`Dispatch::offer`].

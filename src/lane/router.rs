@@ -178,7 +178,7 @@ impl Router {
                 }
             }
             Watch::Tracked(tracker) => {
-                tracker.hear(heard(tally, received_ns));
+                tracker.hear(tally.heard(received_ns));
                 for frames in messages {
                     let (fields, hash) = match address(envelope, bytes_max, frames) {
                         Ok(addressed) => addressed,
@@ -247,7 +247,7 @@ impl Router {
     #[cold]
     pub(crate) fn note_connection(&mut self, line: usize, made: bool) {
         let now_ns = self.clock.now_ns();
-        let heard_ns = heard(&self.tally, now_ns);
+        let heard_ns = self.tally.heard(now_ns);
         let line = &mut self.lines[line];
         match &mut line.watch {
             Watch::Nothing => {}
@@ -263,7 +263,13 @@ impl Router {
                 // A worker that is gone is met again by the next message.
                 tracker.connected(made, heard_ns, &mut |event| told.tell(event));
             }
-            Watch::Merged(share) => share.lock().note_connection(line.origin.line, made),
+            Watch::Merged(share) => share.lock().note_connection(
+                &mut self.tally,
+                &self.flight,
+                line.origin.line,
+                made,
+                now_ns,
+            ),
         }
     }
 
@@ -273,7 +279,8 @@ impl Router {
     /// As [`route`](Self::route).
     pub(crate) fn tick(&mut self) -> Result<()> {
         let now_ns = self.clock.now_ns();
-        let heard_ns = heard(&self.tally, now_ns);
+        let heard_ns = self.tally.heard(now_ns);
+        let mut untracked = 0;
         for line in &mut self.lines {
             match &mut line.watch {
                 Watch::Nothing => {}
@@ -288,16 +295,14 @@ impl Router {
                     };
                     tracker.tick(heard_ns, &mut |event| told.tell(event));
                     told.outcome?;
+                    untracked += tracker.counts().untracked;
                 }
                 Watch::Merged(share) => {
-                    let mut merge = share.lock();
-                    if merge.due_ns() <= now_ns {
-                        merge.release(&mut self.tally, &self.flight, now_ns)?;
-                        merge.offer(&mut self.tally)?;
-                    }
+                    share.lock().tick(&mut self.tally, &self.flight, now_ns)?;
                 }
             }
         }
+        self.counters().untracked.set(untracked);
         Ok(())
     }
 
@@ -348,6 +353,7 @@ impl Router {
     /// # Errors
     /// As [`route`](Self::route).
     pub(crate) fn end(&mut self) -> Result<()> {
+        self.tick()?;
         // Also of the lines: what waits may have been received by this lane.
         self.tally.settle();
         for line in &mut self.lines {
@@ -357,13 +363,6 @@ impl Router {
         }
         self.flush()
     }
-}
-
-/// The time by which silence is judged, in nanoseconds: that of the pipeline's clock, without what the lane
-/// waited for workers and so could not hear.
-#[inline]
-fn heard(tally: &Tally, now_ns: u64) -> u64 {
-    now_ns.saturating_sub(tally.counters().blocked_ns.get())
 }
 
 /// Finds a message's fields, and the hash of its topic.

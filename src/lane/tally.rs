@@ -64,6 +64,13 @@ impl Tally {
         &self.ledger.lanes[self.lane]
     }
 
+    /// The time by which silence is judged, in nanoseconds: that of the pipeline's clock, without what the
+    /// lane waited for workers and so could not hear.
+    #[inline]
+    pub(super) fn heard(&self, now_ns: u64) -> u64 {
+        now_ns.saturating_sub(self.counters().blocked_ns.get())
+    }
+
     #[inline(always)]
     pub(super) fn note_received(&mut self, received_ns: u64, messages: u64, bytes: usize) {
         if self.first {

@@ -266,7 +266,7 @@ impl<'a> Assembly<'a> {
     ) -> Result<Vec<Option<Merged>>> {
         let mut merges = Vec::new();
         let mut source = self.config.lanes.len();
-        for feed in &self.config.feeds {
+        for (index, feed) in self.config.feeds.iter().enumerate() {
             let wanted = feed.arbitration.as_ref().zip(feed.envelope.numbering());
             let Some((arbitration, numbering)) = wanted else {
                 merges.push(None);
@@ -282,7 +282,9 @@ impl<'a> Assembly<'a> {
             let outlets = outlets.next().unwrap_or_default();
             let dispatch = self.dispatch(source, outlets)?;
             source += 1;
-            let merge = Merge::new(numbering, feed.lines.len(), limits, dispatch);
+            let quality = Tracker::new(tracker_options(feed, None));
+            let lines = feed.lines.len();
+            let merge = Merge::new(index as u16, numbering, lines, limits, quality, dispatch);
             merges.push(Some(Arc::new(Mutex::new(merge))));
         }
         Ok(merges)

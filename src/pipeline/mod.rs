@@ -235,7 +235,8 @@ impl<H: Handler> Pipeline<H> {
         &self.interval
     }
 
-    /// Returns how the lines of feeds that are copies of each other stand against one another so far.
+    /// Returns how the lines of feeds that are copies of each other stand against one another so far. Waits
+    /// where a lane waits for a worker.
     #[must_use]
     pub fn lines(&self) -> Vec<LineOutcome> {
         let merges = self.feeds.iter().zip(&self.merges);
@@ -297,7 +298,12 @@ impl<H: Handler> Pipeline<H> {
         let lanes = mem::take(&mut self.lanes).into_iter();
         failures.extend(lanes.filter_map(|lane| join(lane).err()));
         self.stages.merge(&self.interval);
-        let totals = self.look();
+        let mut totals = self.look();
+        // Not before: a lane that waits for a worker holds the lock.
+        for merge in self.merges.iter().flatten() {
+            let merge = merge.lock().unwrap_or_else(PoisonError::into_inner);
+            totals.untracked += merge.untracked();
+        }
         Outcome {
             engine: self.engine,
             totals,
