@@ -10,6 +10,7 @@ use crate::{
     libzmq::IO_THREADS_MAX,
     message::HEADER_BYTES,
     policy::Policy,
+    sequence::arbiter,
     shard::{Override, ShardTable},
     wait::Wait,
 };
@@ -109,7 +110,9 @@ impl Config {
         )?;
         within("handoff.batch_bytes", handoff.batch_bytes, 1, BYTES_MAX)?;
         within("handoff.batches", handoff.batches, 2, BATCHES_MAX)?;
-        let handoffs = self.lanes.len().saturating_mul(self.workers.count);
+        let merged = self.feeds.iter().filter(|feed| feed.arbitration.is_some());
+        let sources = self.lanes.len() + merged.count();
+        let handoffs = sources.saturating_mul(self.workers.count);
         // Topics of different policies don't share batches.
         let handoffs = handoffs.saturating_mul(self.rules().classes().len());
         let bytes = handoffs
@@ -359,6 +362,12 @@ fn check_numbers(key: &str, feed: &Feed) -> Result<()> {
             "add a second [[feed.line]] that carries a copy of the first, or remove the table",
         ));
     }
+    within(
+        &format!("{key} (lines)"),
+        feed.lines.len(),
+        2,
+        arbiter::LINES_MAX,
+    )?;
     if !feed.is_numbered() {
         return Err(Error::config(
             key,

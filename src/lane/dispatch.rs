@@ -95,7 +95,7 @@ impl Dispatch {
         let topic = fields.topic.of(frames);
         let mut outlet = self.outlet_of(origin.feed, topic, hash);
         if self.filling[outlet].is_none() {
-            let Some(opened) = self.open_batch(tally, outlet)? else {
+            let Some(opened) = self.open_batch(tally, outlet, self.candidates())? else {
                 self.drop_newest(tally, outlet, origin, received_ns, hash, topic);
                 return Ok(());
             };
@@ -111,8 +111,9 @@ impl Dispatch {
         Ok(())
     }
 
-    /// Tells the worker of a topic, or all of them where there is none, what happened. Where there is no
-    /// room and messages would be dropped, so is this.
+    /// Tells the worker of a topic, or all of them where there is none, what happened: the latter by the
+    /// way of the first policy in use, so that messages of others may be before or behind it. Where there
+    /// is no room and messages would be dropped, so is this.
     ///
     /// # Errors
     /// As [`put`](Self::put).
@@ -126,9 +127,17 @@ impl Dispatch {
             // Those of the first class: to tell each worker once.
             None => 0..self.workers,
         };
-        for outlet in outlets {
-            if self.filling[outlet].is_none() && self.open_batch(tally, outlet)?.is_none() {
-                continue;
+        for mut outlet in outlets {
+            if self.filling[outlet].is_none() {
+                let candidates = if notice.topic.is_some() {
+                    self.candidates()
+                } else {
+                    1
+                };
+                match self.open_batch(tally, outlet, candidates)? {
+                    Some(opened) => outlet = opened,
+                    None => continue,
+                }
             }
             if let Some(batch) = &mut self.filling[outlet] {
                 batch.note(notice);
@@ -143,22 +152,35 @@ impl Dispatch {
     /// Begins a batch for an outlet, or without keyed routing for another one of its class. Returns which, or
     /// `None` where its policy has the message dropped.
     #[inline(never)]
-    fn open_batch(&mut self, tally: &mut Tally, first: usize) -> Result<Option<usize>> {
-        let candidates = match &self.routing {
-            Routing::Keyed(_) => 1,
-            Routing::Balanced => self.workers,
-        };
+    fn open_batch(
+        &mut self,
+        tally: &mut Tally,
+        first: usize,
+        candidates: usize,
+    ) -> Result<Option<usize>> {
         match self.take_spare(first, candidates) {
             Some(outlet) => Ok(Some(outlet)),
             None => self.without_spare(tally, first, candidates),
         }
     }
 
+    /// The number of outlets that may take a message.
+    #[inline]
+    fn candidates(&self) -> usize {
+        match &self.routing {
+            Routing::Keyed(_) => 1,
+            Routing::Balanced => self.workers,
+        }
+    }
+
+    /// Takes a spare batch of an outlet that has none being filled.
     fn take_spare(&mut self, first: usize, candidates: usize) -> Option<usize> {
         let class = first / self.workers;
         for offset in 0..candidates {
             let outlet = class * self.workers + (first + offset) % self.workers;
-            if let Some(batch) = self.outlets[outlet].spare() {
+            if self.filling[outlet].is_none()
+                && let Some(batch) = self.outlets[outlet].spare()
+            {
                 self.fill_next(outlet, batch);
                 return Some(outlet);
             }
@@ -255,6 +277,7 @@ impl Dispatch {
         };
         tally.settle();
         tally.counters().batches.add(1);
+        self.pressure.work.handed_over += 1;
         self.turns[outlet / self.workers] = (outlet + 1) % self.workers;
         self.outlets[outlet].send(batch)
     }

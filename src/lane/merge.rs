@@ -3,9 +3,12 @@
 //! Lines may come over different cards and so by different lanes, and what one of them lost comes by
 //! another. So all lanes of such a feed share one [`Arbiter`], and one way to the workers behind it,
 //! under a lock: who has the lock passes on what it has received and what waited for that, in order. A
-//! lane takes the lock once for a run of messages. Tried in thought and left: an arbiter a worker would
-//! need no lock, but knows nothing of numbers that went to other workers, and where one series counts all
-//! topics that is most of them.
+//! lane takes the lock once for a run of messages. An arbiter a worker would need no lock,
+//! but knows nothing of numbers that went to other workers, and where one series counts all topics that is
+//! most of them.
+//!
+//! Its clock stands still while one of its lanes waits for a worker with the lock: what the others have
+//! received meanwhile could not be heard.
 
 use std::{
     fmt,
@@ -14,6 +17,7 @@ use std::{
 };
 
 use crate::{
+    clock::Clock,
     envelope::Fields,
     error::Result,
     flight::FlightRecord,
@@ -35,6 +39,10 @@ pub(crate) struct Merge {
     /// The feed, and its first line: what concerns all of them is told of that.
     origin: Origin,
     scope: Scope,
+    /// The time by which messages are waited for, and silence is judged, in nanoseconds.
+    heard_ns: u64,
+    /// How long its lanes have waited for workers, which does not count.
+    deaf_ns: u64,
     /// By line: the connections that are up.
     connections: Vec<usize>,
     /// Lanes that have not ended.
@@ -94,9 +102,15 @@ impl Merge {
         quality: Tracker,
         dispatch: Dispatch,
     ) -> Self {
+        let mut arbiter = Arbiter::new(numbering, lines, limits);
+        for line in 0..lines {
+            arbiter.disconnected(line as u8);
+        }
         Self {
-            arbiter: Arbiter::new(numbering, lines, limits),
+            arbiter,
             quality,
+            heard_ns: 0,
+            deaf_ns: 0,
             origin: Origin { feed, line: 0 },
             dispatch,
             scope: numbering.scope,
@@ -117,7 +131,21 @@ impl Merge {
 
     /// Returns when something is due, in nanoseconds of the pipeline's clock.
     pub(super) fn due_ns(&self) -> u64 {
-        self.arbiter.due_ns()
+        let quality_ns = self.quality.due_ns().unwrap_or(u64::MAX);
+        let due_ns = self.arbiter.due_ns().min(quality_ns);
+        due_ns.saturating_add(self.deaf_ns)
+    }
+
+    /// Takes note of the time, and returns the one by which it judges.
+    fn hear(&mut self, now_ns: u64) -> u64 {
+        self.heard_ns = self.heard_ns.max(now_ns.saturating_sub(self.deaf_ns));
+        self.quality.hear(self.heard_ns);
+        self.heard_ns
+    }
+
+    /// Takes note of how long a lane waited for workers with the lock.
+    pub(super) fn note_deaf(&mut self, waited_ns: u64) {
+        self.deaf_ns += waited_ns;
     }
 
     /// Passes a message on, keeps it until those before it have come, or finds that it came before.
@@ -131,46 +159,61 @@ impl Merge {
         flight: &FlightRecord,
         arrival: &Arrival<'_, F>,
     ) -> Result<()> {
-        let now_ns = arrival.received_ns;
-        self.quality.hear(tally.heard(now_ns));
-        if !self.quality.follow(arrival.hash, None) {
-            let told = Told {
-                dispatch: &mut self.dispatch,
-                tally,
-                flight,
-                origin: arrival.origin,
-                now_ns,
-                outcome: Ok(()),
-            };
-            let topic = arrival.fields.topic.of(arrival.frames);
-            told.judge(&mut self.quality, topic, arrival.hash, None)?;
-        }
+        let (received_ns, heard_ns) = (arrival.received_ns, self.hear(arrival.received_ns));
         let stamp = arrival.fields.stamp;
         let verdict = match stamp.and_then(|stamp| stamp.position()) {
             Some(position) => {
                 let line = arrival.origin.line;
-                self.arbiter.offer(line, arrival.hash, position, now_ns)
+                self.arbiter.offer(line, arrival.hash, position, heard_ns)
             }
             // There is no telling whose copy it is.
             None => Verdict::Pass,
         };
         match verdict {
-            Verdict::Pass => self.dispatch.put(
-                tally,
-                arrival.origin,
-                now_ns,
-                arrival.hash,
-                arrival.fields,
-                arrival.frames,
-            )?,
-            Verdict::Duplicate => tally.note_duplicate(now_ns),
-            Verdict::TooLate => tally.note_rejected(now_ns, Rejection::TooLate),
-            Verdict::Hold => self.hold(arrival),
+            Verdict::Duplicate => tally.note_duplicate(received_ns),
+            Verdict::TooLate => {
+                let reason = Rejection::TooLate;
+                tally.reject(arrival.origin, received_ns, reason, arrival.frames);
+            }
+            Verdict::Pass | Verdict::Hold => {
+                if !self.quality.follow(arrival.hash, None) {
+                    self.judge(tally, flight, arrival)?;
+                }
+                if verdict == Verdict::Hold {
+                    self.hold(arrival);
+                } else {
+                    let (fields, frames) = (arrival.fields, arrival.frames);
+                    let (origin, hash) = (arrival.origin, arrival.hash);
+                    self.dispatch
+                        .put(tally, origin, received_ns, hash, fields, frames)?;
+                }
+            }
         }
-        if self.arbiter.due_ns() <= now_ns {
-            self.release(tally, flight, now_ns)?;
+        if self.arbiter.due_ns() <= heard_ns {
+            self.release(tally, flight, heard_ns)?;
         }
         Ok(())
+    }
+
+    /// Has a message of a topic or a feed that is not well judged.
+    #[cold]
+    fn judge<F: Deref<Target = [u8]>>(
+        &mut self,
+        tally: &mut Tally,
+        flight: &FlightRecord,
+        arrival: &Arrival<'_, F>,
+    ) -> Result<()> {
+        let told = Told {
+            dispatch: &mut self.dispatch,
+            tally,
+            flight,
+            origin: arrival.origin,
+            now_ns: arrival.received_ns,
+            outcome: Ok(()),
+        };
+        let topic = arrival.fields.topic.of(arrival.frames);
+        told.judge(&mut self.quality, topic, arrival.hash, None)
+            .map(drop)
     }
 
     #[cold]
@@ -186,7 +229,7 @@ impl Merge {
         self.arbiter.hold(arrival.bytes, held);
     }
 
-    /// Passes on what need not wait any longer at `now_ns`.
+    /// Passes on what need not wait any longer at `now_ns`, of its own clock.
     ///
     /// # Errors
     /// As [`Dispatch::put`].
@@ -198,6 +241,7 @@ impl Merge {
         now_ns: u64,
     ) -> Result<()> {
         let (dispatch, quality, scope) = (&mut self.dispatch, &mut self.quality, self.scope);
+        let heard_ns = self.heard_ns;
         let mut outcome = Ok(());
         self.arbiter.release(now_ns, &mut |released| {
             if outcome.is_err() {
@@ -214,7 +258,6 @@ impl Merge {
                         outcome: Ok(()),
                     };
                     let topic = (scope == Scope::Topic).then(|| (before.topic(), before.hash));
-                    let heard_ns = told.tally.heard(before.received_ns);
                     quality.note_gap(topic, gap, heard_ns, &mut |event| told.tell(event));
                     told.outcome
                 }
@@ -241,11 +284,12 @@ impl Merge {
         flight: &FlightRecord,
         now_ns: u64,
     ) -> Result<()> {
-        let due = self.arbiter.due_ns() <= now_ns;
+        let blocked_ns = tally.counters().blocked_ns.get();
+        let heard_ns = self.hear(now_ns);
+        let due = self.arbiter.due_ns() <= heard_ns;
         if due {
-            self.release(tally, flight, now_ns)?;
+            self.release(tally, flight, heard_ns)?;
         }
-        let heard_ns = tally.heard(now_ns);
         let mut told = Told {
             dispatch: &mut self.dispatch,
             tally,
@@ -259,6 +303,7 @@ impl Merge {
         if due {
             self.dispatch.offer(tally)?;
         }
+        self.note_deaf(tally.counters().blocked_ns.get() - blocked_ns);
         Ok(())
     }
 
@@ -281,7 +326,7 @@ impl Merge {
                 self.arbiter.disconnected(line);
             }
         }
-        let heard_ns = tally.heard(now_ns);
+        let heard_ns = self.hear(now_ns);
         let mut told = Told {
             dispatch: &mut self.dispatch,
             tally,
@@ -326,9 +371,20 @@ impl Share {
         share
     }
 
-    /// Waits for its turn.
+    /// Waits for its turn, and counts that as time that the lane was blocked.
     #[inline]
-    pub(super) fn lock(&self) -> MutexGuard<'_, Merge> {
+    pub(super) fn lock_for(&self, tally: &Tally, clock: &Clock) -> MutexGuard<'_, Merge> {
+        if let Ok(merge) = self.merge.try_lock() {
+            return merge;
+        }
+        let since_ns = clock.now_ns();
+        let merge = self.lock();
+        let waited_ns = clock.now_ns().saturating_sub(since_ns);
+        tally.counters().blocked_ns.add(waited_ns);
+        merge
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Merge> {
         // A lane that panicked in between takes the pipeline down; what it left is still to be counted.
         self.merge.lock().unwrap_or_else(PoisonError::into_inner)
     }

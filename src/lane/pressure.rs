@@ -51,6 +51,8 @@ pub(crate) struct Work {
     unnoted: Option<(usize, u16, u64)>,
     /// By outlet: the number of batches handed over when all that waited in it was found to be full.
     full_at: Vec<Option<u64>>,
+    /// Batches handed over so far.
+    pub(super) handed_over: u64,
 }
 
 /// An outlet, and whose it is.
@@ -134,7 +136,7 @@ impl Pressure {
             if let Some(batch) = outlet.wait_for_spare(Duration::ZERO)? {
                 return Ok(Some(batch));
             }
-            let mut made = self.gather(tally, at, outlet)?;
+            let mut made = self.gather(at, outlet)?;
             if made.is_none() {
                 made = match policy {
                     Policy::Conflate => self.conflate(tally, at.worker, outlet)?,
@@ -151,13 +153,8 @@ impl Pressure {
 
     /// Moves what waits together, where most batches are not full: at low rates a batch is a message, and
     /// a worker that is late for a moment would cost messages long before there were many.
-    fn gather(
-        &mut self,
-        tally: &Tally,
-        at: Place,
-        outlet: &mut Outlet,
-    ) -> Result<Option<Box<Batch>>> {
-        let handed_over = tally.counters().batches.get();
+    fn gather(&mut self, at: Place, outlet: &mut Outlet) -> Result<Option<Box<Batch>>> {
+        let handed_over = self.work.handed_over;
         if self.work.full_at.len() <= at.outlet {
             self.work.full_at.resize(at.outlet + 1, None);
         }
@@ -225,10 +222,13 @@ impl Pressure {
         while excess(&work) {
             let mut batch = work.taken.remove(0);
             self.discard(tally, worker, &batch);
-            if let Some(last) = work.taken.last_mut() {
-                last.note_all(&batch);
+            match work.taken.last_mut() {
+                Some(last) => {
+                    last.note_all(&batch);
+                    batch.clear();
+                }
+                None => batch.clear_messages(),
             }
-            batch.clear();
             work.emptied.push(batch);
         }
         let room = work.put_back(outlet);

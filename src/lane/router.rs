@@ -158,6 +158,7 @@ impl Router {
             dispatch,
             tally,
             flight,
+            clock,
             ..
         } = self;
         let LineRoute {
@@ -212,7 +213,8 @@ impl Router {
             Watch::Merged(share) => {
                 // What one lane has received another may hand over.
                 tally.settle();
-                let mut merge = share.lock();
+                let mut merge = share.lock_for(tally, clock);
+                let blocked_ns = tally.counters().blocked_ns.get();
                 for frames in messages {
                     match address(envelope, bytes_max, frames) {
                         Ok((fields, hash)) => {
@@ -229,6 +231,7 @@ impl Router {
                         Err(reason) => tally.reject(origin, received_ns, reason, frames),
                     }
                 }
+                merge.note_deaf(tally.counters().blocked_ns.get() - blocked_ns);
             }
         }
         Ok(())
@@ -263,7 +266,7 @@ impl Router {
                 // A worker that is gone is met again by the next message.
                 tracker.connected(made, heard_ns, &mut |event| told.tell(event));
             }
-            Watch::Merged(share) => share.lock().note_connection(
+            Watch::Merged(share) => share.lock_for(&self.tally, &self.clock).note_connection(
                 &mut self.tally,
                 &self.flight,
                 line.origin.line,
@@ -298,7 +301,8 @@ impl Router {
                     untracked += tracker.counts().untracked;
                 }
                 Watch::Merged(share) => {
-                    share.lock().tick(&mut self.tally, &self.flight, now_ns)?;
+                    let mut merge = share.lock_for(&self.tally, &self.clock);
+                    merge.tick(&mut self.tally, &self.flight, now_ns)?;
                 }
             }
         }
@@ -308,15 +312,22 @@ impl Router {
 
     /// Returns how long the lane may sleep before something is due, at most [`IDLE_AFTER`].
     pub(crate) fn due_in(&self) -> Duration {
-        let shares = self.lines.iter().filter_map(|line| match &line.watch {
-            Watch::Merged(share) => Some(share),
-            Watch::Nothing | Watch::Tracked(_) => None,
-        });
-        let Some(due_ns) = shares.map(|share| share.lock().due_ns()).min() else {
-            return IDLE_AFTER;
-        };
-        let left_ns = due_ns.saturating_sub(self.clock.now_ns());
-        IDLE_AFTER.min(Duration::from_nanos(left_ns))
+        let now_ns = self.clock.now_ns();
+        let mut left_ns = IDLE_AFTER.as_nanos() as u64;
+        for line in &self.lines {
+            let line_left_ns = match &line.watch {
+                Watch::Nothing => None,
+                Watch::Tracked(tracker) => tracker
+                    .due_ns()
+                    .map(|due_ns| due_ns.saturating_sub(self.tally.heard(now_ns))),
+                Watch::Merged(share) => {
+                    let due_ns = share.lock_for(&self.tally, &self.clock).due_ns();
+                    Some(due_ns.saturating_sub(now_ns))
+                }
+            };
+            left_ns = left_ns.min(line_left_ns.unwrap_or(u64::MAX));
+        }
+        Duration::from_nanos(left_ns)
     }
 
     /// Hands over what is held for workers that have nothing else to do: to be called after each read.
@@ -327,7 +338,9 @@ impl Router {
     pub(crate) fn offer(&mut self) -> Result<()> {
         for line in &self.lines {
             if let Watch::Merged(share) = &line.watch {
-                share.lock().offer(&mut self.tally)?;
+                share
+                    .lock_for(&self.tally, &self.clock)
+                    .offer(&mut self.tally)?;
             }
         }
         self.dispatch.offer(&mut self.tally)
@@ -340,7 +353,9 @@ impl Router {
     pub(crate) fn flush(&mut self) -> Result<()> {
         for line in &self.lines {
             if let Watch::Merged(share) = &line.watch {
-                share.lock().flush(&mut self.tally)?;
+                share
+                    .lock_for(&self.tally, &self.clock)
+                    .flush(&mut self.tally)?;
             }
         }
         self.dispatch.flush(&mut self.tally)?;

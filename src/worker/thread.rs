@@ -132,7 +132,10 @@ impl<H: Handler> Worker<H> {
             .stages()
             .record(&batch.headers()[..handled], at, &self.feed_clocks);
         let counters = &self.ledger.workers[self.index];
-        counters.last_done_ns.set(end_ns);
+        // Not after what only tells of silence or of connections.
+        if !batch.is_empty() {
+            counters.last_done_ns.set(end_ns);
+        }
         counters.delivered.add(handled as u64);
         self.count_dropped(batch, handled);
         panic.or_else(|| {

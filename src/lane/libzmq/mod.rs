@@ -11,7 +11,7 @@ use std::{cell::RefCell, os::fd::AsRawFd, time::Duration};
 use zmq::{DONTWAIT, Message, PollEvents, PollItem, SocketType};
 
 use crate::{
-    clock::Clock,
+    clock::{Clock, Deadline},
     config::{Lane, Receive, SocketKind},
     error::{Error, Result},
     handoff::FRAMES_MAX,
@@ -369,6 +369,7 @@ fn receive_frame(
 
 /// Waits until a socket has something, for a while. Returns whether one has.
 fn wait_for_any(items: &mut [PollItem<'_>], wait: Wait, sleep_max: Duration) -> Result<bool> {
+    let wake_at = Deadline::after(sleep_max);
     let ready = wait.until(|may_sleep| {
         let timeout_ms = if may_sleep {
             // Rounded up, or the last fraction of a millisecond would be polled away.
@@ -377,13 +378,14 @@ fn wait_for_any(items: &mut [PollItem<'_>], wait: Wait, sleep_max: Duration) -> 
             0
         };
         match zmq::poll(items, timeout_ms) {
+            Ok(0) if !may_sleep && wake_at.passed() => Some(Ok(0)),
             Ok(0) | Err(zmq::Error::EINTR) => None,
             ready => Some(ready),
         }
     });
     match ready {
         Some(Err(broken)) => Err(Error::zmq("waiting for messages")(broken)),
-        Some(Ok(_)) => Ok(true),
+        Some(Ok(ready)) => Ok(ready > 0),
         None => Ok(false),
     }
 }

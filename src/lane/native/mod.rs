@@ -198,6 +198,7 @@ impl NativeLane {
             if !found {
                 router.flush()?;
                 let sleep_max = look_at.left().min(router.due_in());
+                let wake_at = Deadline::after(sleep_max);
                 let poller = &mut self.poller;
                 found = self
                     .setup
@@ -205,7 +206,7 @@ impl NativeLane {
                     .until(|may_sleep| {
                         let limit = if may_sleep { sleep_max } else { Duration::ZERO };
                         match poller.wait(Some(limit)) {
-                            Ok(false) if !may_sleep && look_at.passed() => Some(Ok(false)),
+                            Ok(false) if !may_sleep && wake_at.passed() => Some(Ok(false)),
                             Ok(false) => None,
                             found => Some(found),
                         }

@@ -33,6 +33,9 @@
 //! topics. A series takes 96 bytes, and some 300 more once it had a hole. Nothing is allocated for a copy
 //! unless there is a hole. Numbers of 64 bits are compared modulo 2^63.
 //!
+//! A number further ahead than [`GAP_COUNT_MAX`](crate::sequence::stream::GAP_COUNT_MAX) is damaged, and
+//! its message too late.
+//!
 //! All times are nanoseconds of one monotonic clock, given by the caller.
 
 mod lines;

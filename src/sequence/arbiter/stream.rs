@@ -9,7 +9,7 @@ use super::{
     Core, LAG_SAMPLE_EVERY, LINES_MAX, Parked, RUNS_MAX, Released, Verdict,
     numbers::{Numbers, distance},
 };
-use crate::sequence::Gap;
+use crate::sequence::{Gap, stream::GAP_COUNT_MAX};
 
 /// The line whose copy is marked, where none is.
 const NO_LINE: u8 = u8::MAX;
@@ -130,6 +130,11 @@ impl<M> Stream<M> {
             return self.judge_later(core, line, epoch, sequence, now_ns);
         }
         let number = core.numbers.place(self.next, sequence);
+        if distance(self.next, number) > GAP_COUNT_MAX as i64 {
+            // No publisher lost that much: followed, it would make all that comes after too late.
+            core.lines[usize::from(line)].too_late += 1;
+            return Verdict::TooLate;
+        }
         self.note_highest(core, line, number);
         let behind = distance(number, self.next) > 0;
         if behind && distance(self.whole_from, number) < 0 && !self.was_passed(number) {
