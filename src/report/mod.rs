@@ -1,7 +1,9 @@
 //! What a run comes to: one summary, as JSON for scripts and as a table for people.
 
 mod format;
+mod lines;
 mod summary;
 
 pub use format::{count, rate, time};
+pub use lines::LineSummary;
 pub use summary::{FeedSummary, LatencySummary, StageSummary, Summary};

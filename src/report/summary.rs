@@ -9,9 +9,9 @@ use crate::{
     flight::Anomaly,
     host::pin::Placement,
     ledger::{RejectedSample, Rejection},
-    pipeline::{LineOutcome, Outcome, ratio},
+    pipeline::{Outcome, ratio},
     policy::ByTopic,
-    report::{count, rate, time},
+    report::{LineSummary, count, rate, time},
     zmtp::Violation,
 };
 
@@ -196,45 +196,8 @@ pub struct FeedSummary {
     pub negative: u64,
 }
 
-/// What a line brought, where others carry copies of it. `copies = wins + duplicates + too_late`.
-#[derive(Clone, Debug, Serialize)]
-pub struct LineSummary {
-    /// The feed's name.
-    pub feed: String,
-    /// The line's place in its feed.
-    pub line: usize,
-    /// Messages received by it.
-    pub copies: u64,
-    /// Those that came first.
-    pub wins: u64,
-    /// Those that came second.
-    pub duplicates: u64,
-    /// Those that came after they had been given up.
-    pub too_late: u64,
-    /// Messages that it lost and another line brought.
-    pub repaired: u64,
-    /// How long its copies came after the first ones, in nanoseconds, of a sample.
-    pub lag_ns: StageSummary,
-}
-
-impl LineSummary {
-    fn new(line: &LineOutcome) -> Self {
-        let counts = &line.counts;
-        Self {
-            feed: line.feed.clone(),
-            line: line.line,
-            copies: counts.copies,
-            wins: counts.wins,
-            duplicates: counts.duplicates,
-            too_late: counts.too_late,
-            repaired: counts.repaired,
-            lag_ns: StageSummary::new(&counts.lag),
-        }
-    }
-}
-
 impl StageSummary {
-    fn new(histogram: &Histogram<u64>) -> Self {
+    pub(super) fn new(histogram: &Histogram<u64>) -> Self {
         let known = !histogram.is_empty();
         let at = |quantile| known.then(|| histogram.value_at_quantile(quantile));
         Self {
@@ -344,7 +307,9 @@ impl fmt::Display for Summary {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.write_samples(out)?;
         self.write_messages(out)?;
-        self.write_lines(out)?;
+        for line in &self.lines {
+            writeln!(out, "  {line}")?;
+        }
         self.write_connections(out)?;
         self.write_latency(out)?;
         self.write_threads(out)?;
@@ -464,26 +429,6 @@ impl Summary {
         } else {
             format!("   {}", known.join(", "))
         }
-    }
-
-    fn write_lines(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for line in &self.lines {
-            let lag = line.lag_ns.p50.map_or_else(String::new, |p50_ns| {
-                let p99_ns = line.lag_ns.p99.unwrap_or(p50_ns);
-                let (p50, p99) = (time(p50_ns as f64), time(p99_ns as f64));
-                format!(", else {p50} behind, p99 {p99}")
-            });
-            writeln!(
-                out,
-                "  line {} of {}: {} copies, {} of them first{lag}; {} lost that another line brought",
-                line.line,
-                line.feed,
-                count(line.copies),
-                count(line.wins),
-                count(line.repaired),
-            )?;
-        }
-        Ok(())
     }
 
     fn write_connections(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {

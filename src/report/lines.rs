@@ -1,0 +1,69 @@
+//! How the lines of a feed that are copies of each other stood against one another.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::{
+    pipeline::LineOutcome,
+    report::{StageSummary, count, time},
+};
+
+/// What a line brought, where others carry copies of it. `copies = wins + duplicates + too_late`.
+#[derive(Clone, Debug, Serialize)]
+pub struct LineSummary {
+    /// The feed's name.
+    pub feed: String,
+    /// The line's place in its feed.
+    pub line: usize,
+    /// Messages received by it.
+    pub copies: u64,
+    /// Those that came first.
+    pub wins: u64,
+    /// Those that came second.
+    pub duplicates: u64,
+    /// Those that came after they had been given up.
+    pub too_late: u64,
+    /// Messages that it lost and another line brought.
+    pub repaired: u64,
+    /// How long its copies came after the first ones, in nanoseconds, of a sample.
+    pub lag_ns: StageSummary,
+}
+
+impl LineSummary {
+    pub(super) fn new(line: &LineOutcome) -> Self {
+        let counts = &line.counts;
+        Self {
+            feed: line.feed.clone(),
+            line: line.line,
+            copies: counts.copies,
+            wins: counts.wins,
+            duplicates: counts.duplicates,
+            too_late: counts.too_late,
+            repaired: counts.repaired,
+            lag_ns: StageSummary::new(&counts.lag),
+        }
+    }
+}
+
+impl fmt::Display for LineSummary {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            out,
+            "line {} of {}: {} copies, {} of them first",
+            self.line,
+            self.feed,
+            count(self.copies),
+            count(self.wins),
+        )?;
+        if let (Some(p50_ns), Some(p99_ns)) = (self.lag_ns.p50, self.lag_ns.p99) {
+            let (p50, p99) = (time(p50_ns as f64), time(p99_ns as f64));
+            write!(out, ", else {p50} behind, p99 {p99}")?;
+        }
+        write!(
+            out,
+            "; {} lost that another line brought",
+            count(self.repaired)
+        )
+    }
+}
