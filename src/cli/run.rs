@@ -18,7 +18,7 @@ use crate::{
         signals::Signals,
     },
     clock::Deadline,
-    config::Config,
+    config::{Config, Feed},
     error::Error,
     flight::FlightRecord,
     host::{pin::Placement, topology},
@@ -135,6 +135,11 @@ fn receive<H: Handler>(
     warn_of_placements(&pipeline, config);
     for endpoint in pipeline.endpoints() {
         say(format_args!("listening on {endpoint}"));
+    }
+    if args.max_loss.is_some() && !config.feeds.iter().all(Feed::is_numbered) {
+        say(format_args!(
+            "warning: --max-loss sees no loss where messages have no numbers: give an envelope that has them"
+        ));
     }
     let deadline = args.run_for.map(Deadline::after);
     let show = match args.handler {

@@ -371,7 +371,7 @@ impl Share {
         share
     }
 
-    /// Waits for its turn, and counts that as time that the lane was blocked.
+    /// Waits for its turn, and counts how long.
     #[inline]
     pub(super) fn lock_for(&self, tally: &Tally, clock: &Clock) -> MutexGuard<'_, Merge> {
         if let Ok(merge) = self.merge.try_lock() {
@@ -380,7 +380,7 @@ impl Share {
         let since_ns = clock.now_ns();
         let merge = self.lock();
         let waited_ns = clock.now_ns().saturating_sub(since_ns);
-        tally.counters().blocked_ns.add(waited_ns);
+        tally.counters().queued_ns.add(waited_ns);
         merge
     }
 

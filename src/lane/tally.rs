@@ -65,10 +65,11 @@ impl Tally {
     }
 
     /// The time by which silence is judged, in nanoseconds: that of the pipeline's clock, without what the
-    /// lane waited for workers and so could not hear.
+    /// lane waited for workers and other lanes, and so could not hear.
     #[inline]
     pub(super) fn heard(&self, now_ns: u64) -> u64 {
-        now_ns.saturating_sub(self.counters().blocked_ns.get())
+        let counters = self.counters();
+        now_ns.saturating_sub(counters.blocked_ns.get() + counters.queued_ns.get())
     }
 
     #[inline(always)]

@@ -125,6 +125,8 @@ pub struct LaneLedger {
     pub blocked: Counter,
     /// Nanoseconds the lane waited for a full handoff.
     pub blocked_ns: Counter,
+    /// Nanoseconds the lane waited for its turn with a feed that other lanes carry copies of.
+    pub queued_ns: Counter,
     /// Connections made: handshakes that succeeded.
     pub connects: Counter,
     /// Connections lost after that.
