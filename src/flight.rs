@@ -42,7 +42,9 @@ pub enum AnomalyKind {
     Restart,
     /// A connection was lost, or made again.
     Reconnect,
-    /// A lane waited for a worker, or a worker's handler took long.
+    /// A lane waited for a worker.
+    Blocked,
+    /// A worker's handler took long.
     Stall,
 }
 
@@ -77,7 +79,9 @@ pub struct Anomaly {
     pub topic: String,
     /// How many messages, or times where it is not about messages.
     pub count: u64,
-    /// How the hop is known.
+    /// How often it was noticed.
+    pub times: u64,
+    /// How the hop is known: of the first time.
     pub evidence: String,
 }
 
@@ -148,6 +152,7 @@ impl FlightRecord {
         });
         if let Some(entry) = like {
             entry.count += sighting.count;
+            entry.times += 1;
             entry.until_ns = entry.until_ns.max(sighting.at_ns);
             if entry.topic != topic {
                 entry.topic.clear();
@@ -166,6 +171,7 @@ impl FlightRecord {
             feed: feed.to_owned(),
             topic,
             count: sighting.count,
+            times: 1,
             evidence: evidence(),
         });
     }
@@ -174,6 +180,16 @@ impl FlightRecord {
     #[must_use]
     pub fn entries(&self) -> Vec<Anomaly> {
         self.log().entries.iter().cloned().collect()
+    }
+
+    /// Returns the entries from the one with number `from` on, as far as they are kept, and the number
+    /// of the next to come. What repeats after that is counted in an entry already returned.
+    #[must_use]
+    pub fn entries_from(&self, from: u64) -> (Vec<Anomaly>, u64) {
+        let log = self.log();
+        let skipped = from.saturating_sub(log.forgotten) as usize;
+        let entries = log.entries.iter().skip(skipped).cloned().collect();
+        (entries, log.forgotten + log.entries.len() as u64)
     }
 
     /// Returns how many entries gave way to newer ones.
@@ -200,6 +216,7 @@ impl AnomalyKind {
             Self::Stale => "stale",
             Self::Restart => "restart",
             Self::Reconnect => "reconnect",
+            Self::Blocked => "blocked",
             Self::Stall => "stall",
         }
     }
@@ -233,8 +250,9 @@ impl fmt::Display for Anomaly {
         if !self.topic.is_empty() {
             write!(out, " {}", self.topic)?;
         }
-        if self.until_ns > self.at_ns {
-            write!(out, ", for {:.3} s", seconds(self.until_ns - self.at_ns))?;
+        if self.times > 1 {
+            let within = seconds(self.until_ns - self.at_ns);
+            write!(out, ", {} times within {within:.3} s, first", self.times)?;
         }
         write!(out, ": {}", self.evidence)
     }
@@ -270,7 +288,8 @@ mod tests {
         record.note(later, || unreachable!("it is like the first"));
         let entries = record.entries();
         assert_eq!(entries.len(), 2);
-        assert_eq!((entries[0].count, entries[0].until_ns), (4, 9));
+        let first = &entries[0];
+        assert_eq!((first.count, first.times, first.until_ns), (4, 2, 9));
         assert_eq!(entries[0].topic, "BTC");
         record.note(
             Sighting {

@@ -48,6 +48,8 @@ struct Rules {
 struct Outcome {
     delivered: Vec<Key>,
     lost: Vec<Key>,
+    /// Series, and the lives before and after.
+    restarts: Vec<(u64, u64, u64)>,
 }
 
 fn rules(random: &mut StdRng) -> Rules {
@@ -241,6 +243,11 @@ fn run(random: &mut StdRng, rules: Rules, copies: &[Copy]) -> Outcome {
 fn release(arbiter: &mut Arbiter<Key>, now_ns: u64, epoch_base: u64, outcome: &mut Outcome) {
     arbiter.release(now_ns, &mut |released| match released {
         Released::Message(key) => outcome.delivered.push(key),
+        Released::Restarted { from, to, before } => {
+            assert_eq!((to.epoch + epoch_base, to.sequence), (before.0, before.2));
+            let from_epoch = from.epoch + epoch_base;
+            outcome.restarts.push((before.1, from_epoch, before.0));
+        }
         Released::Lost { gap, before } => {
             assert_eq!(gap.count, gap.to - gap.from + 1);
             for number in gap.from..=gap.to {
@@ -252,13 +259,25 @@ fn release(arbiter: &mut Arbiter<Key>, now_ns: u64, epoch_base: u64, outcome: &m
     });
 }
 
-/// Asserts what holds whatever happens: order, and nothing twice.
+/// Asserts what holds whatever happens: order, nothing twice, and each restart told.
 fn check_order(outcome: &Outcome, context: &str) {
     let mut last: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
+    let mut restarts = Vec::new();
     for &(epoch, series, number) in &outcome.delivered {
         let before = last.insert(series, (epoch, number));
         assert!(before < Some((epoch, number)), "{context}: {outcome:?}");
+        if let Some((before, _)) = before
+            && before != epoch
+        {
+            restarts.push((series, before, epoch));
+        }
     }
+    let sorted = |mut restarts: Vec<(u64, u64, u64)>| {
+        restarts.sort_by_key(|&(series, ..)| series);
+        restarts
+    };
+    let told = sorted(outcome.restarts.clone());
+    assert_eq!(told, sorted(restarts), "{context}");
     let mut told: BTreeSet<Key> = outcome.delivered.iter().copied().collect();
     for &key in &outcome.lost {
         assert!(told.insert(key), "{context}: {key:?} was told twice");
@@ -267,7 +286,7 @@ fn check_order(outcome: &Outcome, context: &str) {
 
 #[test]
 fn one_stream_comes_out_of_two_lines() {
-    let (mut delivered, mut lost) = (0, 0);
+    let (mut delivered, mut lost, mut restarts) = (0, 0, 0);
     for seed in 0..HISTORIES {
         let mut random = seeded(seed);
         let rules = rules(&mut random);
@@ -282,9 +301,13 @@ fn one_stream_comes_out_of_two_lines() {
         assert_eq!(got, missing, "{context}");
         delivered += messages.len();
         lost += missing.len();
+        restarts += outcome.restarts.len();
     }
     // The histories are worth something.
-    assert!(delivered > 100_000 && lost > 5_000, "{delivered} {lost}");
+    assert!(
+        delivered > 100_000 && lost > 5_000 && restarts > 5_000,
+        "{delivered} {lost} {restarts}"
+    );
 }
 
 /// Here arrivals do not bound what has to come; but order, and that all is told of once, still hold.

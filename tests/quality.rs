@@ -7,15 +7,15 @@ use std::sync::{Arc, Mutex};
 
 use pinfeed::{
     config::{Config, StaleTopics},
-    envelope::{Envelope, pinfeed::seal},
+    envelope::Envelope,
     lane::Quota,
-    message::{Message, Notice, Stamp},
+    message::{Message, Notice},
     pipeline::Pipeline,
     sequence::Quality::{self, Disconnected, Gapped, Ok as Well, Recovering, Stale},
     stop::Stop,
     worker::Handler,
 };
-use support::{ENGINES, finish, free_endpoint, wait_until};
+use support::{ENGINES, finish, free_endpoint, sealed, wait_until};
 
 /// A topic, or the line, and what its quality became.
 type Change = (Option<Vec<u8>>, Quality);
@@ -43,17 +43,6 @@ impl Told {
     }
 }
 
-fn message(topic: &str, sequence: u64) -> Vec<u8> {
-    let mut frame = Vec::new();
-    let stamp = Stamp {
-        epoch: 1,
-        sequence,
-        timestamp_ns: 1,
-    };
-    seal(&mut frame, topic.as_bytes(), b"", stamp);
-    frame
-}
-
 #[test]
 fn silence_gaps_and_lost_connections_are_told_and_pass() {
     for engine in ENGINES {
@@ -75,7 +64,7 @@ fn silence_gaps_and_lost_connections_are_told_and_pass() {
         let pipeline = Pipeline::start(&config, Quota::unlimited(), stop.clone(), |_| told.clone());
         let pipeline = pipeline.unwrap();
         publisher.recv_bytes(0).unwrap();
-        let send = |topic: &str, sequence| publisher.send(message(topic, sequence), 0).unwrap();
+        let send = |topic: &str, sequence| publisher.send(sealed(topic, 1, sequence), 0).unwrap();
 
         send("quick", 0);
         send("slow", 0);

@@ -16,12 +16,13 @@ use pinfeed::{
     config::{Config, Engine, ShardingMode},
     envelope::Envelope,
     lane::Quota,
-    message::Message,
+    message::{Message, Notice},
     pipeline::Pipeline,
+    sequence::Quality,
     stop::Stop,
     worker::Handler,
 };
-use support::{ENGINES, finish, publisher, wait_until};
+use support::{ENGINES, finish, free_endpoint, publisher, sealed, wait_until};
 
 const MESSAGES: u64 = 100_000;
 
@@ -41,9 +42,12 @@ impl Gate {
     }
 }
 
+#[derive(Default)]
 struct Stalled {
     gate: Option<Gate>,
     seen: Arc<AtomicU64>,
+    /// Times it was told that a connection was lost.
+    told: Arc<AtomicU64>,
 }
 
 impl Handler for Stalled {
@@ -52,6 +56,12 @@ impl Handler for Stalled {
             gate.pass();
         }
         self.seen.fetch_add(1, SeqCst);
+    }
+
+    fn on_quality(&mut self, _notice: &Notice<'_>, _from: Quality, to: Quality) {
+        if to == Quality::Disconnected {
+            self.told.fetch_add(1, SeqCst);
+        }
     }
 }
 
@@ -69,6 +79,7 @@ fn run(engine: Engine, mode: ShardingMode) -> (pinfeed::ledger::Totals, Vec<u64>
         Stalled {
             gate: (worker == 0).then(|| gate.clone()),
             seen: seen[worker].clone(),
+            ..Stalled::default()
         }
     })
     .unwrap();
@@ -125,7 +136,7 @@ fn keeps_its_publisher(engine: Engine) {
     let mut pipeline =
         Pipeline::start(&config, Quota::of(messages), Stop::default(), |_| Stalled {
             gate: Some(gate.clone()),
-            seen: Arc::default(),
+            ..Stalled::default()
         })
         .unwrap();
     wait_until("the lane is stuck", || pipeline.look().blocked > 0);
@@ -147,5 +158,51 @@ fn is_passed_over_when_balanced() {
         assert_eq!((totals.received, totals.delivered), (MESSAGES, MESSAGES));
         assert_eq!(seen.iter().sum::<u64>(), MESSAGES);
         assert!(seen[1] > seen[0], "{seen:?}");
+    }
+}
+
+#[test]
+fn is_told_late_what_no_lane_waits_to_tell() {
+    for engine in ENGINES {
+        let context = zmq::Context::new();
+        let publisher = context.socket(zmq::XPUB).unwrap();
+        publisher.set_linger(0).unwrap();
+        let endpoint = free_endpoint();
+        publisher.bind(&endpoint).unwrap();
+        let mut config = Config::connect(&endpoint, Envelope::Pinfeed);
+        config.engine = Some(engine);
+        config.sharding.mode = ShardingMode::Balanced;
+        (config.handoff.batches, config.handoff.batch_messages) = (2, 1);
+        let gate = Gate::default();
+        let seen: [Arc<AtomicU64>; 2] = Default::default();
+        let told: [Arc<AtomicU64>; 2] = Default::default();
+        let stop = Stop::default();
+        let mut pipeline = Pipeline::start(&config, Quota::unlimited(), stop.clone(), |worker| {
+            Stalled {
+                gate: (worker == 0).then(|| gate.clone()),
+                seen: seen[worker].clone(),
+                told: told[worker].clone(),
+            }
+        })
+        .unwrap();
+        publisher.recv_bytes(0).unwrap();
+        for sequence in 0..16 {
+            publisher.send(sealed("BTC", 1, sequence), 0).unwrap();
+        }
+        wait_until("all of worker 0's batches are under way", || {
+            let totals = pipeline.look();
+            totals.received == 16 && totals.delivered >= 14
+        });
+        let blocked = pipeline.look().blocked;
+        publisher.unbind(&endpoint).unwrap();
+        drop(publisher);
+        wait_until("the other worker is told", || told[1].load(SeqCst) == 1);
+        assert_eq!(pipeline.look().blocked, blocked, "{engine:?}");
+        assert_eq!(told[0].load(SeqCst), 0);
+        gate.open();
+        wait_until("worker 0 is told", || told[0].load(SeqCst) == 1);
+        stop.request();
+        let totals = finish(pipeline).totals;
+        assert_eq!((totals.delivered, totals.untold), (16, 0));
     }
 }

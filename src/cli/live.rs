@@ -1,4 +1,5 @@
-//! Watching a pipeline until it stops: a line of rates and percentiles a second.
+//! Watching a pipeline until it stops: a line of rates and percentiles a second, and a line for what goes
+//! wrong.
 
 use std::{
     io::{IsTerminal, Write},
@@ -9,7 +10,9 @@ use std::{
 use hdrhistogram::Histogram;
 
 use crate::{
+    cli::say,
     clock::{Deadline, SECOND_NS},
+    flight::{self, FlightRecord},
     latency::Stages,
     ledger::Totals,
     pipeline::{Outcome, Pipeline},
@@ -21,6 +24,9 @@ use crate::{
 const TICK: Duration = Duration::from_millis(20);
 /// How often a line is shown.
 const LINE_EVERY: Duration = Duration::from_secs(1);
+
+/// The most lines of what goes wrong a second.
+const ANOMALIES_MAX: u64 = 10;
 
 /// Whether to show lines while the pipeline runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -44,11 +50,13 @@ pub(super) fn watch<H: Handler>(
     let shown = on_terminal || show == Show::Always;
     let mut next_line = Deadline::after(LINE_EVERY);
     let mut requested = false;
+    let mut log = AnomalyLog::default();
     let mut before = (pipeline.look(), pipeline.now_ns());
     while !pipeline.is_finished() {
         // Nothing to wait for: this is the pace at which the pipeline is looked at.
         thread::sleep(TICK);
         let totals = pipeline.look();
+        log.say_new(pipeline.flight_record(), pipeline.now_ns());
         tick(&totals);
         if !shown {
             continue;
@@ -69,6 +77,43 @@ pub(super) fn watch<H: Handler>(
         show_line("", true);
     }
     pipeline.finish()
+}
+
+/// Says what goes wrong, as it does: a few lines a second, so that a bad minute can be read.
+#[derive(Default)]
+struct AnomalyLog {
+    /// The number of the next entry of the record.
+    next: u64,
+    /// The second that lines are counted in.
+    second: u64,
+    said: u64,
+    unsaid: u64,
+}
+
+impl AnomalyLog {
+    fn say_new(&mut self, record: &FlightRecord, now_ns: u64) {
+        if now_ns / SECOND_NS != self.second {
+            if self.unsaid > 0 {
+                say(format_args!("{:>12} more anomalies", count(self.unsaid)));
+            }
+            (self.second, self.said, self.unsaid) = (now_ns / SECOND_NS, 0, 0);
+        }
+        let (entries, end) = record.entries_from(self.next);
+        let first = end - entries.len() as u64;
+        self.unsaid += first - self.next;
+        self.next = first;
+        // Not before all like it are counted with it.
+        let settled = |at_ns: u64| at_ns + flight::MERGE_NS <= now_ns;
+        for entry in entries.iter().take_while(|entry| settled(entry.at_ns)) {
+            self.next += 1;
+            if self.said == ANOMALIES_MAX {
+                self.unsaid += 1;
+            } else {
+                self.said += 1;
+                say(format_args!("{entry}"));
+            }
+        }
+    }
 }
 
 /// What happened between two looks, each with its time.

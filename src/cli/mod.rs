@@ -109,10 +109,13 @@ impl From<crate::Error> for Failure {
     }
 }
 
-/// Writes a line for people, to standard error. That it went away is no reason to stop.
+/// Writes a line for people, to standard error: on a terminal in place of the live one, should there be one.
+/// That it went away is no reason to stop.
 fn say(line: fmt::Arguments<'_>) {
-    use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "{line}");
+    use std::io::{IsTerminal, Write};
+    let mut out = std::io::stderr();
+    let clear = if out.is_terminal() { "\r\x1b[2K" } else { "" };
+    let _ = writeln!(out, "{clear}{line}");
 }
 
 /// Writes the one JSON object that a script asked for to standard output.

@@ -8,21 +8,14 @@
 //! core to core, beside which a copy within the lane's cache is nothing; at 16 KiB a fifth less CPU
 //! time, which no price feed would notice.
 
-use std::{
-    mem,
-    ops::{Deref, Range},
-};
+use std::ops::Deref;
 
 use crate::{
     envelope::{Fields, Place},
+    handoff::notes::Notes,
     message::{FRAMES_MAX, Header, Message, Notice, Origin},
     receipt::Receipt,
-    sequence::EventKind,
 };
-
-/// The most notices in a batch. A lane hands a batch over before; a worker that is so late that batches are
-/// moved together is not told of more.
-pub const NOTICES_MAX: usize = 4_096;
 
 /// How large a batch may grow.
 #[derive(Clone, Copy, Debug)]
@@ -53,23 +46,11 @@ pub struct Batch {
     /// Of messages that stand for others, with their places in the batch, in order. Mostly there are none.
     receipts: Vec<(usize, Receipt)>,
     /// What happened between the messages, in order. Mostly nothing.
-    notes: Vec<Note>,
-    /// The topics of notes, end to end.
-    note_topics: Vec<u8>,
+    notes: Notes,
     /// The outlet that fills this batch, and so the one to return it to.
     pub(crate) source: usize,
     /// The slot that carries this batch over.
     pub(crate) slot: usize,
-}
-
-/// Something that happened before a message of the batch, or after all.
-#[derive(Debug)]
-struct Note {
-    before: usize,
-    origin: Origin,
-    topic: Option<Range<usize>>,
-    noticed_ns: u64,
-    kind: EventKind,
 }
 
 impl Batch {
@@ -85,31 +66,28 @@ impl Batch {
                 bounds
             },
             receipts: Vec::new(),
-            notes: Vec::new(),
-            note_topics: Vec::new(),
+            notes: Notes::default(),
             source,
             slot,
         }
     }
 
-    /// Takes note of something that happened after the messages so far, unless there are [`NOTICES_MAX`].
+    /// Takes note of something that happened after the messages so far.
     #[cold]
     pub(crate) fn note(&mut self, notice: &Notice<'_>) {
-        if self.notes.len() >= NOTICES_MAX {
-            return;
-        }
-        let topic = notice.topic.map(|topic| {
-            let start = self.note_topics.len();
-            self.note_topics.extend_from_slice(topic);
-            start..self.note_topics.len()
-        });
-        self.notes.push(Note {
-            before: self.headers.len(),
-            origin: notice.origin,
-            topic,
-            noticed_ns: notice.noticed_ns,
-            kind: notice.kind,
-        });
+        self.notes.push(self.headers.len(), notice);
+    }
+
+    /// Takes note of more, as if it had happened after the messages so far.
+    #[cold]
+    pub(crate) fn note_all(&mut self, notes: &Notes) {
+        self.notes.push_all(self.headers.len(), notes);
+    }
+
+    /// What happened between the messages.
+    #[inline]
+    pub(crate) fn notes(&self) -> &Notes {
+        &self.notes
     }
 
     /// Tells whether there is nothing but messages that stand for themselves.
@@ -118,47 +96,12 @@ impl Batch {
         self.notes.is_empty() && self.receipts.is_empty()
     }
 
-    /// Tells whether no more notices fit.
-    pub(crate) fn is_full_of_notices(&self) -> bool {
-        self.notes.len() >= NOTICES_MAX
-    }
-
-    /// Tells whether anything happened between the messages.
-    #[inline]
-    pub(crate) fn has_notices(&self) -> bool {
-        !self.notes.is_empty()
-    }
-
-    /// Takes over what another batch notes, as if it had happened after the messages so far.
-    #[cold]
-    pub(crate) fn note_all(&mut self, other: &Self) {
-        for (_, notice) in other.notices() {
-            self.note(&notice);
-        }
-    }
-
     /// Forgets the messages, but not what happened between them.
     pub(crate) fn clear_messages(&mut self) {
-        let (notes, topics) = (mem::take(&mut self.notes), mem::take(&mut self.note_topics));
+        let notes = std::mem::take(&mut self.notes);
         self.clear();
-        (self.notes, self.note_topics) = (notes, topics);
-        for note in &mut self.notes {
-            note.before = 0;
-        }
-    }
-
-    /// Returns what happened between the messages, in order, each with the number of messages before it.
-    pub(crate) fn notices(&self) -> impl Iterator<Item = (usize, Notice<'_>)> {
-        self.notes.iter().map(|note| {
-            let topic = note.topic.clone();
-            let notice = Notice {
-                origin: note.origin,
-                topic: topic.map(|topic| &self.note_topics[topic]),
-                noticed_ns: note.noticed_ns,
-                kind: note.kind,
-            };
-            (note.before, notice)
-        })
+        self.notes = notes;
+        self.notes.move_ahead();
     }
 
     /// Makes an empty batch with the same limits and home.
@@ -234,7 +177,6 @@ impl Batch {
         self.receipts.clear();
         self.bounds.truncate(1);
         self.notes.clear();
-        self.note_topics.clear();
         if self.bytes.capacity() > 2 * self.limits.bytes {
             self.bytes.shrink_to(self.limits.bytes);
         }

@@ -7,6 +7,7 @@
 
 mod batch;
 pub mod inproc;
+mod notes;
 mod queue;
 pub mod ring;
 
@@ -14,6 +15,7 @@ use std::{fmt, str::FromStr, time::Duration};
 
 pub use crate::message::FRAMES_MAX;
 pub use batch::{Batch, BatchLimits};
+pub(crate) use notes::Notes;
 
 use crate::error::Result;
 

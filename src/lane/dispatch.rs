@@ -5,7 +5,7 @@ use std::{ops::Deref, time::Duration};
 use crate::{
     envelope::Fields,
     error::Result,
-    handoff::{Batch, Outlet},
+    handoff::{Batch, Notes, Outlet},
     lane::{
         pressure::{Place, Pressure},
         tally::Tally,
@@ -42,6 +42,10 @@ pub(crate) struct Dispatch {
     outlets: Vec<Outlet>,
     /// By outlet: the batch being filled.
     filling: Vec<Option<Box<Batch>>>,
+    /// By outlet that none is being filled for: what its worker is yet to be told, with the next batch.
+    owed: Vec<Notes>,
+    /// Whether there is any of that.
+    owing: bool,
     /// By class: whose turn it is, without keyed routing.
     turns: Vec<usize>,
     pressure: Pressure,
@@ -60,6 +64,8 @@ impl Dispatch {
             routing,
             workers: outlets.len() / classes,
             filling: outlets.iter().map(|_| None).collect(),
+            owed: outlets.iter().map(|_| Notes::default()).collect(),
+            owing: false,
             outlets,
             turns: vec![0; classes],
             rules,
@@ -112,41 +118,52 @@ impl Dispatch {
     }
 
     /// Tells the worker of a topic, or all of them where there is none, what happened: the latter by the
-    /// way of the first policy in use, so that messages of others may be before or behind it. Where there
-    /// is no room and messages would be dropped, so is this.
+    /// way of the first policy in use, so that messages of others may be before or behind it.
+    ///
+    /// Never waits, and nothing is dropped for it: a worker that there is no room for is told with the next
+    /// batch that it gets.
     ///
     /// # Errors
     /// As [`put`](Self::put).
     #[cold]
     pub(super) fn tell(&mut self, tally: &mut Tally, hash: u64, notice: &Notice<'_>) -> Result<()> {
-        let outlets = match notice.topic {
+        let (outlets, candidates) = match notice.topic {
             Some(topic) => {
                 let outlet = self.outlet_of(notice.origin.feed, topic, hash);
-                outlet..outlet + 1
+                (outlet..outlet + 1, self.candidates())
             }
             // Those of the first class: to tell each worker once.
-            None => 0..self.workers,
+            None => (0..self.workers, 1),
         };
-        for mut outlet in outlets {
-            if self.filling[outlet].is_none() {
-                let candidates = if notice.topic.is_some() {
-                    self.candidates()
-                } else {
-                    1
-                };
-                match self.open_batch(tally, outlet, candidates)? {
-                    Some(opened) => outlet = opened,
-                    None => continue,
-                }
-            }
-            if let Some(batch) = &mut self.filling[outlet] {
-                batch.note(notice);
-                if batch.is_full_of_notices() {
-                    self.hand_over(tally, outlet)?;
-                }
+        for wanted in outlets {
+            let outlet = match self.filling[wanted] {
+                Some(_) => Some(wanted),
+                None => self.take_spare(wanted, candidates),
+            };
+            let Some(batch) = outlet.and_then(|outlet| self.filling[outlet].as_mut()) else {
+                self.owed[wanted].push(0, notice);
+                self.owing = true;
+                continue;
+            };
+            batch.note(notice);
+            if batch.notes().is_full() {
+                self.hand_over(tally, outlet.unwrap_or(wanted))?;
             }
         }
         Ok(())
+    }
+
+    /// Tells workers that there is room for by now what they are yet to be told.
+    #[cold]
+    fn tell_owed(&mut self) {
+        for outlet in 0..self.outlets.len() {
+            if !self.owed[outlet].is_empty()
+                && let Some(batch) = self.outlets[outlet].spare()
+            {
+                self.fill_next(outlet, batch);
+            }
+        }
+        self.owing = self.owed.iter().any(|notes| !notes.is_empty());
     }
 
     /// Begins a batch for an outlet, or without keyed routing for another one of its class. Returns which, or
@@ -188,7 +205,11 @@ impl Dispatch {
         None
     }
 
-    fn fill_next(&mut self, outlet: usize, batch: Box<Batch>) {
+    fn fill_next(&mut self, outlet: usize, mut batch: Box<Batch>) {
+        if self.owing {
+            batch.note_all(&self.owed[outlet]);
+            self.owed[outlet].clear();
+        }
         self.filling[outlet] = Some(batch);
         self.turns[outlet / self.workers] = outlet % self.workers;
     }
@@ -289,6 +310,9 @@ impl Dispatch {
     /// As [`put`](Self::put).
     #[inline]
     pub(super) fn offer(&mut self, tally: &mut Tally) -> Result<()> {
+        if self.owing {
+            self.tell_owed();
+        }
         for outlet in 0..self.outlets.len() {
             if self.filling[outlet].is_some() && self.outlets[outlet].is_empty() {
                 self.hand_over(tally, outlet)?;
@@ -302,11 +326,28 @@ impl Dispatch {
     /// # Errors
     /// As [`put`](Self::put).
     pub(super) fn flush(&mut self, tally: &mut Tally) -> Result<()> {
+        if self.owing {
+            self.tell_owed();
+        }
         for outlet in 0..self.outlets.len() {
             self.hand_over(tally, outlet)?;
         }
         self.pressure.note_rest(tally);
         Ok(())
+    }
+
+    /// As [`flush`](Self::flush), for the last time: waits for workers that are yet to be told something.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub(super) fn end(&mut self, tally: &mut Tally) -> Result<()> {
+        self.flush(tally)?;
+        for outlet in 0..self.outlets.len() {
+            if !self.owed[outlet].is_empty() {
+                self.wait_for_spare(tally, outlet, 1)?;
+            }
+        }
+        self.flush(tally)
     }
 
     /// Tells all workers that nothing more comes this way. What is held is dropped.

@@ -21,11 +21,16 @@ use crate::{
     envelope::Fields,
     error::Result,
     flight::FlightRecord,
-    lane::{Dispatch, line::Told, tally::Tally},
+    lane::{
+        Dispatch,
+        attendance::{Absence, Attendance},
+        line::Told,
+        tally::Tally,
+    },
     ledger::Rejection,
     message::Origin,
     sequence::{
-        Numbering, Scope, Tracker,
+        Event, Numbering, Scope, Tracker,
         arbiter::{Arbiter, Limits, LineCounts, Released, Verdict},
     },
 };
@@ -43,8 +48,7 @@ pub(crate) struct Merge {
     heard_ns: u64,
     /// How long its lanes have waited for workers, which does not count.
     deaf_ns: u64,
-    /// By line: the connections that are up.
-    connections: Vec<usize>,
+    attendance: Attendance,
     /// Lanes that have not ended.
     lanes: usize,
 }
@@ -90,7 +94,8 @@ impl fmt::Debug for Merge {
 }
 
 impl Merge {
-    /// `lines` is the number of the lines of `feed`, and `quality` judges no numbers.
+    /// `lines` is the number of the lines of `feed`, and `quality` judges no numbers. A line that is silent
+    /// for `silent_after_ns` while another one is not is noted.
     ///
     /// # Panics
     /// Where there are none, or more than [`LINES_MAX`](crate::sequence::arbiter::LINES_MAX).
@@ -100,6 +105,7 @@ impl Merge {
         lines: usize,
         limits: Limits,
         quality: Tracker,
+        silent_after_ns: Option<u64>,
         dispatch: Dispatch,
     ) -> Self {
         let mut arbiter = Arbiter::new(numbering, lines, limits);
@@ -114,7 +120,7 @@ impl Merge {
             origin: Origin { feed, line: 0 },
             dispatch,
             scope: numbering.scope,
-            connections: vec![0; lines],
+            attendance: Attendance::new(feed, lines, silent_after_ns),
             lanes: 0,
         }
     }
@@ -125,8 +131,14 @@ impl Merge {
     }
 
     /// Returns what was counted of each line.
-    pub(crate) fn lines(&self) -> &[LineCounts] {
-        self.arbiter.lines()
+    pub(crate) fn lines(&self) -> impl Iterator<Item = (LineCounts, Absence)> {
+        let counts = self.arbiter.lines().iter().cloned();
+        counts.zip(self.attendance.absences())
+    }
+
+    /// Returns how often messages were given up before their time because too much was held.
+    pub(crate) fn given_up(&self) -> u64 {
+        self.arbiter.given_up()
     }
 
     /// Returns when something is due, in nanoseconds of the pipeline's clock.
@@ -160,6 +172,7 @@ impl Merge {
         arrival: &Arrival<'_, F>,
     ) -> Result<()> {
         let (received_ns, heard_ns) = (arrival.received_ns, self.hear(arrival.received_ns));
+        self.attendance.hear(arrival.origin.line, heard_ns);
         let stamp = arrival.fields.stamp;
         let verdict = match stamp.and_then(|stamp| stamp.position()) {
             Some(position) => {
@@ -247,29 +260,33 @@ impl Merge {
             if outcome.is_err() {
                 return;
             }
-            outcome = match released {
-                Released::Lost { gap, before } => {
-                    let mut told = Told {
-                        dispatch,
-                        tally,
-                        flight,
-                        origin: before.origin,
-                        now_ns: before.received_ns,
-                        outcome: Ok(()),
-                    };
-                    let topic = (scope == Scope::Topic).then(|| (before.topic(), before.hash));
-                    quality.note_gap(topic, gap, heard_ns, &mut |event| told.tell(event));
-                    told.outcome
+            let before = match &released {
+                Released::Message(held) => {
+                    let (origin, received_ns, hash) = (held.origin, held.received_ns, held.hash);
+                    outcome =
+                        dispatch.put(tally, origin, received_ns, hash, &held.fields, &held.frames);
+                    return;
                 }
-                Released::Message(held) => dispatch.put(
-                    tally,
-                    held.origin,
-                    held.received_ns,
-                    held.hash,
-                    &held.fields,
-                    &held.frames,
-                ),
+                Released::Lost { before, .. } | Released::Restarted { before, .. } => *before,
             };
+            let mut told = Told {
+                dispatch,
+                tally,
+                flight,
+                origin: before.origin,
+                now_ns: before.received_ns,
+                outcome: Ok(()),
+            };
+            let topic = (scope == Scope::Topic).then(|| (before.topic(), before.hash));
+            let mut tell = |event: Event<'_>| told.tell(event);
+            match released {
+                Released::Lost { gap, .. } => quality.note_gap(topic, gap, heard_ns, &mut tell),
+                Released::Restarted { from, to, .. } => {
+                    quality.note_restart(topic, from, to, heard_ns, &mut tell);
+                }
+                Released::Message(_) => {}
+            }
+            outcome = told.outcome;
         });
         outcome
     }
@@ -290,6 +307,7 @@ impl Merge {
         if due {
             self.release(tally, flight, heard_ns)?;
         }
+        self.attendance.tick(heard_ns, flight, now_ns);
         let mut told = Told {
             dispatch: &mut self.dispatch,
             tally,
@@ -316,17 +334,13 @@ impl Merge {
         made: bool,
         now_ns: u64,
     ) {
-        let connections = &mut self.connections[usize::from(line)];
-        if made {
-            *connections += 1;
-            self.arbiter.connected(line);
-        } else {
-            *connections = connections.saturating_sub(1);
-            if *connections == 0 {
-                self.arbiter.disconnected(line);
-            }
-        }
         let heard_ns = self.hear(now_ns);
+        let is_up = (self.attendance).note_connection(line, made, heard_ns, flight, now_ns);
+        match (made, is_up) {
+            (true, _) => self.arbiter.connected(line),
+            (false, false) => self.arbiter.disconnected(line),
+            (false, true) => {}
+        }
         let mut told = Told {
             dispatch: &mut self.dispatch,
             tally,
@@ -397,10 +411,11 @@ impl Share {
         self.ended = true;
         let mut merge = self.lock();
         merge.lanes -= 1;
-        if merge.lanes == 0 {
-            merge.release(tally, flight, u64::MAX)?;
+        if merge.lanes > 0 {
+            return merge.flush(tally);
         }
-        merge.flush(tally)
+        merge.release(tally, flight, u64::MAX)?;
+        merge.dispatch.end(tally)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Lanes: pinned receive threads. An engine turns sockets into frames, the router behind it turns
 //! frames into batches for workers; the router is the same whatever the engine.
 
+mod attendance;
 mod backoff;
 mod dispatch;
 mod libzmq;
@@ -16,6 +17,7 @@ mod tally;
 
 use std::fmt;
 
+pub use attendance::Absence;
 pub(crate) use dispatch::{Dispatch, Routing};
 pub(crate) use libzmq::LibzmqLane;
 pub(crate) use line::{LineRoute, Watch};

@@ -224,7 +224,7 @@ impl Pressure {
             self.discard(tally, worker, &batch);
             match work.taken.last_mut() {
                 Some(last) => {
-                    last.note_all(&batch);
+                    last.note_all(batch.notes());
                     batch.clear();
                 }
                 None => batch.clear_messages(),
@@ -253,7 +253,7 @@ impl Pressure {
         }
         let sighting = Sighting {
             at_ns: now_ns,
-            kind: AnomalyKind::Stall,
+            kind: AnomalyKind::Blocked,
             hop: Hop::Worker,
             feed: None,
             topic: None,

@@ -211,8 +211,10 @@ impl Router {
                 }
             }
             Watch::Merged(share) => {
-                // What one lane has received another may hand over.
+                // What one lane has received another may hand over; and what is ready for workers must not
+                // wait where this one waits for its turn, or for a worker.
                 tally.settle();
+                dispatch.flush(tally)?;
                 let mut merge = share.lock_for(tally, clock);
                 let blocked_ns = tally.counters().blocked_ns.get();
                 for frames in messages {
@@ -376,7 +378,9 @@ impl Router {
                 share.end(&mut self.tally, &self.flight)?;
             }
         }
-        self.flush()
+        self.dispatch.end(&mut self.tally)?;
+        self.tally.settle();
+        Ok(())
     }
 }
 

@@ -178,6 +178,8 @@ pub struct WorkerLedger {
     pub dropped: Counter,
     /// Messages superseded by a newer one of their topic.
     pub conflated: Counter,
+    /// Notices that the handler has not seen because too many waited for it.
+    pub untold: Counter,
     /// When the worker was last done with a batch, in nanoseconds of the pipeline's clock.
     pub last_done_ns: Counter,
 }
@@ -237,6 +239,8 @@ impl Ledger {
             reordered: lane(|one| &one.reordered),
             restarts: lane(|one| &one.restarts),
             untracked: lane(|one| &one.untracked),
+            given_up_early: 0,
+            untold: worker(|one| &one.untold),
             batches: lane(|one| &one.batches),
             blocked: lane(|one| &one.blocked),
             blocked_ns: lane(|one| &one.blocked_ns),
@@ -301,6 +305,11 @@ pub struct Totals {
     pub restarts: u64,
     /// Messages of topics beyond the limit on those tracked.
     pub untracked: u64,
+    /// Times that missing messages were given up before their time, because too much was held; known at the
+    /// end.
+    pub given_up_early: u64,
+    /// Notices that handlers have not seen because too many waited for them.
+    pub untold: u64,
     /// Rejected, by [`Rejection::ALL`].
     pub rejected_by_reason: [u64; Rejection::ALL.len()],
     /// Batches handed over.

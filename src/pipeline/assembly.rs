@@ -282,9 +282,17 @@ impl<'a> Assembly<'a> {
             let outlets = outlets.next().unwrap_or_default();
             let dispatch = self.dispatch(source, outlets)?;
             source += 1;
-            let quality = Tracker::new(tracker_options(feed, None));
-            let lines = feed.lines.len();
-            let merge = Merge::new(index as u16, numbering, lines, limits, quality, dispatch);
+            let options = tracker_options(feed, None);
+            let silent_after_ns = options.stale_after_ns;
+            let merge = Merge::new(
+                index as u16,
+                numbering,
+                feed.lines.len(),
+                limits,
+                Tracker::new(options),
+                silent_after_ns,
+                dispatch,
+            );
             merges.push(Some(Arc::new(Mutex::new(merge))));
         }
         Ok(merges)

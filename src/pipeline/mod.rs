@@ -244,12 +244,14 @@ impl<H: Handler> Pipeline<H> {
         merges
             .flat_map(|(feed, merge)| {
                 let merge = merge.lock().unwrap_or_else(PoisonError::into_inner);
-                let counts = merge.lines().to_vec().into_iter().enumerate();
-                counts.map(|(line, counts)| LineOutcome {
+                let lines = merge.lines().enumerate();
+                let outcome = |(line, (counts, absence))| LineOutcome {
                     feed: feed.clone(),
                     line,
                     counts,
-                })
+                    absence,
+                };
+                lines.map(outcome).collect::<Vec<_>>()
             })
             .collect()
     }
@@ -303,6 +305,7 @@ impl<H: Handler> Pipeline<H> {
         for merge in self.merges.iter().flatten() {
             let merge = merge.lock().unwrap_or_else(PoisonError::into_inner);
             totals.untracked += merge.untracked();
+            totals.given_up_early += merge.given_up();
         }
         Outcome {
             engine: self.engine,

@@ -8,6 +8,7 @@ use crate::{
     error::Error,
     flight::FlightRecord,
     host::pin::Placement,
+    lane::Absence,
     latency::{FeedClocks, Stages},
     ledger::{RejectedSample, Totals},
     policy::ByTopic,
@@ -59,6 +60,8 @@ pub struct LineOutcome {
     pub line: usize,
     /// What was counted.
     pub counts: LineCounts,
+    /// How often it was not there.
+    pub absence: Absence,
 }
 
 impl<H> Outcome<H> {

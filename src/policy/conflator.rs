@@ -112,7 +112,7 @@ impl Conflator {
         std::mem::swap(batches, &mut self.inputs);
         for (at, mut batch) in self.inputs.drain(..).enumerate() {
             // Early rather than late: what is missing is told before what comes after it.
-            filling.note_all(&batch);
+            filling.note_all(batch.notes());
             while let Some(kept) = self.kept.pop_if(|kept| kept.batch == at) {
                 if filling.is_full() {
                     let empty = emptied.pop().expect("see the head of this file");
@@ -123,7 +123,7 @@ impl Conflator {
             batch.clear();
             emptied.push(batch);
         }
-        if filling.is_empty() && !filling.has_notices() {
+        if filling.is_empty() && filling.notes().is_empty() {
             self.scratch = Some(filling);
         } else {
             batches.push(filling);

@@ -26,6 +26,10 @@ pub struct LineSummary {
     pub too_late: u64,
     /// Messages that it lost and another line brought.
     pub repaired: u64,
+    /// Times that its last connection was lost.
+    pub disconnects: u64,
+    /// Times that it was silent for longer than the feed's `stale_after_ms` while another line was not.
+    pub silences: u64,
     /// How long its copies came after the first ones, in nanoseconds, of a sample.
     pub lag_ns: StageSummary,
 }
@@ -41,6 +45,8 @@ impl LineSummary {
             duplicates: counts.duplicates,
             too_late: counts.too_late,
             repaired: counts.repaired,
+            disconnects: line.absence.disconnects,
+            silences: line.absence.silences,
             lag_ns: StageSummary::new(&counts.lag),
         }
     }
@@ -64,6 +70,15 @@ impl fmt::Display for LineSummary {
             out,
             "; {} lost that another line brought",
             count(self.repaired)
-        )
+        )?;
+        for (times, what) in [
+            (self.disconnects, "lost its connection"),
+            (self.silences, "was silent alone"),
+        ] {
+            if times > 0 {
+                write!(out, "; {what} {} times", count(times))?;
+            }
+        }
+        Ok(())
     }
 }

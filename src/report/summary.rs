@@ -53,6 +53,10 @@ pub struct Summary {
     pub restarts: u64,
     /// Messages of topics beyond the limit on those whose numbers are looked at.
     pub untracked: u64,
+    /// Times that messages missing on all lines were given up before their time, because too much was held.
+    pub given_up_early: u64,
+    /// Notices that handlers were not told because too many waited for them.
+    pub untold: u64,
     /// How the lines of feeds that are copies of each other stood against one another.
     pub lines: Vec<LineSummary>,
     /// Whether all that was received is accounted for.
@@ -251,6 +255,8 @@ impl Summary {
             reordered: totals.reordered,
             restarts: totals.restarts,
             untracked: totals.untracked,
+            given_up_early: totals.given_up_early,
+            untold: totals.untold,
             lines: outcome.lines.iter().map(LineSummary::new).collect(),
             balanced: totals.balanced(),
             msgs_per_s: outcome.messages_per_s(),
@@ -418,6 +424,11 @@ impl Summary {
             (self.reordered, "came after all"),
             (self.restarts, "topics began anew"),
             (self.untracked, "not looked at"),
+            (
+                self.given_up_early,
+                "times given up early, too much was held",
+            ),
+            (self.untold, "notices too many to be told"),
         ];
         let known: Vec<String> = named
             .into_iter()

@@ -137,6 +137,7 @@ impl<H: Handler> Worker<H> {
             counters.last_done_ns.set(end_ns);
         }
         counters.delivered.add(handled as u64);
+        counters.untold.add(batch.notes().untold());
         self.count_dropped(batch, handled);
         panic.or_else(|| {
             let failure = self.patience.judge(batch, at, &self.feed_clocks);
@@ -173,7 +174,7 @@ impl<H: Handler> Worker<H> {
 /// Runs the handler on messages with what happened between them, and with what they stand for.
 #[cold]
 fn handle_all<H: Handler>(handler: &mut H, batch: &Batch, now_ns: u64, handled: &mut usize) {
-    let mut notices = batch.notices().peekable();
+    let mut notices = batch.notes().iter().peekable();
     let mut receipts = batch.receipts().iter().peekable();
     for message in batch.messages() {
         while let Some((_, notice)) = notices.next_if(|(before, _)| before <= handled) {

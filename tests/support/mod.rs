@@ -21,6 +21,8 @@ use std::{
 use pinfeed::{
     clock::Deadline,
     config::Engine,
+    envelope::pinfeed::seal,
+    message::Stamp,
     pipeline::{Outcome, Pipeline},
     worker::Handler,
 };
@@ -83,6 +85,19 @@ impl Pinfeed {
         }
     }
 
+    /// Reads standard error up to a line with `text` in it.
+    pub fn wait_for_text(&mut self, text: &str) {
+        loop {
+            let mut line = String::new();
+            let read = self.stderr.read_line(&mut line).expect("text");
+            assert!(read > 0, "no line has {text:?} in:\n{}", self.said);
+            self.said.push_str(&line);
+            if line.contains(text) {
+                return;
+            }
+        }
+    }
+
     /// Returns the bytes in the pipe of standard error.
     pub fn unread(&self) -> u64 {
         rustix::io::ioctl_fionread(self.stderr.get_ref()).expect("a pipe")
@@ -137,6 +152,18 @@ pub fn publisher(arguments: &[&str]) -> (Pinfeed, String) {
         Pinfeed::start(&[&["publish", "--bind", "tcp://127.0.0.1:*"], arguments].concat());
     let endpoint = process.wait_for_line("publishing on ");
     (process, endpoint)
+}
+
+/// An empty message in the envelope `pinfeed`.
+pub fn sealed(topic: &str, epoch: u64, sequence: u64) -> Vec<u8> {
+    let mut frame = Vec::new();
+    let stamp = Stamp {
+        epoch,
+        sequence,
+        timestamp_ns: 1,
+    };
+    seal(&mut frame, topic.as_bytes(), b"", stamp);
+    frame
 }
 
 /// Returns an endpoint with a port that was free a moment ago.

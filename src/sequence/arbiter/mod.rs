@@ -102,6 +102,15 @@ pub enum Released<'a, M> {
         /// The message of the same series that is released after them.
         before: &'a M,
     },
+    /// The publisher has started anew. What is missing of its new life is lost apart from that.
+    Restarted {
+        /// The last position of the former life.
+        from: Position,
+        /// The first position that came of the new one.
+        to: Position,
+        /// The message there.
+        before: &'a M,
+    },
     /// A message that was held, to be passed on.
     Message(M),
 }
@@ -142,7 +151,7 @@ pub enum Released<'a, M> {
 ///     if arbiter.due_ns() <= now_ns {
 ///         arbiter.release(now_ns, &mut |released| match released {
 ///             Released::Message(sequence) => out.push(sequence),
-///             Released::Lost { .. } => unreachable!("nothing is missing"),
+///             _ => unreachable!("nothing is missing"),
 ///         });
 ///     }
 /// }

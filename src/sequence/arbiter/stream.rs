@@ -9,7 +9,7 @@ use super::{
     Core, LAG_SAMPLE_EVERY, LINES_MAX, Parked, RUNS_MAX, Released, Verdict,
     numbers::{Numbers, distance},
 };
-use crate::sequence::{Gap, stream::GAP_COUNT_MAX};
+use crate::sequence::{Gap, Position, stream::GAP_COUNT_MAX};
 
 /// The line whose copy is marked, where none is.
 const NO_LINE: u8 = u8::MAX;
@@ -309,6 +309,15 @@ impl<M> Stream<M> {
                 force = false;
             }
             if epoch != self.epoch {
+                let position = |epoch, number| Position {
+                    epoch,
+                    sequence: core.numbers.sequence(number),
+                };
+                sink(Released::Restarted {
+                    from: position(self.epoch, self.next.wrapping_sub(1)),
+                    to: position(epoch, number),
+                    before: &first.get().message,
+                });
                 self.enter(core, epoch, number);
                 continue;
             }

@@ -26,6 +26,8 @@ enum Out {
     Message(u64, u64),
     /// Epoch, first and last number.
     Lost(u64, u64, u64),
+    /// Epochs before and after.
+    Restarted(u64, u64),
 }
 
 impl Bench {
@@ -54,6 +56,7 @@ impl Bench {
             out.push(match released {
                 Released::Message(position) => Out::Message(position.epoch, position.sequence),
                 Released::Lost { gap, .. } => Out::Lost(gap.epoch, gap.from, gap.to),
+                Released::Restarted { from, to, .. } => Out::Restarted(from.epoch, to.epoch),
             });
         });
     }
@@ -63,7 +66,7 @@ impl Bench {
     }
 }
 
-use Out::{Lost, Message};
+use Out::{Lost, Message, Restarted};
 
 #[test]
 fn the_first_copy_wins_and_a_hole_is_filled_by_the_other_line() {
@@ -114,7 +117,11 @@ fn a_new_epoch_waits_for_the_tail_of_the_old() {
     assert_eq!(bench.offer(1, 1, 0, 11), Verdict::Duplicate);
     assert_eq!(bench.offer(1, 1, 1, 12), Verdict::Pass);
     assert_eq!(bench.offer(1, 2, 0, 13), Verdict::Duplicate);
-    assert_eq!(bench.take(), [Message(1, 0), Message(1, 1), Message(2, 0)]);
+    let restart = Restarted(1, 2);
+    assert_eq!(
+        bench.take(),
+        [Message(1, 0), Message(1, 1), restart, Message(2, 0)]
+    );
     assert_eq!(bench.offer(1, 1, 1, 14), Verdict::Duplicate);
     assert_eq!(bench.offer(1, 1, 2, 14), Verdict::TooLate);
 }
@@ -127,7 +134,10 @@ fn a_dead_line_costs_a_restart_one_wait() {
     bench.release(9 + WAIT_NS);
     assert_eq!(bench.take(), [Message(1, 0)]);
     bench.release(10 + WAIT_NS);
-    assert_eq!(bench.take(), [Lost(2, 0, 0), Message(2, 1)]);
+    assert_eq!(
+        bench.take(),
+        [Restarted(1, 2), Lost(2, 0, 0), Message(2, 1)]
+    );
 }
 
 #[test]
@@ -142,7 +152,11 @@ fn an_unknown_start_is_the_lowest_number_held() {
     bench.offer(0, 2, 9, 10);
     bench.offer(0, 2, 8, 11);
     bench.release(10 + WAIT_NS);
-    assert_eq!(bench.take(), [Message(1, 7), Message(2, 8), Message(2, 9)]);
+    let restart = Restarted(1, 2);
+    assert_eq!(
+        bench.take(),
+        [Message(1, 7), restart, Message(2, 8), Message(2, 9)]
+    );
 }
 
 #[test]
