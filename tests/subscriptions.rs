@@ -76,6 +76,8 @@ fn change_while_messages_flow() {
         assert_eq!(socket.recv_bytes(0).unwrap(), b"\x01ETH-");
         publish(&["ETH-EUR", "XRP-EUR"]);
 
+        // What is under way when nothing is subscribed to it any more is not delivered.
+        wait_until("both have come", || pipeline.look().delivered == 2);
         // Asked for twice, it takes two to end it.
         pipeline.subscribe("feed", b"ETH-").unwrap();
         pipeline.unsubscribe("feed", b"ETH-").unwrap();

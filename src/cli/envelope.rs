@@ -11,6 +11,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use clap::ArgGroup;
 use serde::Serialize;
 
 use crate::{
@@ -45,18 +46,24 @@ const OTHERS: [(&str, &str); 3] = [
 
 /// Show how an envelope reads messages. Exit code 0 if there were any and all fit it, 1 otherwise.
 #[derive(Debug, clap::Args)]
-#[command(after_help = FILE_HELP)]
+#[command(
+    after_help = FILE_HELP,
+    group(ArgGroup::new("which").required(true).args(["envelope", "config", "list"])),
+    group(
+        ArgGroup::new("source").required(true).multiple(true).args(["connect", "bind", "test", "list"])
+    ),
+)]
 pub(super) struct Args {
     /// List the envelopes that have names
     #[arg(long, exclusive = true)]
     list: bool,
 
     /// The envelope, by name
-    #[arg(long, value_name = "NAME", required_unless_present_any = ["config", "list"])]
+    #[arg(long, value_name = "NAME")]
     envelope: Option<Envelope>,
 
     /// The envelope of a feed in this configuration
-    #[arg(long, value_name = "FEEDS.toml", conflicts_with = "envelope")]
+    #[arg(long, value_name = "FEEDS.toml")]
     config: Option<PathBuf>,
 
     /// The feed [default: the only one]
@@ -64,12 +71,7 @@ pub(super) struct Args {
     feed: Option<String>,
 
     /// Read messages from this file
-    #[arg(
-        long,
-        value_name = "FILE",
-        conflicts_with_all = ["connect", "bind"],
-        required_unless_present_any = ["connect", "bind", "list"],
-    )]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["connect", "bind"])]
     test: Option<PathBuf>,
 
     /// Read messages of this publisher (repeatable)

@@ -71,6 +71,12 @@ impl fmt::Display for LineSummary {
             "; {} lost that another line brought",
             count(self.repaired)
         )?;
+        if self.too_late > 0 {
+            write!(out, "; {} too late", count(self.too_late))?;
+        }
+        if self.too_late > self.copies / 2 {
+            write!(out, ": has it the numbers and epochs of its copy?")?;
+        }
         for (times, what) in [
             (self.disconnects, "lost its connection"),
             (self.silences, "was silent alone"),

@@ -50,8 +50,10 @@ fn play(lives: &[Vec<Fate>], width_bits: u32, base: u64, has_epoch: bool) {
         let mut first = if is_first { None } else { Some(0) };
         let mut lost = 0;
         for number in arrivals(fates) {
-            // A second copy of the very first number tells of a restart.
-            if !has_epoch && number + offset == 0 && seen.contains(&number) {
+            // A second copy of the very first number tells of a restart, and so does the first one where a
+            // later number was the first that was heard of anything.
+            let is_late = seen.contains(&number) || first.is_some_and(|first| first > 0);
+            if !has_epoch && number + offset == 0 && is_late {
                 continue;
             }
             let first = *first.get_or_insert(number + offset);
