@@ -8,7 +8,7 @@ use std::{
     fs::File,
     io::{BufRead, BufReader},
     sync::{
-        Arc, Condvar, Mutex,
+        Arc,
         atomic::{AtomicU64, Ordering::SeqCst},
     },
     time::Duration,
@@ -29,29 +29,13 @@ use pinfeed::{
     stop::Stop,
     worker::Handler,
 };
-use support::{ENGINES, Pinfeed, captures, finish, publisher, wait_until};
+use support::{ENGINES, Gate, Pinfeed, captures, finish, publisher, wait_until};
 
 const MESSAGES: u64 = 200_000;
 const WORKERS: usize = 4;
 /// Few and small, so that the stalled worker's are full soon.
 const BATCHES: usize = 8;
 const BATCH_MESSAGES: usize = 128;
-
-/// A gate that a handler stands before at its first message.
-#[derive(Clone, Default)]
-struct Gate(Arc<(Mutex<bool>, Condvar)>);
-
-impl Gate {
-    fn open(&self) {
-        *self.0.0.lock().unwrap() = true;
-        self.0.1.notify_all();
-    }
-
-    fn pass(&self) {
-        let closed = self.0.0.lock().unwrap();
-        drop(self.0.1.wait_while(closed, |open| !*open).unwrap());
-    }
-}
 
 /// What a handler has seen of a topic.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

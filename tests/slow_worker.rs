@@ -5,7 +5,7 @@ mod support;
 
 use std::{
     sync::{
-        Arc, Condvar, Mutex,
+        Arc,
         atomic::{AtomicU64, Ordering::SeqCst},
     },
     time::Duration,
@@ -22,25 +22,9 @@ use pinfeed::{
     stop::Stop,
     worker::Handler,
 };
-use support::{ENGINES, finish, free_endpoint, publisher, sealed, wait_until};
+use support::{ENGINES, Gate, finish, free_endpoint, publisher, sealed, wait_until};
 
 const MESSAGES: u64 = 100_000;
-
-/// A gate that worker 0 stands before at its first message.
-#[derive(Clone, Default)]
-struct Gate(Arc<(Mutex<bool>, Condvar)>);
-
-impl Gate {
-    fn open(&self) {
-        *self.0.0.lock().unwrap() = true;
-        self.0.1.notify_all();
-    }
-
-    fn pass(&self) {
-        let closed = self.0.0.lock().unwrap();
-        drop(self.0.1.wait_while(closed, |open| !*open).unwrap());
-    }
-}
 
 #[derive(Default)]
 struct Stalled {

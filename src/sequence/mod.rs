@@ -5,6 +5,7 @@
 //! out. The lane that receives a line feeds it, in the order messages came.
 
 pub mod arbiter;
+mod awaited;
 pub mod quality;
 pub mod stream;
 pub mod topics;

@@ -96,6 +96,24 @@ impl Stream {
         self.generation = generation;
     }
 
+    /// Returns the position [expected](Self::expects), and which connection the last message came by.
+    pub(super) fn awaited(&self) -> (Position, u32) {
+        let position = Position {
+            epoch: self.epoch,
+            sequence: self.next,
+        };
+        (position, self.generation)
+    }
+
+    /// Takes `count` messages in sequence on the same connection.
+    pub(super) fn follow_many(&mut self, mask: u64, count: u64) {
+        self.next = self.next.wrapping_add(count) & mask;
+        self.missing = match count {
+            0..REMEMBERED => self.missing << count,
+            _ => 0,
+        };
+    }
+
     /// Takes a message at `position`, and says what its number tells.
     ///
     /// `generation` counts the line's connections; `from_start` tells that the first message seen should

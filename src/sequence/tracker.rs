@@ -4,8 +4,9 @@
 //! numbering, and [notes](Tracker::note_gap) the gaps and restarts found there.
 //!
 //! The fast path is a message that is expected, of a topic that is well: one look-up, a comparison, and
-//! the entry written back. Everything else is cold. A feed that numbers its lines and has no rules for
-//! silent topics looks nothing up.
+//! the entry written back. Everything else is cold. A feed that numbers its topics and has no rules for
+//! silent ones looks only at what they [await](super::awaited); one that numbers its lines and has none
+//! looks nothing up.
 //!
 //! Times are nanoseconds of the lane's attentive time: without those it was blocked, when it could not
 //! have heard a message. Should time fall back, it stands still until it has caught up. A lane ticks
@@ -13,6 +14,7 @@
 
 use crate::sequence::{
     Gap, Numbering, Position, Quality, Scope,
+    awaited::{Awaited, mark},
     quality::{Condition, FeedQuality, StaleRule, StaleRules},
     stream::{Step, Stream},
     topics::{Topic, Topics},
@@ -133,6 +135,10 @@ pub struct Tracker {
     line: Stream,
     feed: FeedQuality,
     topics: Topics<Stream>,
+    /// Whether what topics in step await is kept apart: where numbers are all there is to look at.
+    in_step: bool,
+    /// What they await. Their series in `topics` have got no further than when they were put here.
+    awaited: Awaited,
     rules: StaleRules,
     wheel: Wheel,
     counts: Counts,
@@ -164,6 +170,8 @@ impl Tracker {
             line: Stream::default(),
             feed: FeedQuality::new(options.stale_after_ns, options.recover_ns),
             topics: Topics::new(options.topics_max),
+            in_step: scope == Some(Scope::Topic) && rules.is_empty(),
+            awaited: Awaited::new(),
             rules,
             wheel: Wheel::new(shortest_ns.unwrap_or(0) / GRAINS),
             counts: Counts::default(),
@@ -204,6 +212,10 @@ impl Tracker {
         let follows = |series: &Stream| position.is_some_and(|position| series.expects(position));
         if self.feed.listens || (self.by_line && !follows(&self.line)) {
             return false;
+        }
+        if self.in_step {
+            return position
+                .is_some_and(|position| self.awaited.follow(hash, position, self.generation));
         }
         let steady = !self.looks_up
             || match self.topics.get_mut(hash) {
@@ -250,13 +262,39 @@ impl Tracker {
         self.feed.hear(self.now_ns, effect == Effect::InSequence);
         self.affect_feed(effect);
         if self.looks_up && self.find(topic, hash, true, events) {
+            self.fall_out_of_step(hash);
             let of_topic = self.judge_topic(topic, hash, position, events);
+            self.fall_into_step(hash);
             if self.by_topic {
                 verdict = of_topic;
             }
         }
         self.tell_feed(events);
         verdict
+    }
+
+    /// Brings a topic's series up to date with what it awaits.
+    fn fall_out_of_step(&mut self, hash: u64) {
+        if let Some(awaited) = self.awaited.take(hash)
+            && let Some(Topic { state, .. }) = self.topics.get_mut(hash)
+        {
+            let (position, generation) = state.awaited();
+            let followed = awaited.wrapping_sub(mark(position, generation));
+            state.follow_many(self.mask, followed);
+        }
+    }
+
+    /// From here on a topic that is well is looked at only for what it awaits.
+    fn fall_into_step(&mut self, hash: u64) {
+        if let Some(Topic { state, quality, .. }) = self.topics.get(hash)
+            && self.in_step
+            && quality.is_steady()
+        {
+            let (position, generation) = state.awaited();
+            if generation == self.generation {
+                self.awaited.add(hash, mark(position, generation));
+            }
+        }
     }
 
     /// Tells whether a topic is in the table, and adds it if it should be.
@@ -476,6 +514,7 @@ impl Tracker {
         match topic {
             Some((name, hash)) => {
                 if self.find(name, hash, false, events) {
+                    self.fall_out_of_step(hash);
                     self.affect_topic(name, hash, effect, false, events);
                 }
             }

@@ -13,7 +13,10 @@ use std::{
     net::TcpListener,
     path::PathBuf,
     process::{Child, ChildStderr, Command, ExitStatus, Stdio},
-    sync::mpsc::{self, RecvTimeoutError, Sender},
+    sync::{
+        Arc, Condvar, Mutex,
+        mpsc::{self, RecvTimeoutError, Sender},
+    },
     thread,
     time::Duration,
 };
@@ -34,6 +37,23 @@ pub const ENGINES: [Engine; 2] = [Engine::Native, Engine::Libzmq];
 
 /// How long anything in a test may take before it is a failure.
 pub const LIMIT: Duration = Duration::from_secs(60);
+
+/// A gate that a handler stands before until it is opened.
+#[derive(Clone, Default)]
+pub struct Gate(Arc<(Mutex<bool>, Condvar)>);
+
+impl Gate {
+    pub fn open(&self) {
+        *self.0.0.lock().expect("nobody panics within") = true;
+        self.0.1.notify_all();
+    }
+
+    pub fn pass(&self) {
+        let closed = self.0.0.lock().expect("nobody panics within");
+        let passed = self.0.1.wait_while(closed, |open| !*open);
+        drop(passed.expect("nobody panics within"));
+    }
+}
 
 /// A `pinfeed` process. Killed, should it still run, when dropped, or after [`LIMIT`].
 pub struct Pinfeed {
