@@ -336,15 +336,18 @@ impl Dispatch {
         Ok(())
     }
 
-    /// As [`flush`](Self::flush), for the last time: waits for workers that are yet to be told something.
+    /// As [`flush`](Self::flush), for the last time: waits for workers that are yet to be told something,
+    /// which is not counted as blocked, since there is nothing more to receive.
     ///
     /// # Errors
     /// As [`put`](Self::put).
     pub(super) fn end(&mut self, tally: &mut Tally) -> Result<()> {
         self.flush(tally)?;
         for outlet in 0..self.outlets.len() {
-            if !self.owed[outlet].is_empty() {
-                self.wait_for_spare(tally, outlet, 1)?;
+            while !self.owed[outlet].is_empty() {
+                if let Some(batch) = self.outlets[outlet].wait_for_spare(SPARE_WAIT)? {
+                    self.fill_next(outlet, batch);
+                }
             }
         }
         self.flush(tally)
