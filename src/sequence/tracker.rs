@@ -5,7 +5,7 @@
 //!
 //! The fast path is a message that is expected, of a topic that is well: one look-up, a comparison, and
 //! the entry written back. Everything else is cold. A feed that numbers its topics and has no rules for
-//! silent ones looks only at what they [await](super::awaited); one that numbers its lines and has none
+//! silent ones looks only at what they await (`awaited.rs`); one that numbers its lines and has none
 //! looks nothing up.
 //!
 //! Times are nanoseconds of the lane's attentive time: without those it was blocked, when it could not
