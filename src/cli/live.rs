@@ -76,6 +76,10 @@ pub(super) fn watch<H: Handler>(
     if on_terminal {
         show_line("", true);
     }
+    log.say_new(
+        pipeline.flight_record(),
+        pipeline.now_ns() + SECOND_NS.max(flight::MERGE_NS),
+    );
     pipeline.finish()
 }
 

@@ -8,9 +8,12 @@ use crate::{
 };
 
 /// The most notices that wait for one worker in one place. More are counted instead of kept.
-pub const NOTICES_MAX: usize = 4_096;
+const NOTICES_MAX: usize = 4_096;
 /// The most bytes of topics among them. The last one may overshoot it.
 const TOPIC_BYTES_MAX: usize = 1 << 20;
+/// Room that is kept for the next ones.
+const NOTICES_KEPT: usize = 256;
+const TOPIC_BYTES_KEPT: usize = 16 * 1024;
 
 /// Notices in order, each with the number of messages before it.
 #[derive(Debug, Default)]
@@ -98,9 +101,12 @@ impl Notes {
         self.untold
     }
 
+    /// Forgets all, and gives back what many took.
     pub(crate) fn clear(&mut self) {
         self.notes.clear();
         self.topics.clear();
+        self.notes.shrink_to(NOTICES_KEPT);
+        self.topics.shrink_to(TOPIC_BYTES_KEPT);
         self.untold = 0;
     }
 }

@@ -1,7 +1,13 @@
 //! Which lines of a feed bring their copies. One that does not is missed by no handler, as the others bring
 //! everything: so its operator has to be told.
 
-use crate::flight::{AnomalyKind, FlightRecord, Hop, Sighting};
+use crate::{
+    clock::SECOND_NS,
+    flight::{AnomalyKind, FlightRecord, Hop, Sighting},
+};
+
+/// How long a line may take to connect while another one brings messages.
+const CONNECT_NS: u64 = 5 * SECOND_NS;
 
 /// The lines of a feed that are copies of each other. Times are nanoseconds by the feed's clock.
 pub(super) struct Attendance {
@@ -9,7 +15,8 @@ pub(super) struct Attendance {
     /// How long a line may be silent while others are not.
     silent_after_ns: Option<u64>,
     lines: Vec<Line>,
-    /// When any line was heard last.
+    /// When any line was heard first and last.
+    first_ns: Option<u64>,
     heard_ns: u64,
 }
 
@@ -17,6 +24,8 @@ pub(super) struct Attendance {
 struct Line {
     /// Connections that are up.
     connections: usize,
+    /// Whether it ever had one, or was found to be without.
+    was_missed: bool,
     /// When it was heard last, or connected.
     heard_ns: u64,
     is_silent: bool,
@@ -26,7 +35,7 @@ struct Line {
 /// How often a line was not there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Absence {
-    /// Times that its last connection was lost.
+    /// Times that it was left without a connection, or never had one.
     pub disconnects: u64,
     /// Times that it was silent for longer than its feed's limit while another line was not.
     pub silences: u64,
@@ -38,6 +47,7 @@ impl Attendance {
             feed,
             silent_after_ns,
             lines: vec![Line::default(); lines],
+            first_ns: None,
             heard_ns: 0,
         }
     }
@@ -49,6 +59,7 @@ impl Attendance {
         line.heard_ns = heard_ns;
         line.is_silent = false;
         self.heard_ns = heard_ns;
+        self.first_ns.get_or_insert(heard_ns);
     }
 
     /// Takes note that a connection of a line was made, or ended. Returns whether it has one.
@@ -63,6 +74,7 @@ impl Attendance {
         let of_line = &mut self.lines[usize::from(line)];
         if made {
             of_line.connections += 1;
+            of_line.was_missed = true;
             of_line.heard_ns = heard_ns;
             of_line.is_silent = false;
             return true;
@@ -73,37 +85,47 @@ impl Attendance {
         if was_up && !is_up {
             of_line.absence.disconnects += 1;
             let others = self.lines.iter().filter(|it| it.connections > 0).count();
-            self.note(flight, AnomalyKind::Reconnect, now_ns, || {
-                format!("line {line} has no connection, {others} of its copies have")
-            });
+            // Where none has, the feed itself is said to have none.
+            if others > 0 {
+                self.note(flight, AnomalyKind::Reconnect, now_ns, || {
+                    format!("line {line} has no connection, {others} of its copies have")
+                });
+            }
         }
         is_up
     }
 
-    /// Finds lines that were silent for too long although another one was not.
-    pub(super) fn tick(&mut self, heard_ns: u64, flight: &FlightRecord, now_ns: u64) {
-        let Some(after_ns) = self.silent_after_ns else {
+    /// Finds lines that never connected, or were silent for too long, although another one brought
+    /// messages all the while.
+    pub(super) fn tick(&mut self, flight: &FlightRecord, now_ns: u64) {
+        let Some(first_ns) = self.first_ns else {
             return;
         };
         for at in 0..self.lines.len() {
             let newest_ns = self.heard_ns;
             let line = &mut self.lines[at];
-            let silent_ns = heard_ns.saturating_sub(line.heard_ns);
-            if line.connections == 0
-                || line.is_silent
-                || silent_ns <= after_ns
-                || newest_ns <= line.heard_ns
-            {
+            if !line.was_missed && newest_ns.saturating_sub(first_ns) > CONNECT_NS {
+                line.was_missed = true;
+                line.absence.disconnects += 1;
+                self.note(flight, AnomalyKind::Reconnect, now_ns, || {
+                    format!(
+                        "line {at} has never had a connection, while a copy of it brings messages"
+                    )
+                });
                 continue;
             }
-            line.is_silent = true;
-            line.absence.silences += 1;
-            self.note(flight, AnomalyKind::Stale, now_ns, || {
-                format!(
-                    "nothing came over line {at} for {} ms, while a copy of it brought messages",
-                    silent_ns / 1_000_000
-                )
-            });
+            let silent_ns = newest_ns.saturating_sub(line.heard_ns);
+            let is_too_long = self.silent_after_ns.is_some_and(|after| silent_ns > after);
+            if is_too_long && line.connections > 0 && !line.is_silent {
+                line.is_silent = true;
+                line.absence.silences += 1;
+                self.note(flight, AnomalyKind::Stale, now_ns, || {
+                    format!(
+                        "nothing came over line {at} for {} ms, while a copy of it brought messages",
+                        silent_ns / 1_000_000
+                    )
+                });
+            }
         }
     }
 
@@ -142,19 +164,35 @@ mod tests {
         for line in 0..2 {
             assert!(lines.note_connection(line, true, 1_000, &flight, 1_000));
         }
-        lines.tick(1_500, &flight, 1_500);
-        assert!(flight.entries().is_empty(), "neither brings anything");
+        lines.hear(0, 1_300);
+        lines.hear(1, 1_301);
+        lines.tick(&flight, 1_500);
+        assert!(flight.entries().is_empty(), "neither brings anything more");
         lines.hear(1, 1_600);
         for at_ns in [1_650, 1_700] {
-            lines.tick(at_ns, &flight, at_ns);
+            lines.tick(&flight, at_ns);
         }
         let silences: Vec<u64> = lines.absences().map(|line| line.silences).collect();
         assert_eq!(silences, [1, 0], "told once");
         assert_eq!(flight.entries()[0].kind, AnomalyKind::Stale);
         lines.hear(0, 1_700);
         lines.hear(1, 1_810);
-        lines.tick(1_850, &flight, 1_850);
+        lines.tick(&flight, 1_850);
         assert_eq!(lines.absences().next().unwrap().silences, 2, "and again");
+    }
+
+    #[test]
+    fn a_line_that_never_connects_is_missed_once() {
+        let flight = FlightRecord::new(["prices".to_owned()]);
+        let mut lines = Attendance::new(0, 2, None);
+        lines.note_connection(0, true, 1, &flight, 1);
+        for heard_ns in [5, CONNECT_NS, CONNECT_NS + 6, 2 * CONNECT_NS] {
+            lines.hear(0, heard_ns);
+            lines.tick(&flight, heard_ns);
+        }
+        let missed: Vec<u64> = lines.absences().map(|line| line.disconnects).collect();
+        assert_eq!(missed, [0, 1]);
+        assert_eq!(flight.entries()[0].at_ns, CONNECT_NS + 6);
     }
 
     #[test]

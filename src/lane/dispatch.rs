@@ -44,6 +44,8 @@ pub(crate) struct Dispatch {
     filling: Vec<Option<Box<Batch>>>,
     /// By outlet that none is being filled for: what its worker is yet to be told, with the next batch.
     owed: Vec<Notes>,
+    /// By class: what any worker is yet to be told, without keyed routing.
+    owed_to_any: Vec<Notes>,
     /// Whether there is any of that.
     owing: bool,
     /// By class: whose turn it is, without keyed routing.
@@ -65,6 +67,7 @@ impl Dispatch {
             workers: outlets.len() / classes,
             filling: outlets.iter().map(|_| None).collect(),
             owed: outlets.iter().map(|_| Notes::default()).collect(),
+            owed_to_any: (0..classes).map(|_| Notes::default()).collect(),
             owing: false,
             outlets,
             turns: vec![0; classes],
@@ -120,8 +123,8 @@ impl Dispatch {
     /// Tells the worker of a topic, or all of them where there is none, what happened: the latter by the
     /// way of the first policy in use, so that messages of others may be before or behind it.
     ///
-    /// Never waits, and nothing is dropped for it: a worker that there is no room for is told with the next
-    /// batch that it gets.
+    /// Never waits, and no message is dropped for it: a worker that there is no room for is told with the
+    /// next batch that it gets, up to [as many](crate::handoff::Notes) as wait for it.
     ///
     /// # Errors
     /// As [`put`](Self::put).
@@ -136,34 +139,61 @@ impl Dispatch {
             None => (0..self.workers, 1),
         };
         for wanted in outlets {
-            let outlet = match self.filling[wanted] {
-                Some(_) => Some(wanted),
-                None => self.take_spare(wanted, candidates),
-            };
-            let Some(batch) = outlet.and_then(|outlet| self.filling[outlet].as_mut()) else {
-                self.owed[wanted].push(0, notice);
-                self.owing = true;
-                continue;
-            };
-            batch.note(notice);
-            if batch.notes().is_full() {
-                self.hand_over(tally, outlet.unwrap_or(wanted))?;
+            if let Some(outlet) = self.open_for(wanted, candidates)
+                && let Some(batch) = &mut self.filling[outlet]
+            {
+                if !batch.notes().is_full() {
+                    batch.note(notice);
+                    continue;
+                }
+                self.hand_over(tally, outlet)?;
             }
+            self.owe(wanted, candidates, notice);
         }
         Ok(())
     }
 
-    /// Tells workers that there is room for by now what they are yet to be told.
+    /// Returns an outlet that a batch is being filled for, or is from now on, if there is room.
+    fn open_for(&mut self, wanted: usize, candidates: usize) -> Option<usize> {
+        let open = self.find_open(wanted, candidates);
+        open.or_else(|| self.take_spare(wanted, candidates))
+    }
+
+    /// Returns an outlet that a batch is being filled for.
+    fn find_open(&self, wanted: usize, candidates: usize) -> Option<usize> {
+        let class = wanted / self.workers;
+        (0..candidates)
+            .map(|offset| class * self.workers + (wanted + offset) % self.workers)
+            .find(|&outlet| self.filling[outlet].is_some())
+    }
+
+    /// Keeps a notice until there is room. Where any worker may get the message that it comes before, so may
+    /// any be told.
+    fn owe(&mut self, wanted: usize, candidates: usize, notice: &Notice<'_>) {
+        let owed = if candidates > 1 {
+            &mut self.owed_to_any[wanted / self.workers]
+        } else {
+            &mut self.owed[wanted]
+        };
+        owed.push(0, notice);
+        self.owing = true;
+    }
+
+    /// Tells workers that there is room for by now what they are yet to be told, but for that of one outlet.
     #[cold]
-    fn tell_owed(&mut self) {
+    fn tell_owed(&mut self, spared: Option<usize>) {
         for outlet in 0..self.outlets.len() {
-            if !self.owed[outlet].is_empty()
+            let any = &self.owed_to_any[outlet / self.workers];
+            if Some(outlet) != spared
+                && !(self.owed[outlet].is_empty() && any.is_empty())
+                && self.filling[outlet].is_none()
                 && let Some(batch) = self.outlets[outlet].spare()
             {
                 self.fill_next(outlet, batch);
             }
         }
-        self.owing = self.owed.iter().any(|notes| !notes.is_empty());
+        let mut owed = self.owed.iter().chain(&self.owed_to_any);
+        self.owing = owed.any(|notes| !notes.is_empty());
     }
 
     /// Begins a batch for an outlet, or without keyed routing for another one of its class. Returns which, or
@@ -175,7 +205,7 @@ impl Dispatch {
         first: usize,
         candidates: usize,
     ) -> Result<Option<usize>> {
-        match self.take_spare(first, candidates) {
+        match self.open_for(first, candidates) {
             Some(outlet) => Ok(Some(outlet)),
             None => self.without_spare(tally, first, candidates),
         }
@@ -207,8 +237,11 @@ impl Dispatch {
 
     fn fill_next(&mut self, outlet: usize, mut batch: Box<Batch>) {
         if self.owing {
-            batch.note_all(&self.owed[outlet]);
-            self.owed[outlet].clear();
+            let any = &mut self.owed_to_any[outlet / self.workers];
+            for owed in [&mut self.owed[outlet], any] {
+                batch.note_all(owed);
+                owed.clear();
+            }
         }
         self.filling[outlet] = Some(batch);
         self.turns[outlet / self.workers] = outlet % self.workers;
@@ -262,8 +295,9 @@ impl Dispatch {
         first: usize,
         candidates: usize,
     ) -> Result<usize> {
-        // What is ready for other workers must not wait for this one.
-        self.flush(tally)?;
+        // What is ready for other workers must not wait for this one; what comes back for this one is for the
+        // message.
+        self.flush_open(tally)?;
         tally.counters().blocked.add(1);
         let worker = first % self.workers;
         let mut since_ns = self.pressure.clock.now_ns();
@@ -286,6 +320,11 @@ impl Dispatch {
                     self.pressure.note_stall(worker, &stall);
                 }
                 return Ok(outlet);
+            }
+            if self.owing {
+                // Others have not to wait for this one to be told.
+                self.tell_owed(Some(first));
+                self.flush_open(tally)?;
             }
             // Only now: most waits are shorter than asking the kernel what the worker does.
             stall.get_or_insert_with(|| self.pressure.stall(worker));
@@ -311,7 +350,7 @@ impl Dispatch {
     #[inline]
     pub(super) fn offer(&mut self, tally: &mut Tally) -> Result<()> {
         if self.owing {
-            self.tell_owed();
+            self.tell_owed(None);
         }
         for outlet in 0..self.outlets.len() {
             if self.filling[outlet].is_some() && self.outlets[outlet].is_empty() {
@@ -327,13 +366,15 @@ impl Dispatch {
     /// As [`put`](Self::put).
     pub(super) fn flush(&mut self, tally: &mut Tally) -> Result<()> {
         if self.owing {
-            self.tell_owed();
+            self.tell_owed(None);
         }
-        for outlet in 0..self.outlets.len() {
-            self.hand_over(tally, outlet)?;
-        }
+        self.flush_open(tally)?;
         self.pressure.note_rest(tally);
         Ok(())
+    }
+
+    fn flush_open(&mut self, tally: &mut Tally) -> Result<()> {
+        (0..self.outlets.len()).try_for_each(|outlet| self.hand_over(tally, outlet))
     }
 
     /// As [`flush`](Self::flush), for the last time: waits for workers that are yet to be told something,
@@ -344,7 +385,8 @@ impl Dispatch {
     pub(super) fn end(&mut self, tally: &mut Tally) -> Result<()> {
         self.flush(tally)?;
         for outlet in 0..self.outlets.len() {
-            while !self.owed[outlet].is_empty() {
+            let class = outlet / self.workers;
+            while !(self.owed[outlet].is_empty() && self.owed_to_any[class].is_empty()) {
                 if let Some(batch) = self.outlets[outlet].wait_for_spare(SPARE_WAIT)? {
                     self.fill_next(outlet, batch);
                 }

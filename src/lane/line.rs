@@ -32,7 +32,7 @@ pub(super) struct Told<'a> {
     pub tally: &'a mut Tally,
     pub flight: &'a FlightRecord,
     pub origin: Origin,
-    /// When it happened, in nanoseconds of the pipeline's clock: of a message that was held, when it came.
+    /// When it was noticed, in nanoseconds of the pipeline's clock.
     pub now_ns: u64,
     /// The first failure to tell a worker.
     pub outcome: Result<()>,

@@ -255,6 +255,7 @@ impl Merge {
     ) -> Result<()> {
         let (dispatch, quality, scope) = (&mut self.dispatch, &mut self.quality, self.scope);
         let heard_ns = self.heard_ns;
+        let noticed_ns = heard_ns + self.deaf_ns;
         let mut outcome = Ok(());
         self.arbiter.release(now_ns, &mut |released| {
             if outcome.is_err() {
@@ -274,7 +275,7 @@ impl Merge {
                 tally,
                 flight,
                 origin: before.origin,
-                now_ns: before.received_ns,
+                now_ns: noticed_ns,
                 outcome: Ok(()),
             };
             let topic = (scope == Scope::Topic).then(|| (before.topic(), before.hash));
@@ -307,7 +308,7 @@ impl Merge {
         if due {
             self.release(tally, flight, heard_ns)?;
         }
-        self.attendance.tick(heard_ns, flight, now_ns);
+        self.attendance.tick(flight, now_ns);
         let mut told = Told {
             dispatch: &mut self.dispatch,
             tally,

@@ -214,7 +214,7 @@ impl Router {
                 // What one lane has received another may hand over; and what is ready for workers must not
                 // wait where this one waits for its turn, or for a worker.
                 tally.settle();
-                dispatch.flush(tally)?;
+                dispatch.offer(tally)?;
                 let mut merge = share.lock_for(tally, clock);
                 let blocked_ns = tally.counters().blocked_ns.get();
                 for frames in messages {

@@ -244,6 +244,7 @@ impl Ledger {
             batches: lane(|one| &one.batches),
             blocked: lane(|one| &one.blocked),
             blocked_ns: lane(|one| &one.blocked_ns),
+            queued_ns: lane(|one| &one.queued_ns),
             connects: lane(|one| &one.connects),
             disconnects: lane(|one| &one.disconnects),
             connect_failures: lane(|one| &one.connect_failures),
@@ -318,6 +319,8 @@ pub struct Totals {
     pub blocked: u64,
     /// Nanoseconds lanes waited for full handoffs.
     pub blocked_ns: u64,
+    /// Nanoseconds lanes waited for their turn with feeds that others carry copies of.
+    pub queued_ns: u64,
     /// Connections made: handshakes that succeeded.
     pub connects: u64,
     /// Connections lost after that.

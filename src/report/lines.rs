@@ -26,7 +26,7 @@ pub struct LineSummary {
     pub too_late: u64,
     /// Messages that it lost and another line brought.
     pub repaired: u64,
-    /// Times that its last connection was lost.
+    /// Times that it was left without a connection, or never had one.
     pub disconnects: u64,
     /// Times that it was silent for longer than the feed's `stale_after_ms` while another line was not.
     pub silences: u64,
@@ -78,7 +78,7 @@ impl fmt::Display for LineSummary {
             write!(out, ": has it the numbers and epochs of its copy?")?;
         }
         for (times, what) in [
-            (self.disconnects, "lost its connection"),
+            (self.disconnects, "had no connection"),
             (self.silences, "was silent alone"),
         ] {
             if times > 0 {

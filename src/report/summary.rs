@@ -75,6 +75,8 @@ pub struct Summary {
     pub blocked: u64,
     /// Seconds that lanes waited for full handoffs.
     pub blocked_s: f64,
+    /// Seconds that lanes waited for their turn with feeds that other lanes carry copies of.
+    pub queued_s: f64,
     /// Connections made: handshakes that succeeded.
     pub connects: u64,
     /// Connections lost after that.
@@ -266,6 +268,7 @@ impl Summary {
             batches: totals.batches,
             blocked: totals.blocked,
             blocked_s: totals.blocked_ns as f64 / 1e9,
+            queued_s: totals.queued_ns as f64 / 1e9,
             connects: totals.connects,
             disconnects: totals.disconnects,
             connect_failures: totals.connect_failures,

@@ -6,8 +6,8 @@
 //! number is for the table, which is brought up to date first.
 //!
 //! A position is kept as one number, its mark: the sequence number, moved by an odd multiple of the epoch
-//! and the connection. To be taken for another it would have to be 2⁶³ numbers or so away, which no
-//! series comes to.
+//! and the connection. Within a life marks differ as numbers do; that the first number of a new life has the mark
+//! that the old one awaited has a chance of one in 2⁶⁴.
 
 use hashbrown::HashTable;
 
@@ -15,6 +15,9 @@ use crate::sequence::Position;
 
 /// An odd number without a pattern: the fraction of the golden ratio.
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// The mark of a topic that is out of step: no more likely to be met than any other.
+const NONE: u64 = SPREAD.rotate_left(17);
 
 /// The marks that topics await, by the topics' hashes.
 #[derive(Debug)]
@@ -84,16 +87,23 @@ impl Awaited {
         }
     }
 
-    /// Adds a topic that is not there.
-    pub(super) fn add(&mut self, hash: u64, mark: u64) {
-        let entry = Entry { hash, mark };
-        self.table.insert_unique(hash, entry, |entry| entry.hash);
+    /// From here on a topic awaits a mark.
+    pub(super) fn put(&mut self, hash: u64, mark: u64) {
+        match self.table.find_mut(hash, |entry| entry.hash == hash) {
+            Some(entry) => entry.mark = mark,
+            None => {
+                let entry = Entry { hash, mark };
+                self.table.insert_unique(hash, entry, |entry| entry.hash);
+            }
+        }
     }
 
-    /// Takes a topic out, if it is there, and returns what it awaits.
+    /// From here on a topic awaits nothing. Returns what it did. Its entry stays, so that one that comes and
+    /// goes does not wear out the table.
     pub(super) fn take(&mut self, hash: u64) -> Option<u64> {
-        let entry = self.table.find_entry(hash, |entry| entry.hash == hash);
-        Some(entry.ok()?.remove().0.mark)
+        let entry = self.table.find_mut(hash, |entry| entry.hash == hash)?;
+        let mark = std::mem::replace(&mut entry.mark, NONE);
+        (mark != NONE).then_some(mark)
     }
 }
 
@@ -110,7 +120,7 @@ mod tests {
     fn only_the_next_number_of_the_same_life_is_followed() {
         let at = |epoch, sequence| Position { epoch, sequence };
         let mut awaited = Awaited::new();
-        awaited.add(7, mark(at(5, 10), 1));
+        awaited.put(7, mark(at(5, 10), 1));
         assert!(!awaited.follow(8, at(5, 10), 1), "another topic");
         for (position, generation) in [(at(5, 11), 1), (at(6, 10), 1), (at(5, 10), 2)] {
             assert!(!awaited.follow(7, position, generation));

@@ -6,14 +6,16 @@
 
 pub mod arbiter;
 mod awaited;
+mod event;
 pub mod quality;
 pub mod stream;
 pub mod topics;
 pub mod tracker;
 mod wheel;
 
+pub use event::{Event, EventKind};
 pub use quality::StaleRule;
-pub use tracker::{Event, EventKind, Tracker, TrackerOptions, Verdict as TrackVerdict};
+pub use tracker::{Tracker, TrackerOptions, Verdict as TrackVerdict};
 
 /// What one series of numbers counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -94,7 +94,7 @@ impl StaleRules {
 /// A topic's quality; lives in the topic's entry.
 #[derive(Clone, Copy, Debug)]
 pub struct TopicQuality {
-    /// When a message came last.
+    /// When a message came last, where silence matters.
     pub last_seen_ns: u64,
     /// When a recovering topic is ok again.
     pub(super) recovered_ns: u64,

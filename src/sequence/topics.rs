@@ -1,7 +1,8 @@
 //! A bounded table of topics: what is kept of each, found by its hash.
 //!
-//! An entry holds what each message touches, and fills one cache line; names stand apart, since only
-//! events ask for them. So a look-up costs one line of the table's control bytes and one of entries.
+//! An entry holds what a message touches, unless its topic is in step (`awaited.rs`), and fills one cache line;
+//! names stand apart, since only events ask for them. So a look-up costs one line of the table's control
+//! bytes and one of entries.
 //! The first message of a topic allocates, every later one does not. At the limit, new topics are not
 //! tracked: their messages pass, counted.
 //!

@@ -15,6 +15,7 @@
 use crate::sequence::{
     Gap, Numbering, Position, Quality, Scope,
     awaited::{Awaited, mark},
+    event::{Event, EventKind},
     quality::{Condition, FeedQuality, StaleRule, StaleRules},
     stream::{Step, Stream},
     topics::{Topic, Topics},
@@ -51,46 +52,6 @@ pub enum Verdict {
     Deliver,
     /// It is a copy of one that went there: it is counted, and goes nowhere.
     Duplicate,
-}
-
-/// Something to tell handlers, the log and the ledger.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Event<'a> {
-    /// The topic it is about; `None` if it is about the feed, or about a series that its line shares.
-    pub topic: Option<&'a [u8]>,
-    /// The topic's hash; 0 without a topic.
-    pub hash: u64,
-    /// What happened.
-    pub kind: EventKind,
-}
-
-/// What happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EventKind {
-    /// Messages are missing.
-    Gap(Gap),
-    /// A copy came, and was not delivered.
-    Duplicate(Position),
-    /// A message came that was missing: one less is lost.
-    Reordered(Position),
-    /// The publisher has started anew. What is missing of its new life is a gap of its own.
-    Restarted {
-        /// The last position of the former life.
-        from: Position,
-        /// The first position seen of the new one.
-        to: Position,
-    },
-    /// The first message of a series came.
-    FirstSeen,
-    /// What is known of the topic, or of the feed, is to be trusted more or less than before. A topic
-    /// starts as [`Quality::Ok`], a feed as [`Quality::Disconnected`]. A topic's own quality does not say
-    /// that its feed is disconnected or silent: the worse of both holds.
-    Quality {
-        /// What it was.
-        from: Quality,
-        /// What it is.
-        to: Quality,
-    },
 }
 
 /// What a tracker has counted.
@@ -292,7 +253,7 @@ impl Tracker {
         {
             let (position, generation) = state.awaited();
             if generation == self.generation {
-                self.awaited.add(hash, mark(position, generation));
+                self.awaited.put(hash, mark(position, generation));
             }
         }
     }
@@ -514,7 +475,6 @@ impl Tracker {
         match topic {
             Some((name, hash)) => {
                 if self.find(name, hash, false, events) {
-                    self.fall_out_of_step(hash);
                     self.affect_topic(name, hash, effect, false, events);
                 }
             }
@@ -584,16 +544,6 @@ impl Tracker {
     pub fn topic_quality(&self, hash: u64) -> Option<Quality> {
         let own = self.topics.get(hash)?.quality.quality();
         Some(own.min(self.feed.shared()))
-    }
-}
-
-impl<'a> Event<'a> {
-    fn new(topic: Option<(&'a [u8], u64)>, kind: EventKind) -> Self {
-        Self {
-            topic: topic.map(|(name, _)| name),
-            hash: topic.map_or(0, |(_, hash)| hash),
-            kind,
-        }
     }
 }
 

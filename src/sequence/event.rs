@@ -1,0 +1,53 @@
+//! What numbers, silence and connections tell.
+
+use crate::sequence::{Gap, Position, Quality};
+
+/// Something to tell handlers, the log and the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event<'a> {
+    /// The topic it is about; `None` if it is about the feed, or about a series that its line shares.
+    pub topic: Option<&'a [u8]>,
+    /// The topic's hash; 0 without a topic.
+    pub hash: u64,
+    /// What happened.
+    pub kind: EventKind,
+}
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    /// Messages are missing.
+    Gap(Gap),
+    /// A copy came, and was not delivered.
+    Duplicate(Position),
+    /// A message came that was missing: one less is lost.
+    Reordered(Position),
+    /// The publisher has started anew. What is missing of its new life is a gap of its own.
+    Restarted {
+        /// The last position of the former life.
+        from: Position,
+        /// The first position seen of the new one.
+        to: Position,
+    },
+    /// The first message of a series came.
+    FirstSeen,
+    /// What is known of the topic, or of the feed, is to be trusted more or less than before. A topic
+    /// starts as [`Quality::Ok`], a feed as [`Quality::Disconnected`]. A topic's own quality does not say
+    /// that its feed is disconnected or silent: the worse of both holds.
+    Quality {
+        /// What it was.
+        from: Quality,
+        /// What it is.
+        to: Quality,
+    },
+}
+
+impl<'a> Event<'a> {
+    pub(super) fn new(topic: Option<(&'a [u8], u64)>, kind: EventKind) -> Self {
+        Self {
+            topic: topic.map(|(name, _)| name),
+            hash: topic.map_or(0, |(_, hash)| hash),
+            kind,
+        }
+    }
+}
