@@ -287,20 +287,21 @@ fn timestamps_are_the_intended_times() {
 
 #[test]
 fn a_burst_has_one_time_and_the_end_is_kept() {
-    let flags = ["--rate", "10000", "--burst", "100", "--for", "95ms"];
+    // The last burst may be late by 900 ms before the time is over.
+    let flags = ["--rate", "100", "--burst", "100", "--for", "1900ms"];
     let (mut process, endpoint) = blaster(&flags);
     let socket = subscribed(&endpoint, &[b""]);
     let mut stamps_ns = Vec::new();
-    for _ in 0..1_000 {
+    for _ in 0..200 {
         let message = socket.recv_msg(0).unwrap();
         stamps_ns.push(open(&message).1.timestamp_ns);
     }
     for (index, stamp_ns) in stamps_ns.iter().enumerate() {
         let burst = index as u64 / 100;
-        assert_eq!(stamp_ns - stamps_ns[0], burst * 10_000_000);
+        assert_eq!(stamp_ns - stamps_ns[0], burst * 1_000_000_000);
     }
     drop(socket);
-    assert_eq!(number(&process.json(0), "published"), 1_000);
+    assert_eq!(number(&process.json(0), "published"), 200);
 }
 
 #[test]
