@@ -52,6 +52,18 @@ pub enum Error {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// An interval log has a line that cannot be read.
+    #[error("{path}:{line}: {problem}; {remedy}")]
+    IntervalLog {
+        /// The log.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: u64,
+        /// What is wrong with it.
+        problem: String,
+        /// What to do about it.
+        remedy: &'static str,
+    },
     /// libzmq refused an operation.
     #[error("{doing}: {source}")]
     Zmq {
@@ -186,6 +198,7 @@ impl Error {
                 | Self::ConfigFile { .. }
                 | Self::File { .. }
                 | Self::Capture { .. }
+                | Self::IntervalLog { .. }
                 | Self::Pin { .. }
         )
     }

@@ -11,8 +11,11 @@
 //! messages before it in the batch *is* in its queue time; its handler time is the batch's mean.
 //! What that hides is the spread of handler times within a batch.
 
+pub mod log;
+mod percentiles;
 mod recorder;
 mod stages;
 
+pub use percentiles::write_percentiles;
 pub use recorder::{Collector, Recorder, recorder};
 pub use stages::{FeedClocks, HandledAt, Stages};
