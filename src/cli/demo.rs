@@ -16,6 +16,7 @@ use crossbeam::channel::{self, Receiver};
 use crate::{
     cli::{
         Ending, Failure,
+        histograms::Histograms,
         live::{self, Show},
         publish::{Rate, parse_rate},
         run::{conclude, warn_of_placements},
@@ -73,14 +74,19 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
     let mut publisher = PublisherProcess::start(args, endpoint)?;
 
     let mut arrival = None;
-    let mut outcome = live::watch(pipeline, Show::Always, |totals| {
-        if let Some(published) = publisher.finished() {
-            let deadline = *arrival.get_or_insert_with(|| Deadline::after(ARRIVAL_LIMIT));
-            if totals.received >= published || deadline.passed() {
-                signals.stop().request();
+    let mut outcome = live::watch(
+        pipeline,
+        Show::Always,
+        &mut Histograms::default(),
+        |totals| {
+            if let Some(published) = publisher.finished() {
+                let deadline = *arrival.get_or_insert_with(|| Deadline::after(ARRIVAL_LIMIT));
+                if totals.received >= published || deadline.passed() {
+                    signals.stop().request();
+                }
             }
-        }
-    });
+        },
+    );
     // After a signal nobody waited for what was still under way, nor for the publisher: in a terminal
     // the signal may have met it, too.
     let interrupted = signals.caught().is_some();

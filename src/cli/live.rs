@@ -10,8 +10,12 @@ use std::{
 use hdrhistogram::Histogram;
 
 use crate::{
-    cli::say,
-    clock::{Deadline, SECOND_NS},
+    cli::{
+        histograms::Histograms,
+        intervals::{Intervals, Share},
+        say,
+    },
+    clock::SECOND_NS,
     flight::{self, FlightRecord},
     latency::Stages,
     ledger::Totals,
@@ -39,17 +43,20 @@ pub(super) enum Show {
     Never,
 }
 
-/// Watches a pipeline until it has stopped. `tick` is called some fifty times a second with the
-/// ledger, and may request the pipeline to stop.
+/// Watches a pipeline until it has stopped, and writes its histograms to the log, if there is one,
+/// interval by interval. `tick` is called some fifty times a second with the ledger, and may request the
+/// pipeline to stop.
 pub(super) fn watch<H: Handler>(
     mut pipeline: Pipeline<H>,
     show: Show,
+    histograms: &mut Histograms,
     mut tick: impl FnMut(&Totals),
 ) -> Outcome<H> {
     let on_terminal = std::io::stderr().is_terminal() && show != Show::Never;
     let shown = on_terminal || show == Show::Always;
-    let mut next_line = Deadline::after(LINE_EVERY);
-    let mut requested = false;
+    let mut intervals = Intervals::default();
+    let mut lines = shown.then(|| Share::new(LINE_EVERY));
+    let mut logged = histograms.interval().map(Share::new);
     let mut log = AnomalyLog::default();
     let mut before = (pipeline.look(), pipeline.now_ns());
     while !pipeline.is_finished() {
@@ -58,19 +65,16 @@ pub(super) fn watch<H: Handler>(
         let totals = pipeline.look();
         log.say_new(pipeline.flight_record(), pipeline.now_ns());
         tick(&totals);
-        if !shown {
+        if !intervals.collect(&mut pipeline, lines.iter_mut().chain(&mut logged)) {
             continue;
         }
-        if !requested && next_line.passed() {
-            next_line = Deadline::after(LINE_EVERY);
-            pipeline.request_stages();
-            requested = true;
-        } else if requested {
-            requested = false;
+        if let Some(interval) = lines.as_mut().and_then(Share::take_due) {
             let now = (totals, pipeline.now_ns());
-            let line = line(before, now, pipeline.collect_stages());
-            show_line(&line, on_terminal);
+            show_line(&line(before, now, interval.stages), on_terminal);
             before = now;
+        }
+        if let Some(interval) = logged.as_mut().and_then(Share::take_due) {
+            histograms.write(&interval);
         }
     }
     if on_terminal {
@@ -80,7 +84,11 @@ pub(super) fn watch<H: Handler>(
         pipeline.flight_record(),
         pipeline.now_ns() + SECOND_NS.max(flight::MERGE_NS),
     );
-    pipeline.finish()
+    let outcome = pipeline.finish();
+    if let Some(share) = &mut logged {
+        histograms.write(&share.take_last(&outcome));
+    }
+    outcome
 }
 
 /// Says what goes wrong, as it does: a few lines a second, so that a bad minute can be read.

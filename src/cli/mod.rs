@@ -2,6 +2,8 @@
 
 mod demo;
 mod envelope;
+mod histograms;
+mod intervals;
 mod live;
 mod publish;
 mod run;

@@ -12,6 +12,7 @@ use clap::ValueEnum;
 use crate::{
     cli::{
         Ending, Failure,
+        histograms::HistogramFiles,
         live::{self, Show},
         print_json, say,
         shape::Shape,
@@ -64,6 +65,9 @@ pub(super) struct Args {
     /// Fail with exit code 3 where more messages than this are lost, as far as their numbers tell
     #[arg(long, value_name = "N")]
     max_loss: Option<u64>,
+
+    #[command(flatten)]
+    histogram_files: HistogramFiles,
 
     /// Write the summary to standard output as one JSON object
     #[arg(long)]
@@ -128,6 +132,7 @@ fn receive<H: Handler>(
     handler: impl FnMut(usize) -> H,
     evaluate: impl FnOnce(Vec<H>) -> (Option<u64>, Result<(), Failure>),
 ) -> Result<Ending, Failure> {
+    let mut histograms = args.histogram_files.open()?;
     let signals = Signals::listen()?;
     let quota = args.messages.map_or(Quota::unlimited(), Quota::of);
     let pipeline = Pipeline::start(config, quota, signals.stop().clone(), handler)
@@ -148,7 +153,7 @@ fn receive<H: Handler>(
         HandlerName::Count | HandlerName::Null => Show::OnTerminal,
     };
     let flight = pipeline.flight_record().clone();
-    let mut outcome = live::watch(pipeline, show, |_| {
+    let mut outcome = live::watch(pipeline, show, &mut histograms, |_| {
         if signals.asked() {
             say_flight(&flight);
         }
@@ -158,8 +163,9 @@ fn receive<H: Handler>(
     });
     let (topics, evaluated) = evaluate(std::mem::take(&mut outcome.handlers));
     let summary = Summary::new(&outcome, topics);
+    let written = histograms.finish(&outcome.stages);
     let ending = conclude(&summary, outcome, args.max_loss, args.json, &signals)?;
-    evaluated.map(|()| ending)
+    evaluated.and(written).map(|()| ending)
 }
 
 /// Says what went wrong so far.

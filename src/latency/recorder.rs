@@ -94,6 +94,12 @@ impl Collector {
         self.wanted.store(true, Relaxed);
     }
 
+    /// Tells whether what was asked for is yet to come.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.wanted.load(Relaxed)
+    }
+
     /// Adds what has been handed over to `total`.
     pub fn collect(&self, total: &mut Stages) {
         while let Ok(mut full) = self.full.try_recv() {

@@ -10,7 +10,10 @@ use std::sync::{
 
 use hdrhistogram::Histogram;
 
-use crate::message::{Header, Origin};
+use crate::{
+    latency::log,
+    message::{Header, Origin},
+};
 
 const HIGHEST_NS: u64 = 3_600_000_000_000;
 const SIGNIFICANT_DIGITS: u8 = 3;
@@ -175,6 +178,16 @@ impl Stages {
             into.add(from).expect("all histograms have the same bounds");
         }
         self.feed_negative += other.feed_negative;
+    }
+
+    /// Returns the histograms with their [tags](crate::latency::log).
+    #[must_use]
+    pub fn tagged(&self) -> [(&'static str, &Histogram<u64>); 3] {
+        [
+            (log::QUEUE, &self.queue),
+            (log::HANDLER, &self.handler),
+            (log::FEED, &self.feed),
+        ]
     }
 
     /// Forgets the counts.

@@ -225,7 +225,14 @@ impl<H: Handler> Pipeline<H> {
         }
     }
 
-    /// Gathers the workers' answers, and returns what they recorded since their last ones.
+    /// Tells whether a worker has not answered yet.
+    #[must_use]
+    pub fn awaits_stages(&self) -> bool {
+        self.collectors.iter().any(Collector::is_waiting)
+    }
+
+    /// Gathers the workers' answers, and returns what they recorded since their last ones. What they record
+    /// after the last call is [`Outcome::uncollected`].
     pub fn collect_stages(&mut self) -> &Stages {
         self.stages.merge(&self.interval);
         self.interval.reset();
@@ -285,12 +292,13 @@ impl<H: Handler> Pipeline<H> {
     pub fn finish(mut self) -> Outcome<H> {
         let mut failures = Vec::new();
         let mut handlers = Vec::new();
+        let mut uncollected = Stages::default();
         // Workers first: where one failed, its lanes only say that it is gone.
         for (index, worker) in mem::take(&mut self.workers).into_iter().enumerate() {
             match join(worker) {
                 Ok(end) => {
-                    self.collectors[index].collect(&mut self.stages);
-                    self.stages.merge(&end.stages);
+                    self.collectors[index].collect(&mut uncollected);
+                    uncollected.merge(&end.stages);
                     handlers.push(end.handler);
                     failures.extend(end.failure);
                 }
@@ -300,6 +308,7 @@ impl<H: Handler> Pipeline<H> {
         let lanes = mem::take(&mut self.lanes).into_iter();
         failures.extend(lanes.filter_map(|lane| join(lane).err()));
         self.stages.merge(&self.interval);
+        self.stages.merge(&uncollected);
         let mut totals = self.look();
         // Not before: a lane that waits for a worker holds the lock.
         for merge in self.merges.iter().flatten() {
@@ -316,6 +325,7 @@ impl<H: Handler> Pipeline<H> {
                 .saturating_sub(totals.first_received_ns),
             cpu_ns: self.cpu.used_ns(),
             stages: mem::take(&mut self.stages),
+            uncollected,
             feed_clocks: self.feed_clocks.clone(),
             lines: self.lines(),
             placements: mem::take(&mut self.placements),

@@ -31,6 +31,8 @@ pub struct Outcome<H> {
     pub cpu_ns: u64,
     /// How long messages waited, over all workers.
     pub stages: Stages,
+    /// The part of it that no [`collect_stages`](crate::pipeline::Pipeline::collect_stages) returned.
+    pub uncollected: Stages,
     /// How to read their feed times.
     pub feed_clocks: FeedClocks,
     /// How the lines of feeds that are copies of each other stood against one another.
