@@ -1,4 +1,4 @@
-//! How long messages waited, stage by stage, in nanoseconds.
+//! How long messages waited, stage by stage, in nanoseconds; and how long the platform kept threads waiting.
 //!
 //! | stage   | from                          | to                    |
 //! |---------|-------------------------------|-----------------------|
@@ -11,11 +11,13 @@
 //! messages before it in the batch *is* in its queue time; its handler time is the batch's mean.
 //! What that hides is the spread of handler times within a batch.
 
+mod hiccups;
 pub mod log;
 mod percentiles;
 mod recorder;
 mod stages;
 
+pub use hiccups::Hiccups;
 pub use percentiles::write_percentiles;
 pub use recorder::{Collector, Recorder, recorder};
 pub use stages::{FeedClocks, HandledAt, Stages};

@@ -15,7 +15,7 @@ use crate::{
     message::{Header, Origin},
 };
 
-const HIGHEST_NS: u64 = 3_600_000_000_000;
+pub(super) const HIGHEST_NS: u64 = 3_600_000_000_000;
 const SIGNIFICANT_DIGITS: u8 = 3;
 
 /// What is known about the publishers' clocks against ours, line by line.
@@ -75,17 +75,18 @@ pub struct Stages {
 
 impl Default for Stages {
     fn default() -> Self {
-        let empty = || {
-            Histogram::new_with_bounds(1, HIGHEST_NS, SIGNIFICANT_DIGITS)
-                .expect("the bounds are constants that fit each other")
-        };
         Self {
-            queue: empty(),
-            handler: empty(),
-            feed: empty(),
+            queue: empty_histogram(),
+            handler: empty_histogram(),
+            feed: empty_histogram(),
             feed_negative: 0,
         }
     }
+}
+
+pub(super) fn empty_histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, HIGHEST_NS, SIGNIFICANT_DIGITS)
+        .expect("the bounds are constants that fit each other")
 }
 
 /// Values in a row that a histogram cannot tell apart: messages read together have waited equally long
