@@ -1,12 +1,13 @@
-//! Reading the clock, and recording a time in a histogram.
+//! Reading the clock, recording a time in a histogram, and what an interval of a log costs: two workers hand
+//! over what they have recorded, and it is added up and written.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use hdrhistogram::Histogram;
 use pinfeed::{
     clock::{Clock, wall_ns},
-    latency::Stages,
+    latency::{Stages, log::IntervalLog, recorder},
 };
-use std::hint::black_box;
+use std::{hint::black_box, time::Duration};
 
 /// Times spread over three decades, as queue times are.
 const TIMES: usize = 1024;
@@ -41,5 +42,38 @@ fn record(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, clock, record);
+fn interval(criterion: &mut Criterion) {
+    let times = times();
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("run.hlog");
+    let mut log = IntervalLog::create(&path, 64 << 20).expect("a file");
+    let mut workers = [recorder(), recorder()];
+    let (mut total, mut share, mut interval) =
+        (Stages::default(), Stages::default(), Stages::default());
+    let mut recorded = 0;
+    criterion.bench_function("interval/2 workers", |bencher| {
+        bencher.iter(|| {
+            interval = Stages::default();
+            for (recorder, collector) in &mut workers {
+                let stages = recorder.stages();
+                for histogram in [&mut stages.queue, &mut stages.handler, &mut stages.feed] {
+                    for &time in &times {
+                        histogram.saturating_record(time);
+                    }
+                }
+                recorded += TIMES as u64;
+                collector.request();
+                recorder.offer();
+                collector.collect(&mut interval);
+            }
+            total.merge(&interval);
+            share.merge(&interval);
+            let written = log.write(Duration::ZERO, Duration::from_secs(1), &interval.tagged());
+            written.expect("there is room");
+        });
+    });
+    assert_eq!((share.queue.len(), total.queue.len()), (recorded, recorded));
+}
+
+criterion_group!(benches, clock, record, interval);
 criterion_main!(benches);
