@@ -131,3 +131,55 @@ impl Share {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        clock::Deadline, config::Config, envelope::Envelope, lane::Quota, stop::Stop,
+        worker::handlers::Null,
+    };
+
+    const MESSAGES: u64 = 3_000;
+
+    #[test]
+    fn shares_take_nothing_from_each_other() {
+        let config = Config::bind("tcp://127.0.0.1:*", Envelope::Raw);
+        let (quota, stop) = (Quota::of(MESSAGES), Stop::default());
+        let mut pipeline = Pipeline::start(&config, quota, stop, |_| Null).unwrap();
+        let publisher = zmq::Context::new().socket(zmq::XPUB).unwrap();
+        publisher.set_sndhwm(0).unwrap();
+        publisher.connect(&pipeline.endpoints()[0]).unwrap();
+        publisher.set_rcvtimeo(60_000).unwrap();
+        publisher.recv_bytes(0).unwrap();
+
+        let mut intervals = Intervals::default();
+        let mut shares = [5, 30].map(|every_ms| Share::new(Duration::from_millis(every_ms)));
+        let mut totals = [Stages::default(), Stages::default()];
+        let (mut taken, mut sent) = ([0, 0], 0);
+        let deadline = Deadline::after(Duration::from_secs(60));
+        while !pipeline.is_finished() {
+            assert!(!deadline.passed(), "{sent} sent, {taken:?} taken");
+            // The last ones when both have looked, so that there is something left after that.
+            if sent < MESSAGES / 2 || (sent < MESSAGES && taken[1] >= 2) {
+                publisher.send("topic", 0).unwrap();
+                sent += 1;
+            }
+            if intervals.collect(&mut pipeline, shares.iter_mut()) {
+                for (index, share) in shares.iter_mut().enumerate() {
+                    if let Some(interval) = share.take_due() {
+                        totals[index].merge(interval.stages);
+                        taken[index] += 1;
+                    }
+                }
+            }
+        }
+        let outcome = pipeline.finish();
+        assert_eq!(outcome.totals.delivered, MESSAGES);
+        for (share, mut total) in shares.iter_mut().zip(totals) {
+            total.merge(share.take_last(&outcome).stages);
+            assert!(total.queue == outcome.stages.queue);
+            assert!(total.handler == outcome.stages.handler);
+        }
+    }
+}
