@@ -336,7 +336,7 @@ impl Dispatch {
             return Ok(());
         };
         tally.settle();
-        tally.counters().batches.add(1);
+        tally.counters().ways[outlet % self.workers].batches.add(1);
         self.pressure.work.handed_over += 1;
         self.turns[outlet / self.workers] = (outlet + 1) % self.workers;
         self.outlets[outlet].send(batch)

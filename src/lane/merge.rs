@@ -132,8 +132,13 @@ impl Merge {
 
     /// Returns what was counted of each line.
     pub(crate) fn lines(&self) -> impl Iterator<Item = (LineCounts, Absence)> {
-        let counts = self.arbiter.lines().iter().cloned();
-        counts.zip(self.attendance.absences())
+        self.glance()
+            .map(|(counts, absence)| (counts.clone(), absence))
+    }
+
+    /// As [`lines`](Self::lines), without a copy of their histograms.
+    pub(crate) fn glance(&self) -> impl Iterator<Item = (&LineCounts, Absence)> {
+        self.arbiter.lines().iter().zip(self.attendance.absences())
     }
 
     /// Returns how often messages were given up before their time because too much was held.

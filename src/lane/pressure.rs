@@ -69,11 +69,19 @@ pub(super) struct Stall {
 }
 
 impl Work {
-    /// Hands what was taken back over again, but for a batch to be filled next, if there is one.
-    fn put_back(&mut self, outlet: &mut Outlet) -> Result<Option<Box<Batch>>> {
+    /// Hands what was taken back over again, but for a batch to be filled next, if there is one. Counts
+    /// those that were not.
+    fn put_back(
+        &mut self,
+        tally: &Tally,
+        worker: usize,
+        outlet: &mut Outlet,
+    ) -> Result<Option<Box<Batch>>> {
         // The last one goes on being filled.
         let filling = self.taken.pop_if(|batch| !batch.is_full());
         let filling = filling.or_else(|| self.emptied.pop());
+        let kept = self.emptied.len() + usize::from(filling.is_some());
+        tally.counters().ways[worker].taken_back.add(kept as u64);
         for batch in self.taken.drain(..) {
             outlet.send(batch)?;
         }
@@ -136,7 +144,7 @@ impl Pressure {
             if let Some(batch) = outlet.wait_for_spare(Duration::ZERO)? {
                 return Ok(Some(batch));
             }
-            let mut made = self.gather(at, outlet)?;
+            let mut made = self.gather(tally, at, outlet)?;
             if made.is_none() {
                 made = match policy {
                     Policy::Conflate => self.conflate(tally, at.worker, outlet)?,
@@ -153,7 +161,12 @@ impl Pressure {
 
     /// Moves what waits together, where most batches are not full: at low rates a batch is a message, and
     /// a worker that is late for a moment would cost messages long before there were many.
-    fn gather(&mut self, at: Place, outlet: &mut Outlet) -> Result<Option<Box<Batch>>> {
+    fn gather(
+        &mut self,
+        tally: &Tally,
+        at: Place,
+        outlet: &mut Outlet,
+    ) -> Result<Option<Box<Batch>>> {
         let handed_over = self.work.handed_over;
         if self.work.full_at.len() <= at.outlet {
             self.work.full_at.resize(at.outlet + 1, None);
@@ -167,7 +180,7 @@ impl Pressure {
         if 2 * partly > work.taken.len() {
             work.conflator.gather(&mut work.taken, &mut work.emptied);
         }
-        let room = work.put_back(outlet)?;
+        let room = work.put_back(tally, at.worker, outlet)?;
         if room.is_none() {
             work.full_at[at.outlet] = Some(handed_over);
         }
@@ -182,6 +195,7 @@ impl Pressure {
     ) -> Option<Box<Batch>> {
         outlet.take_back(1, &mut self.work.taken);
         let mut batch = self.work.taken.pop()?;
+        tally.counters().ways[worker].taken_back.add(1);
         self.discard(tally, worker, &batch);
         // What it notes is told later than it happened, rather than never.
         batch.clear_messages();
@@ -231,7 +245,7 @@ impl Pressure {
             }
             work.emptied.push(batch);
         }
-        let room = work.put_back(outlet);
+        let room = work.put_back(tally, worker, outlet);
         self.work = work;
         room
     }

@@ -6,6 +6,7 @@
 //! a batch at a time; readers may look whenever they like. Each thread's counters have cache lines
 //! to themselves.
 
+mod parts;
 mod samples;
 
 use std::sync::atomic::{
@@ -16,6 +17,7 @@ use std::sync::atomic::{
 use crossbeam::utils::CachePadded;
 use serde::Serialize;
 
+pub use parts::{LaneTotals, WorkerTotals};
 pub use samples::{RejectedSample, SAMPLE_BYTES_MAX, SAMPLES_MAX, Sample, SampleFrame, Samples};
 
 use crate::zmtp::Violation;
@@ -119,8 +121,8 @@ pub struct LaneLedger {
     pub dropped: Counter,
     /// Messages superseded by a newer one of their topic before their worker took them.
     pub conflated: Counter,
-    /// Batches handed to workers.
-    pub batches: Counter,
+    /// Its ways to the workers, by worker.
+    pub ways: Box<[CachePadded<WayLedger>]>,
     /// Times the handoff was full, so that the lane had to wait.
     pub blocked: Counter,
     /// Nanoseconds the lane waited for a full handoff.
@@ -169,9 +171,20 @@ pub struct LaneLedger {
     pub first_received_ns: Counter,
 }
 
+/// What one lane counts of its way to one worker.
+#[derive(Debug, Default)]
+pub struct WayLedger {
+    /// Batches handed over.
+    pub batches: Counter,
+    /// Batches taken back to make room, but for those handed over again at once.
+    pub taken_back: Counter,
+}
+
 /// What one worker counts.
 #[derive(Debug, Default)]
 pub struct WorkerLedger {
+    /// Batches that it is done with.
+    pub batches: Counter,
     /// Messages that the handler has seen.
     pub delivered: Counter,
     /// Messages discarded because the handler had panicked, or was too late for too long.
@@ -199,8 +212,15 @@ impl Ledger {
     /// Starts all counters at zero.
     #[must_use]
     pub fn new(lanes: usize, workers: usize) -> Self {
+        let ways = || (0..workers).map(|_| CachePadded::default()).collect();
+        let lane = |_| {
+            CachePadded::new(LaneLedger {
+                ways: ways(),
+                ..LaneLedger::default()
+            })
+        };
         Self {
-            lanes: (0..lanes).map(|_| CachePadded::default()).collect(),
+            lanes: (0..lanes).map(lane).collect(),
             workers: (0..workers).map(|_| CachePadded::default()).collect(),
             samples: Samples::default(),
         }
@@ -241,7 +261,10 @@ impl Ledger {
             untracked: lane(|one| &one.untracked),
             given_up_early: 0,
             untold: worker(|one| &one.untold),
-            batches: lane(|one| &one.batches),
+            batches: (self.lanes.iter())
+                .flat_map(|one| &one.ways)
+                .map(|way| way.batches.get())
+                .sum(),
             blocked: lane(|one| &one.blocked),
             blocked_ns: lane(|one| &one.blocked_ns),
             queued_ns: lane(|one| &one.queued_ns),

@@ -318,6 +318,11 @@ fn context(config: &Config) -> Result<Option<Context>> {
         .transpose()
 }
 
+/// Returns the number of batches that may be under way to each worker.
+pub(super) fn batches_per_worker(config: &Config) -> usize {
+    config.handoff.batches * sources(config) * config.rules().classes().len()
+}
+
 /// Returns how many ways lead to each worker: one from each lane, and one from each feed whose lines
 /// are merged.
 fn sources(config: &Config) -> usize {

@@ -14,7 +14,7 @@ mod crew;
 mod outcome;
 
 pub(crate) use outcome::ratio;
-pub use outcome::{LineOutcome, Outcome};
+pub use outcome::{LineGlance, LineOutcome, Outcome};
 
 use std::{
     mem,
@@ -30,7 +30,7 @@ use crate::{
     host::pin::Placement,
     lane::{Lane, Order, OrderSender, Quota},
     latency::{Collector, FeedClocks, Stages},
-    ledger::{Ledger, RejectedSample, Totals},
+    ledger::{LaneTotals, Ledger, RejectedSample, Totals, WorkerTotals},
     policy::{ByTopic, TopicTally},
     stop::Stop,
     worker::{Handler, WorkerEnd},
@@ -61,6 +61,7 @@ pub struct Pipeline<H> {
     placements: Vec<Placement>,
     endpoints: Vec<String>,
     engine: Engine,
+    batches_per_worker: usize,
     /// By lane.
     orders: Vec<OrderSender>,
     feeds: Vec<String>,
@@ -115,6 +116,7 @@ impl<H: Handler> Pipeline<H> {
             placements,
             endpoints,
             engine: config.engine(),
+            batches_per_worker: assembly::batches_per_worker(config),
             orders,
             feeds: config.feeds.iter().map(|feed| feed.name.clone()).collect(),
             numbered: config.feeds.iter().all(Feed::is_numbered),
@@ -208,6 +210,24 @@ impl<H: Handler> Pipeline<H> {
         totals
     }
 
+    /// Returns what each lane has counted so far, in the order of the configuration.
+    #[must_use]
+    pub fn by_lane(&self) -> Vec<LaneTotals> {
+        self.ledger.by_lane()
+    }
+
+    /// Returns the most batches that may be under way to a worker.
+    #[must_use]
+    pub fn batches_per_worker(&self) -> u64 {
+        self.batches_per_worker as u64
+    }
+
+    /// Returns what each worker has counted so far.
+    #[must_use]
+    pub fn by_worker(&self) -> Vec<WorkerTotals> {
+        self.ledger.by_worker()
+    }
+
     /// Returns the first few messages rejected so far, of each reason.
     #[must_use]
     pub fn rejected_samples(&self) -> Vec<RejectedSample> {
@@ -261,6 +281,30 @@ impl<H: Handler> Pipeline<H> {
                 lines.map(outcome).collect::<Vec<_>>()
             })
             .collect()
+    }
+
+    /// Returns what was counted so far of the lines of feeds that are copies of each other: never waits, and
+    /// leaves out feeds that a lane is at work on, so that asking again soon may tell of them.
+    #[must_use]
+    pub fn glance_at_lines(&self) -> Vec<LineGlance> {
+        let merges = self.merges.iter().enumerate();
+        let free =
+            merges.filter_map(|(feed, merge)| Some((feed, merge.as_ref()?.try_lock().ok()?)));
+        free.flat_map(|(feed, merge)| {
+            let lines = merge.glance().enumerate();
+            lines
+                .map(|(line, (counts, absence))| LineGlance {
+                    feed,
+                    line,
+                    copies: counts.copies,
+                    wins: counts.wins,
+                    repaired: counts.repaired,
+                    lag_max_ns: counts.lag.max(),
+                    absence,
+                })
+                .collect::<Vec<_>>()
+        })
+        .collect()
     }
 
     /// Returns the record of what went wrong, to be read at any time.

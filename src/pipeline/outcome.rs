@@ -66,6 +66,25 @@ pub struct LineOutcome {
     pub absence: Absence,
 }
 
+/// What was counted so far of one of the lines of a feed, where they are copies of each other.
+#[derive(Clone, Copy, Debug)]
+pub struct LineGlance {
+    /// The feed's place in the configuration.
+    pub feed: usize,
+    /// The line's place in its feed.
+    pub line: usize,
+    /// Copies received by this line.
+    pub copies: u64,
+    /// Copies that came first.
+    pub wins: u64,
+    /// Messages that this line lost and another one brought.
+    pub repaired: u64,
+    /// The longest that one of its copies came after the first one, in nanoseconds, of a sample.
+    pub lag_max_ns: u64,
+    /// How often it was not there.
+    pub absence: Absence,
+}
+
 impl<H> Outcome<H> {
     /// Returns messages received a second, over the time that they flowed.
     #[must_use]

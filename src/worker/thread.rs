@@ -58,7 +58,7 @@ impl<H: Handler> Worker<H> {
                     let counters = &self.ledger.workers[self.index];
                     counters.last_done_ns.set(self.clock.now_ns());
                     self.count_dropped(&batch, 0);
-                    self.inlet.give_back(batch);
+                    self.give_back(batch);
                 }
                 Received::Idle => {
                     if failure.is_none() {
@@ -86,24 +86,33 @@ impl<H: Handler> Worker<H> {
     fn take(&mut self, batch: Box<Batch>) -> Option<Error> {
         if !self.patience.is_over(&batch, &self.clock) {
             let failure = self.handle(&batch);
-            self.inlet.give_back(batch);
+            self.give_back(batch);
             return failure;
         }
         let mut batches = self.patience.take_more(batch, &mut self.inlet);
+        let taken = batches.len();
         let conflated = self
             .patience
             .conflate(&mut batches, &mut self.inlet, &self.clock);
-        self.ledger.workers[self.index].conflated.add(conflated);
+        let counters = &self.ledger.workers[self.index];
+        counters.conflated.add(conflated);
+        counters.batches.add((taken - batches.len()) as u64);
         let mut failure = None;
         for batch in batches.drain(..) {
             match failure {
                 None => failure = self.handle(&batch),
                 Some(_) => self.count_dropped(&batch, 0),
             }
-            self.inlet.give_back(batch);
+            self.give_back(batch);
         }
         self.patience.keep(batches);
         failure
+    }
+
+    /// Gives back a batch that it is done with.
+    fn give_back(&mut self, batch: Box<Batch>) {
+        self.ledger.workers[self.index].batches.add(1);
+        self.inlet.give_back(batch);
     }
 
     /// Runs the handler on a batch and accounts for it. Returns why it is the last one, if it is.
@@ -137,7 +146,10 @@ impl<H: Handler> Worker<H> {
             counters.last_done_ns.set(end_ns);
         }
         counters.delivered.add(handled as u64);
-        counters.untold.add(batch.notes().untold());
+        let untold = batch.notes().untold();
+        if untold > 0 {
+            counters.untold.add(untold);
+        }
         self.count_dropped(batch, handled);
         panic.or_else(|| {
             let failure = self.patience.judge(batch, at, &self.feed_clocks);
