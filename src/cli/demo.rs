@@ -22,11 +22,13 @@ use crate::{
         run::{conclude, warn_of_placements},
         say,
         signals::Signals,
+        tui::{self, Board, Watched},
     },
     clock::Deadline,
     config::Config,
     envelope::Envelope,
     lane::Quota,
+    ledger::Totals,
     pipeline::Pipeline,
     publish::Published,
     report::{Summary, count},
@@ -54,15 +56,23 @@ pub(super) struct Args {
     /// Write the summary to standard output as one JSON object
     #[arg(long)]
     json: bool,
+
+    /// Show what happens on the whole terminal, until all is published or q
+    #[arg(long)]
+    tui: bool,
 }
 
 pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
     let mut config = Config::bind("tcp://127.0.0.1:*", Envelope::Pinfeed);
     config.workers.count = args.workers;
 
-    let signals = Signals::listen()?;
-    let pipeline = Pipeline::start(&config, Quota::unlimited(), signals.stop().clone(), |_| {
-        Count::default()
+    if args.tui {
+        tui::check()?;
+    }
+    let signals = Signals::listen(args.tui)?;
+    let (stop, board) = (signals.stop().clone(), Board::new(args.workers));
+    let pipeline = Pipeline::start(&config, Quota::unlimited(), stop, |worker| {
+        board.handler(worker)
     })?;
     warn_of_placements(&pipeline, &config);
     let endpoint = &pipeline.endpoints()[0];
@@ -74,28 +84,37 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
     let mut publisher = PublisherProcess::start(args, endpoint)?;
 
     let mut arrival = None;
-    let mut outcome = live::watch(
-        pipeline,
-        Show::Always,
-        &mut Histograms::default(),
-        |totals| {
-            if let Some(published) = publisher.finished() {
-                let deadline = *arrival.get_or_insert_with(|| Deadline::after(ARRIVAL_LIMIT));
-                if totals.received >= published || deadline.passed() {
-                    signals.stop().request();
-                }
+    let tick = |totals: &Totals| {
+        if let Some(published) = publisher.finished() {
+            let deadline = *arrival.get_or_insert_with(|| Deadline::after(ARRIVAL_LIMIT));
+            if totals.received >= published || deadline.passed() {
+                signals.stop().request();
             }
-        },
-    );
+        }
+    };
+    let mut histograms = Histograms::default();
+    let mut outcome = if args.tui {
+        tui::watch(
+            pipeline,
+            &config,
+            Some(board),
+            &mut histograms,
+            &signals,
+            tick,
+        )?
+    } else {
+        live::watch(pipeline, Show::Always, &mut histograms, tick)
+    };
     // After a signal nobody waited for what was still under way, nor for the publisher: in a terminal
     // the signal may have met it, too.
-    let interrupted = signals.caught().is_some();
+    let interrupted = signals.interrupted();
     let published = if interrupted {
         None
     } else {
         publisher.result()?
     };
-    let rows = Count::merge(std::mem::take(&mut outcome.handlers));
+    let handlers = std::mem::take(&mut outcome.handlers).into_iter();
+    let rows = Count::merge(handlers.map(|handler: Watched| handler.count));
     let mut summary = Summary::new(&outcome, Some(rows.len() as u64));
     summary.lost = published.map(|published| published.published.saturating_sub(summary.received));
     if let Some(published) = published {

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// How often the pipeline is looked at.
-const TICK: Duration = Duration::from_millis(20);
+pub(super) const TICK: Duration = Duration::from_millis(20);
 /// How often a line is shown.
 const LINE_EVERY: Duration = Duration::from_secs(1);
 

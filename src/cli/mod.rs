@@ -9,6 +9,7 @@ mod publish;
 mod run;
 mod shape;
 mod signals;
+mod tui;
 
 use std::{error::Error as StdError, fmt, process::ExitCode};
 
@@ -111,10 +112,13 @@ impl From<crate::Error> for Failure {
     }
 }
 
-/// Writes a line for people, to standard error: on a terminal in place of the live one, should there be one.
-/// That it went away is no reason to stop.
+/// Writes a line for people, to standard error: on a terminal in place of the live one, should there be one,
+/// and after the live view, should there be that. That it went away is no reason to stop.
 fn say(line: fmt::Arguments<'_>) {
     use std::io::{IsTerminal, Write};
+    if tui::hold(line) {
+        return;
+    }
     let mut out = std::io::stderr();
     let clear = if out.is_terminal() { "\r\x1b[2K" } else { "" };
     let _ = writeln!(out, "{clear}{line}");

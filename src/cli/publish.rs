@@ -200,7 +200,7 @@ impl Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
-    let signals = Signals::listen()?;
+    let signals = Signals::listen(false)?;
     let mut publisher = args.open()?;
     say(format_args!(
         "publishing on {}",

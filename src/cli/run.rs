@@ -17,6 +17,7 @@ use crate::{
         print_json, say,
         shape::Shape,
         signals::Signals,
+        tui::{self, Board},
     },
     clock::Deadline,
     config::{Config, Feed},
@@ -24,6 +25,7 @@ use crate::{
     flight::FlightRecord,
     host::{pin::Placement, topology},
     lane::Quota,
+    ledger::Totals,
     pipeline::{Outcome, Pipeline},
     report::{Summary, count},
     worker::{
@@ -72,6 +74,10 @@ pub(super) struct Args {
     /// Write the summary to standard output as one JSON object
     #[arg(long)]
     json: bool,
+
+    /// Show what happens on the whole terminal, until q; not with --handler print
+    #[arg(long)]
+    tui: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -94,6 +100,18 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
         )
         .into());
     }
+    if args.tui {
+        if args.handler == HandlerName::Print {
+            return Err(Error::config(
+                "--tui",
+                "true",
+                "--handler print writes to the same terminal",
+                "leave one of the two out",
+            )
+            .into());
+        }
+        tui::check()?;
+    }
     let config = args.shape.config()?;
     // Opened first: after the run it would be too late to learn that it can't be written.
     let digests = args
@@ -101,39 +119,47 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
         .as_deref()
         .map(DigestFile::create)
         .transpose()?;
+    let evaluate = |handlers: Vec<Count>| {
+        let uncounted: u64 = handlers.iter().map(Count::uncounted).sum();
+        let rows = Count::merge(handlers);
+        show_top(&rows, args.top, uncounted);
+        let written = digests.map_or(Ok(()), |file| file.write(&rows));
+        (Some(rows.len() as u64), written)
+    };
     match args.handler {
-        HandlerName::Count => receive(
-            args,
-            &config,
-            |_| Count::default(),
-            |handlers| {
-                let uncounted: u64 = handlers.iter().map(Count::uncounted).sum();
-                let rows = Count::merge(handlers);
-                show_top(&rows, args.top, uncounted);
-                let written = digests.map_or(Ok(()), |file| file.write(&rows));
-                (Some(rows.len() as u64), written)
-            },
-        ),
+        HandlerName::Count if args.tui => {
+            let board = Board::new(config.workers.count);
+            receive(
+                args,
+                &config,
+                Some(&board),
+                |worker| board.handler(worker),
+                |handlers| evaluate(handlers.into_iter().map(|one| one.count).collect()),
+            )
+        }
+        HandlerName::Count => receive(args, &config, None, |_| Count::default(), evaluate),
         HandlerName::Print => receive(
             args,
             &config,
+            None,
             |_| Print::new(args.every, stderr()),
             |_| (None, Ok(())),
         ),
-        HandlerName::Null => receive(args, &config, |_| Null, |_| (None, Ok(()))),
+        HandlerName::Null => receive(args, &config, None, |_| Null, |_| (None, Ok(()))),
     }
 }
 
-/// Runs the pipeline and sums it up. `evaluate` makes what it likes of the handlers, and returns the
+/// Runs the pipeline and sums it up. `board` is where handlers note down topics, if they do. `evaluate` makes what it likes of the handlers, and returns the
 /// number of distinct topics if it knows, and whether it succeeded.
 fn receive<H: Handler>(
     args: &Args,
     config: &Config,
+    board: Option<&Board>,
     handler: impl FnMut(usize) -> H,
     evaluate: impl FnOnce(Vec<H>) -> (Option<u64>, Result<(), Failure>),
 ) -> Result<Ending, Failure> {
     let mut histograms = args.histogram_files.open()?;
-    let signals = Signals::listen()?;
+    let signals = Signals::listen(args.tui)?;
     let quota = args.messages.map_or(Quota::unlimited(), Quota::of);
     let pipeline = Pipeline::start(config, quota, signals.stop().clone(), handler)
         .map_err(|error| args.shape.name_flags(error))?;
@@ -153,14 +179,20 @@ fn receive<H: Handler>(
         HandlerName::Count | HandlerName::Null => Show::OnTerminal,
     };
     let flight = pipeline.flight_record().clone();
-    let mut outcome = live::watch(pipeline, show, &mut histograms, |_| {
+    let tick = |_: &Totals| {
         if signals.asked() {
             say_flight(&flight);
         }
         if deadline.is_some_and(|deadline| deadline.passed()) {
             signals.stop().request();
         }
-    });
+    };
+    let mut outcome = if args.tui {
+        let board = board.cloned();
+        tui::watch(pipeline, config, board, &mut histograms, &signals, tick)?
+    } else {
+        live::watch(pipeline, show, &mut histograms, tick)
+    };
     let (topics, evaluated) = evaluate(std::mem::take(&mut outcome.handlers));
     let summary = Summary::new(&outcome, topics);
     let written = histograms.finish(&outcome.stages);

@@ -1,45 +1,71 @@
 //! SIGINT and SIGTERM: the first asks for a clean stop, the second ends the process at once. SIGUSR1 asks
 //! for what went wrong so far.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+use std::{
+    io::{self, Read},
+    os::unix::net::UnixStream,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
+    thread,
 };
 
 use signal_hook::{
     consts::{SIGINT, SIGTERM, SIGUSR1},
-    flag,
+    flag, low_level,
 };
 
-use crate::{cli::Failure, stop::Stop};
+use crate::{
+    cli::{Failure, tui},
+    stop::Stop,
+};
 
 /// The signals received so far.
 pub(super) struct Signals {
     stop: Stop,
     caught: Arc<AtomicUsize>,
+    /// Whether the next signal ends the process at once.
+    armed: Arc<AtomicBool>,
     asked: Arc<AtomicBool>,
 }
 
 impl Signals {
-    /// Starts listening.
-    pub(super) fn listen() -> Result<Self, Failure> {
+    /// Starts listening. Where a view has the terminal, that is given back before the second signal ends the
+    /// process.
+    pub(super) fn listen(has_view: bool) -> Result<Self, Failure> {
+        let failed = |error: io::Error| Failure::running("listening for signals", &error);
         let stop = Arc::new(AtomicBool::new(false));
         let caught = Arc::new(AtomicUsize::new(0));
-        let second = Arc::new(AtomicBool::new(false));
+        let armed = Arc::new(AtomicBool::new(false));
+        let bell = if has_view {
+            Some(abort_in_view(caught.clone(), armed.clone()).map_err(failed)?)
+        } else {
+            None
+        };
         for signal in [SIGINT, SIGTERM] {
-            // In this order, so that the first signal arms what only the second triggers.
-            flag::register_conditional_shutdown(signal, 128 + signal, second.clone())
-                .and_then(|_| flag::register(signal, second.clone()))
-                .and_then(|_| flag::register_usize(signal, caught.clone(), signal as usize))
-                .and_then(|_| flag::register(signal, stop.clone()))
-                .map_err(|error| Failure::running("listening for signals", &error))?;
+            let listen = || {
+                if bell.is_none() {
+                    // In this order, so that the first signal arms what only the second triggers.
+                    let exit_code = 128 + signal;
+                    flag::register_conditional_shutdown(signal, exit_code, armed.clone())?;
+                    flag::register(signal, armed.clone())?;
+                }
+                flag::register_usize(signal, caught.clone(), signal as usize)?;
+                flag::register(signal, stop.clone())?;
+                if let Some(bell) = &bell {
+                    low_level::pipe::register(signal, bell.try_clone()?)?;
+                }
+                Ok(())
+            };
+            listen().map_err(failed)?;
         }
         let asked = Arc::new(AtomicBool::new(false));
-        flag::register(SIGUSR1, asked.clone())
-            .map_err(|error| Failure::running("listening for signals", &error))?;
+        flag::register(SIGUSR1, asked.clone()).map_err(failed)?;
         Ok(Self {
             stop: stop.into(),
             caught,
+            armed,
             asked,
         })
     }
@@ -47,6 +73,20 @@ impl Signals {
     /// Returns the request to stop that a signal makes. Others may make it, too.
     pub(super) fn stop(&self) -> &Stop {
         &self.stop
+    }
+
+    /// Does what SIGINT does: for a terminal that sends none.
+    pub(super) fn interrupt(&self) {
+        // The signal exists.
+        let _ = low_level::raise(SIGINT);
+    }
+
+    /// Asks for a clean stop that is no failure. What comes after it ends the process at once.
+    pub(super) fn quit(&self) {
+        if self.armed.swap(true, Relaxed) {
+            self.interrupt();
+        }
+        self.stop.request();
     }
 
     /// Tells whether SIGUSR1 came since this was last asked.
@@ -59,4 +99,26 @@ impl Signals {
         let signal = self.caught.load(Relaxed);
         (signal != 0).then_some(signal as u8)
     }
+
+    /// Tells whether somebody asked for a stop.
+    pub(super) fn interrupted(&self) -> bool {
+        self.armed.load(Relaxed) || self.caught().is_some()
+    }
+}
+
+/// Starts a thread that ends the process at the second byte written to what it returns, or at the first
+/// once `armed`: a signal handler could not give the terminal back.
+fn abort_in_view(caught: Arc<AtomicUsize>, armed: Arc<AtomicBool>) -> io::Result<UnixStream> {
+    let (mut heard, bell) = UnixStream::pair()?;
+    let listen = move || {
+        while heard.read_exact(&mut [0]).is_ok() {
+            if armed.swap(true, Relaxed) {
+                tui::restore_soon();
+                low_level::exit(128 + caught.load(Relaxed) as i32);
+            }
+        }
+    };
+    let name = "signals".to_owned();
+    thread::Builder::new().name(name).spawn(listen)?;
+    Ok(bell)
 }

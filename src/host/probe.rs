@@ -4,13 +4,15 @@
 //! allocating. Times are nanoseconds.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     os::unix::fs::FileExt,
     sync::{Arc, OnceLock},
 };
 
 /// Bytes of the longest file read.
 const FILE_BYTES_MAX: usize = 4_096;
+/// The field of `stat` with the core that a thread ran on last, counted from 1 as in proc(5).
+const STAT_CORE: usize = 39;
 
 /// A thread to be looked at. Copies look at the same.
 #[derive(Clone, Debug, Default)]
@@ -53,6 +55,44 @@ impl Probe {
     }
 }
 
+/// A thread of this process at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ThreadSample {
+    pub id: u32,
+    /// As the kernel keeps it: 15 bytes at most.
+    pub name: String,
+    pub cpu_ns: u64,
+    /// The core that it ran on last.
+    pub core: usize,
+}
+
+/// Returns all threads of this process, as far as the kernel tells of them, by id. Opens three files each.
+pub(crate) fn threads() -> Vec<ThreadSample> {
+    let tasks = fs::read_dir("/proc/self/task").into_iter().flatten();
+    let ids = tasks
+        .flatten()
+        .filter_map(|task| task.file_name().to_str()?.parse().ok());
+    let mut threads: Vec<ThreadSample> = ids.filter_map(thread).collect();
+    threads.sort_unstable_by_key(|thread| thread.id);
+    threads
+}
+
+fn thread(id: u32) -> Option<ThreadSample> {
+    let mut buffer = [0; FILE_BYTES_MAX];
+    let file = |name: &str| File::open(format!("/proc/self/task/{id}/{name}")).ok();
+    let cpu_ns = number_after(read(&file("schedstat")?, &mut buffer)?, "")?;
+    let name = read(&file("comm")?, &mut buffer)?.trim_end().to_owned();
+    // Behind the name, which may hold anything: the fields from the third on.
+    let (_, fields) = read(&file("stat")?, &mut buffer)?.rsplit_once(')')?;
+    let core = fields.split_whitespace().nth(STAT_CORE - 3)?.parse().ok()?;
+    Some(ThreadSample {
+        id,
+        name,
+        cpu_ns,
+        core,
+    })
+}
+
 fn read<'a>(file: &File, buffer: &'a mut [u8]) -> Option<&'a str> {
     let length = file.read_at(buffer, 0).ok()?;
     str::from_utf8(&buffer[..length]).ok()
@@ -67,6 +107,20 @@ fn number_after(text: &str, start: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn threads_are_found_by_name_on_a_core_of_theirs() {
+        let name = std::thread::Builder::new().name("(a) b".to_owned());
+        let found = name.spawn(|| {
+            let core = *crate::host::topology::usable_cores().last().unwrap();
+            crate::host::pin::pin_current("(a) b", Some(core), true).unwrap();
+            (core, threads())
+        });
+        let (core, threads) = found.unwrap().join().unwrap();
+        let named: Vec<_> = threads.iter().filter(|one| one.name == "(a) b").collect();
+        assert_eq!(named.len(), 1, "{threads:?}");
+        assert_eq!(named[0].core, core);
+    }
 
     #[test]
     fn a_thread_at_work_uses_cpu_time() {

@@ -1,0 +1,620 @@
+//! Puts a picture on the screen, panel by panel.
+//!
+//! Colour only underlines what weight and words say already, so that terminals without it show as much.
+
+use ratatui::{
+    Frame,
+    layout::{Alignment, Rect},
+    style::{Color, Modifier, Style},
+    text::{Line, Span},
+    widgets::{Paragraph, Sparkline, Wrap},
+};
+
+use crate::{
+    cli::tui::{
+        layout::{self, Panel, Rows, SIZE_MIN},
+        model::{HISTORY_MAX, Percentiles, Picture, Sort, Topics},
+        table::cut,
+        tables,
+    },
+    clock::SECOND_NS,
+    report::{count, rate, time},
+};
+
+/// Columns of a percentile.
+const PERCENTILE_WIDTH: usize = 9;
+/// Columns of a name in the latency panel.
+const STAGE_WIDTH: usize = 8;
+/// Columns of a counter with its name.
+const COUNTER_WIDTH: u16 = 26;
+
+/// The width from which on the header has room for bytes a second.
+const BYTES_FROM: u16 = 80;
+
+/// How the view is to be drawn.
+pub(super) struct Look {
+    pub theme: Theme,
+    pub sort: Sort,
+    pub is_paused: bool,
+    pub is_helping: bool,
+}
+
+impl Look {
+    pub(super) fn new(theme: Theme) -> Self {
+        Self {
+            theme,
+            sort: Sort::default(),
+            is_paused: false,
+            is_helping: false,
+        }
+    }
+}
+
+/// With colour or without.
+#[derive(Clone, Copy)]
+pub(super) struct Theme {
+    has_colour: bool,
+}
+
+impl Theme {
+    /// Without colour where `NO_COLOR` is set, to anything.
+    pub(super) fn of_environment() -> Self {
+        let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Self {
+            has_colour: !refused,
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn plain() -> Self {
+        Self { has_colour: false }
+    }
+
+    fn coloured(self, style: Style, colour: Color) -> Style {
+        if self.has_colour {
+            style.fg(colour)
+        } else {
+            style
+        }
+    }
+
+    /// What names other things.
+    pub(super) fn dim(self) -> Style {
+        Style::new().add_modifier(Modifier::DIM)
+    }
+
+    pub(super) fn strong(self) -> Style {
+        Style::new().add_modifier(Modifier::BOLD)
+    }
+
+    fn title(self) -> Style {
+        self.coloured(self.strong(), Color::Cyan)
+    }
+
+    /// What is not as it should be.
+    pub(super) fn bad(self) -> Style {
+        self.coloured(self.strong(), Color::Red)
+    }
+
+    /// What somebody should know of.
+    pub(super) fn notable(self) -> Style {
+        self.coloured(self.strong(), Color::Yellow)
+    }
+
+    fn good(self) -> Style {
+        self.coloured(Style::new(), Color::Green)
+    }
+}
+
+/// Draws a picture on the whole terminal.
+pub(super) fn draw(frame: &mut Frame<'_>, picture: &Picture, look: &Look) {
+    let length = |length: usize| u16::try_from(length).unwrap_or(u16::MAX - 2);
+    let rows = Rows {
+        lanes: length(picture.lanes.len()),
+        workers: length(picture.workers.len()),
+        feeds: length(picture.feeds.len()),
+        lines: length(picture.lines.len()),
+        topics: match &picture.topics {
+            Topics::Top(rows, _) => length(rows.len()),
+            Topics::Unknown(_) => 1,
+        },
+        threads: length(picture.threads.len()),
+        anomalies: length(picture.anomalies.len()),
+    };
+    let Some(placed) = layout::place(frame.area(), rows) else {
+        draw_too_small(frame, picture);
+        return;
+    };
+    for (panel, area) in placed {
+        match panel {
+            Panel::Header => header(frame, area, picture, look),
+            Panel::Footer => footer(frame, area, look),
+            Panel::Rate => message_rate(frame, area, picture, look.theme),
+            Panel::Latency => latency(frame, area, picture, look.theme),
+            Panel::Losses => losses(frame, area, picture, look.theme),
+            Panel::Anomalies => anomalies(frame, area, picture, look.theme),
+            table => tables::draw(frame, area, table, picture, look),
+        }
+    }
+}
+
+fn draw_too_small(frame: &mut Frame<'_>, picture: &Picture) {
+    let area = frame.area();
+    let (width, height) = SIZE_MIN;
+    let text = format!(
+        "{}x{} is too small: {width}x{height} at least. {} received. q quits",
+        area.width,
+        area.height,
+        count(picture.totals.received)
+    );
+    frame.render_widget(Paragraph::new(text).wrap(Wrap { trim: true }), area);
+}
+
+/// Draws a title over a panel, with something at its right end, and returns what is left of the panel.
+pub(super) fn titled(
+    frame: &mut Frame<'_>,
+    area: Rect,
+    (title, right): (&str, &str),
+    theme: Theme,
+) -> Rect {
+    let width = usize::from(area.width);
+    let title = cut(title, width);
+    let room = width.saturating_sub(title.chars().count() + 2);
+    let right = if right.chars().count() < room {
+        right
+    } else {
+        ""
+    };
+    let rule = room.saturating_sub(right.chars().count() + usize::from(!right.is_empty()));
+    let line = Line::from(vec![
+        Span::styled(title, theme.title()),
+        Span::raw(" "),
+        Span::styled("─".repeat(rule), theme.dim()),
+        Span::raw(if right.is_empty() { "" } else { " " }),
+        Span::raw(right.to_owned()),
+    ]);
+    frame.render_widget(line, Rect { height: 1, ..area });
+    Rect {
+        y: area.y + 1,
+        height: area.height - 1,
+        ..area
+    }
+}
+
+fn header(frame: &mut Frame<'_>, area: Rect, picture: &Picture, look: &Look) {
+    let (theme, totals) = (look.theme, &picture.totals);
+    let state = if look.is_paused {
+        Span::styled("PAUSED", theme.notable().add_modifier(Modifier::REVERSED))
+    } else if picture.is_draining {
+        Span::styled("draining", theme.notable())
+    } else if totals.connects == totals.disconnects {
+        Span::styled("not connected", theme.bad())
+    } else {
+        Span::styled("receiving", theme.good())
+    };
+    let first = Line::from(vec![
+        Span::styled("pinfeed", theme.title()),
+        Span::raw(format!(
+            "  {} engine  up {}  ",
+            picture.engine,
+            uptime(picture.up_ns)
+        )),
+        state,
+    ]);
+    let cpu = format!("CPU {:.2} of {} cores", picture.cpu_share, picture.cores);
+    let under_way = totals.under_way();
+    let (balance, style) = match under_way {
+        0 => ("balanced".to_owned(), theme.good()),
+        1.. => (
+            format!("balanced but {} under way", count(under_way.unsigned_abs())),
+            theme.good(),
+        ),
+        _ => ("NOT BALANCED".to_owned(), theme.bad()),
+    };
+    let bytes = if area.width >= BYTES_FROM {
+        format!("  {}B/s  ", rate(picture.bytes_per_s))
+    } else {
+        "  ".to_owned()
+    };
+    let second = Line::from(vec![
+        Span::raw("received "),
+        Span::styled(count(totals.received), theme.strong()),
+        Span::raw("  "),
+        Span::styled(format!("{} msg/s", rate(picture.per_s)), theme.strong()),
+        Span::raw(bytes),
+        Span::styled(balance, style),
+    ]);
+    frame.render_widget(Paragraph::new(vec![first, second]), area);
+    let right = Paragraph::new(cpu.clone()).alignment(Alignment::Right);
+    let width = (cpu.len() as u16).min(area.width);
+    let corner = Rect::new(area.right() - width, area.y, width, 1);
+    frame.render_widget(right, corner);
+}
+
+/// Writes `m:ss`, or `h:mm:ss`.
+fn uptime(ns: u64) -> String {
+    let seconds = ns / SECOND_NS;
+    let (hours, minutes, seconds) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
+    if hours > 0 {
+        format!("{hours}:{minutes:02}:{seconds:02}")
+    } else {
+        format!("{minutes}:{seconds:02}")
+    }
+}
+
+fn message_rate(frame: &mut Frame<'_>, area: Rect, picture: &Picture, theme: Theme) {
+    let peak = picture.history.iter().copied().fold(0.0, f64::max);
+    let peak = format!("at most {}", rate(peak));
+    let inner = titled(frame, area, ("msg/s, the last minute", &peak), theme);
+    let width = usize::from(inner.width);
+    let absent = HISTORY_MAX - picture.history.len();
+    let bars = (0..width).map(|column| {
+        let from = column * HISTORY_MAX / width;
+        let to = ((column + 1) * HISTORY_MAX / width).max(from + 1);
+        let known = picture
+            .history
+            .get(from.saturating_sub(absent)..to.saturating_sub(absent));
+        let known = known.unwrap_or_default();
+        known.iter().sum::<f64>() as u64 / (known.len().max(1) as u64)
+    });
+    let bars: Vec<u64> = bars.collect();
+    let style = theme.coloured(Style::new(), Color::Green);
+    frame.render_widget(Sparkline::default().data(&bars).style(style), inner);
+}
+
+fn latency(frame: &mut Frame<'_>, area: Rect, picture: &Picture, theme: Theme) {
+    let block = 4 * PERCENTILE_WIDTH;
+    let has_overall = usize::from(area.width) >= STAGE_WIDTH + 2 * block;
+    let right = if has_overall { "since the start" } else { "" };
+    let inner = titled(frame, area, ("latency, the last half second", right), theme);
+    let heads: String = ["p50", "p99", "p99.9", "max"]
+        .map(|head| format!("{head:>PERCENTILE_WIDTH$}"))
+        .concat();
+    let more = if has_overall { heads.as_str() } else { "" };
+    let mut lines = vec![Line::styled(
+        format!("{:<STAGE_WIDTH$}{heads}{more}", "stage"),
+        theme.dim(),
+    )];
+    for stage in &picture.latency {
+        let mut spans = vec![
+            Span::raw(format!("{:<STAGE_WIDTH$}", stage.stage)),
+            Span::styled(percentiles(stage.interval), theme.strong()),
+        ];
+        if has_overall {
+            spans.push(Span::raw(percentiles(stage.overall)));
+        }
+        lines.push(Line::from(spans));
+    }
+    frame.render_widget(Paragraph::new(lines), inner);
+}
+
+fn percentiles(values: Option<Percentiles>) -> String {
+    let columns = match values {
+        Some(values) => values.map(|ns| time(ns as f64)),
+        None => ["-"; 4].map(str::to_owned),
+    };
+    columns
+        .map(|text| format!("{text:>PERCENTILE_WIDTH$}"))
+        .concat()
+}
+
+fn losses(frame: &mut Frame<'_>, area: Rect, picture: &Picture, theme: Theme) {
+    let totals = &picture.totals;
+    let inner = titled(frame, area, ("losses and connections", ""), theme);
+    let grave = |number: u64| {
+        if number > 0 {
+            theme.bad()
+        } else {
+            Style::new()
+        }
+    };
+    let mild = |number: u64| {
+        if number > 0 {
+            theme.notable()
+        } else {
+            Style::new()
+        }
+    };
+    let open = totals.connects.saturating_sub(totals.disconnects);
+    let failed = totals.connect_failures + totals.handshake_failures;
+    let lost = match picture.lost {
+        Some(lost) => ("lost", count(lost), grave(lost)),
+        None => ("lost", "unknown".to_owned(), Style::new()),
+    };
+    let counters = [
+        lost,
+        ("gaps", count(totals.gaps), grave(totals.gaps)),
+        ("duplicates", count(totals.duplicates), Style::new()),
+        ("dropped", count(totals.dropped), grave(totals.dropped)),
+        ("conflated", count(totals.conflated), mild(totals.conflated)),
+        (
+            "rejected",
+            count(totals.rejected()),
+            grave(totals.rejected()),
+        ),
+        (
+            "connections",
+            count(open),
+            if open == 0 { theme.bad() } else { Style::new() },
+        ),
+        (
+            "of them lost",
+            count(totals.disconnects),
+            mild(totals.disconnects),
+        ),
+        ("failed", count(failed), mild(failed)),
+        ("reordered", count(totals.reordered), Style::new()),
+        ("restarts", count(totals.restarts), mild(totals.restarts)),
+        (
+            "protocol errors",
+            count(totals.protocol_errors()),
+            mild(totals.protocol_errors()),
+        ),
+        ("times blocked", count(totals.blocked), Style::new()),
+        ("untold", count(totals.untold), mild(totals.untold)),
+        ("unwanted", count(totals.unwanted), Style::new()),
+    ];
+    let columns = usize::from((inner.width / COUNTER_WIDTH).max(1)).min(3);
+    let width = usize::from(inner.width) / columns;
+    // Apart from the next one.
+    let gap = 2;
+    let cell = |(name, number, style): &(&str, String, Style)| {
+        let room = width.saturating_sub(name.len() + gap);
+        [
+            Span::styled((*name).to_owned(), theme.dim()),
+            Span::styled(format!("{number:>room$}"), *style),
+            Span::raw(" ".repeat(gap)),
+        ]
+    };
+    let rows = counters.chunks(columns);
+    let lines: Vec<Line<'_>> = rows
+        .take(usize::from(inner.height))
+        .map(|row| Line::from(row.iter().flat_map(cell).collect::<Vec<_>>()))
+        .collect();
+    frame.render_widget(Paragraph::new(lines), inner);
+}
+
+fn anomalies(frame: &mut Frame<'_>, area: Rect, picture: &Picture, theme: Theme) {
+    let all = format!("{} so far", count(picture.anomalies_seen));
+    let inner = titled(frame, area, ("what went wrong last", &all), theme);
+    if picture.anomalies.is_empty() {
+        frame.render_widget(Line::styled("nothing", theme.dim()), inner);
+        return;
+    }
+    let room = usize::from(inner.height);
+    let first = picture.anomalies.len().saturating_sub(room);
+    let lines = picture.anomalies[first..].iter().map(|anomaly| {
+        let text = anomaly.to_string();
+        Line::raw(cut(text.trim_start(), usize::from(inner.width)))
+    });
+    frame.render_widget(Paragraph::new(lines.collect::<Vec<_>>()), inner);
+}
+
+fn footer(frame: &mut Frame<'_>, area: Rect, look: &Look) {
+    let line = if look.is_helping {
+        let help =
+            "q end cleanly, again: at once   p hold the picture only   s sort tables otherwise";
+        Line::raw(cut(help, usize::from(area.width)))
+    } else {
+        let key = |key: &'static str| Span::styled(key, look.theme.strong());
+        let pause = if look.is_paused {
+            " go on   "
+        } else {
+            " pause   "
+        };
+        Line::from(vec![
+            key("q"),
+            Span::raw(" quit   "),
+            key("p"),
+            Span::raw(pause),
+            key("s"),
+            Span::raw(format!(" sort: {}   ", look.sort.name())),
+            key("?"),
+            Span::raw(" help"),
+        ])
+    };
+    frame.render_widget(line, area);
+}
+
+#[cfg(test)]
+mod tests {
+    use ratatui::{Terminal, backend::TestBackend, buffer::Buffer};
+
+    use super::*;
+    use crate::{
+        cli::tui::model::{FeedRow, LaneRow, Latency, LineRow, ThreadRow, TopicRow, WorkerRow},
+        flight::{Anomaly, AnomalyKind, Hop},
+        ledger::Totals,
+    };
+
+    fn picture() -> Picture {
+        let percentiles = Some([1_000, 25_000, 300_000, 4_000_000]);
+        let latency = |stage| Latency {
+            stage,
+            interval: percentiles,
+            overall: (stage != "feed").then_some([1, 2, 3, 999_000_000]),
+        };
+        let thread = |name: &str, core| ThreadRow {
+            name: name.to_owned(),
+            cpu_share: 0.5,
+            cpu_ns: 1_500_000_000,
+            core_wanted: core,
+            core_got: None,
+            core_last: 1,
+        };
+        Picture {
+            engine: "native",
+            up_ns: 3_725 * SECOND_NS,
+            totals: Totals {
+                received: 1_234_567_890,
+                delivered: 1_234_560_000,
+                dropped: 17,
+                connects: 2,
+                disconnects: 1,
+                ..Totals::default()
+            },
+            lost: Some(4_711),
+            per_s: 24_100_000.0,
+            bytes_per_s: 1.54e9,
+            cpu_share: 1.95,
+            cores: 2,
+            history: vec![0.0, 12e6, 24.1e6],
+            latency: ["queue", "handler", "feed"].map(latency),
+            lanes: (0..2)
+                .map(|number| LaneRow {
+                    name: format!("lane-{number}"),
+                    per_s: 1e6 * f64::from(number),
+                    received: 600_000_000,
+                    ..LaneRow::default()
+                })
+                .collect(),
+            workers: vec![WorkerRow {
+                name: "worker-0".to_owned(),
+                batches: 31,
+                batches_max: 64,
+                ..WorkerRow::default()
+            }],
+            feeds: vec![FeedRow {
+                name: "prices".to_owned(),
+                received: None,
+                lines: 2,
+            }],
+            lines: vec![LineRow {
+                name: "prices 1".to_owned(),
+                copies: 100,
+                wins: 25,
+                ..LineRow::default()
+            }],
+            topics: Topics::Top(
+                vec![TopicRow {
+                    name: "BTC-USD".to_owned(),
+                    per_s: 5.0,
+                    messages: 99,
+                }],
+                1,
+            ),
+            threads: vec![thread("lane-0", Some(1)), thread("worker-0", None)],
+            anomalies: vec![Anomaly {
+                at_ns: SECOND_NS,
+                until_ns: SECOND_NS,
+                kind: AnomalyKind::Gap,
+                hop: Hop::Network,
+                feed: "prices".to_owned(),
+                topic: String::new(),
+                count: 3,
+                times: 1,
+                evidence: "numbers 4 to 6 were missing ".repeat(9),
+            }],
+            anomalies_seen: 1,
+            ..Picture::default()
+        }
+    }
+
+    fn drawn(width: u16, height: u16, look: &Look) -> (Vec<String>, Buffer) {
+        let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
+        terminal
+            .draw(|frame| draw(frame, &picture(), look))
+            .unwrap();
+        let buffer = terminal.backend().buffer().clone();
+        let row = |y| (0..width).map(|x| buffer[(x, y)].symbol()).collect();
+        ((0..height).map(row).collect(), buffer)
+    }
+
+    fn plain() -> Look {
+        Look::new(Theme::plain())
+    }
+
+    /// The row that a text is on.
+    fn row_of(rows: &[String], text: &str) -> usize {
+        let found = rows.iter().position(|row| row.contains(text));
+        found.unwrap_or_else(|| panic!("{text:?} is not in\n{}", rows.join("\n")))
+    }
+
+    #[test]
+    fn a_small_terminal_shows_what_matters_most_whole() {
+        let (rows, _) = drawn(80, 24, &plain());
+        assert!(rows[0].starts_with("pinfeed  native engine  up 1:02:05  receiving"));
+        assert!(rows[0].ends_with("CPU 1.95 of 2 cores"));
+        assert_eq!(
+            rows[1].trim_end(),
+            "received 1,234,567,890  24.1M msg/s  1.54GB/s  balanced but 7,873 under way"
+        );
+        let queue = &rows[row_of(&rows, "queue  ")];
+        assert!(
+            queue.contains("1.00 µs  25.0 µs   300 µs  4.00 ms"),
+            "{queue}"
+        );
+        assert!(
+            queue.ends_with("1 ns     2 ns     3 ns   999 ms"),
+            "{queue}"
+        );
+        assert!(rows[row_of(&rows, "feed    ")].ends_with("-        -        -        -"));
+        assert_eq!(
+            row_of(&rows, "lanes ─"),
+            row_of(&rows, "workers ─"),
+            "side by side"
+        );
+        assert!(rows[row_of(&rows, "worker-0")].contains("31/64"));
+        assert!(rows[row_of(&rows, "lost")].contains("4,711"));
+        let anomaly = &rows[row_of(&rows, "gap        network")];
+        assert!(anomaly.ends_with('…'), "a cut shows: {anomaly}");
+        assert!(rows[23].starts_with("q quit"));
+        assert!(!rows.concat().contains("BTC-USD"));
+    }
+
+    #[test]
+    fn a_large_terminal_shows_all() {
+        let (rows, _) = drawn(200, 50, &plain());
+        for text in [
+            "BTC-USD",
+            "prices 1",
+            "lane carries other feeds",
+            "25 %",
+            "tied to",
+        ] {
+            row_of(&rows, text);
+        }
+        assert_eq!(row_of(&rows, "busiest topics"), row_of(&rows, "threads ─"));
+        assert!(rows[49].starts_with("q quit"));
+    }
+
+    #[test]
+    fn every_size_can_be_drawn() {
+        for width in (1..=210).step_by(3) {
+            for height in 1..=60 {
+                let (rows, _) = drawn(width, height, &plain());
+                assert_eq!(rows.len(), usize::from(height));
+            }
+        }
+        assert!(
+            drawn(40, 10, &plain())
+                .0
+                .concat()
+                .contains("40x10 is too small")
+        );
+    }
+
+    #[test]
+    fn the_order_of_tables_and_a_held_picture_show() {
+        let mut look = plain();
+        look.sort = Sort::Rate;
+        look.is_paused = true;
+        let (rows, _) = drawn(80, 24, &look);
+        assert!(row_of(&rows, "lane-1") < row_of(&rows, "lane-0"));
+        assert!(rows[0].contains("PAUSED"));
+        assert!(rows[23].contains("sort: by rate") && rows[23].contains("p go on"));
+    }
+
+    #[test]
+    fn colours_are_left_out_on_request() {
+        let coloured = |buffer: &Buffer| {
+            let cells = buffer.content().iter();
+            cells
+                .filter(|cell| cell.fg != Color::Reset || cell.bg != Color::Reset)
+                .count()
+        };
+        assert_eq!(coloured(&drawn(200, 50, &plain()).1), 0);
+        let look = Look::new(Theme { has_colour: true });
+        assert!(coloured(&drawn(200, 50, &look).1) > 0);
+    }
+}
