@@ -13,9 +13,6 @@ use crate::{
     report::{count, rate, time},
 };
 
-/// The part of a worker's batches that is noted when it is under way.
-const QUEUE_NOTABLE: f64 = 0.5;
-
 /// Makes columns of their titles, widths and what they are sorted by.
 macro_rules! columns {
     ($($title:literal $width:literal $sort:expr),* $(,)?) => {
@@ -147,11 +144,17 @@ fn lane(one: &LaneRow, theme: Theme) -> Row {
 }
 
 fn worker(one: &WorkerRow, theme: Theme) -> Row {
-    let full = one.batches as f64 > QUEUE_NOTABLE * one.batches_max as f64;
     let queue = format!("{}/{}", one.batches, one.batches_max);
     let cells = [
         (rate(one.per_s), theme.strong()),
-        (queue, if full { theme.notable() } else { Style::new() }),
+        (
+            queue,
+            if one.is_behind {
+                theme.notable()
+            } else {
+                Style::new()
+            },
+        ),
         plain(one.cpu_share.map_or_else(|| "-".to_owned(), per_cent)),
         plain(count(one.delivered)),
     ];
