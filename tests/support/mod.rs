@@ -216,6 +216,12 @@ pub fn finish<H: Handler>(mut pipeline: Pipeline<H>) -> Outcome<H> {
         );
         thread::yield_now();
     }
+    let under_way = pipeline
+        .by_worker()
+        .iter()
+        .map(|one| one.batches_under_way)
+        .sum::<u64>();
+    assert_eq!(under_way, 0, "batches at rest");
     pipeline.finish()
 }
 
