@@ -134,6 +134,17 @@ pub enum Error {
         /// How late the last one was, in milliseconds.
         late_ms: u64,
     },
+    /// A process that a benchmark started did not do its part.
+    #[error("{helper}: {problem}")]
+    Helper {
+        /// What the process was for, with its command line where it is known.
+        helper: String,
+        /// What it said, or what it did not do.
+        problem: String,
+    },
+    /// A benchmark was stopped before it was done.
+    #[error("stopped before it was done; nothing was written")]
+    Stopped,
     /// A lane has ended, or has not yet heard of too many orders before this one.
     #[error("a lane has ended, or is too busy for another order; try again later")]
     LaneBusy,

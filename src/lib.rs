@@ -11,6 +11,7 @@ compile_error!(
     "pinfeed targets Linux: it reads /proc and /sys and ties threads with sched_setaffinity"
 );
 
+pub mod bench;
 #[doc(hidden)]
 pub mod cli;
 pub mod clock;

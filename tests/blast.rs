@@ -283,6 +283,10 @@ fn timestamps_are_the_intended_times() {
     let published = process.json(0);
     assert!(published["elapsed_s"].as_f64().unwrap() >= 0.199_99);
     assert!(number(&published, "late_ns_max") > 0);
+    let lateness = &published["lateness_ns"];
+    assert_eq!(number(lateness, "count"), 20_000);
+    assert!(number(lateness, "p50") <= number(lateness, "max"));
+    assert!(number(lateness, "max") <= number(&published, "late_ns_max") * 1_001 / 1_000 + 1);
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! What was measured, as Markdown: medians of the rounds with the lowest and the highest, and ratios of
 //! medians.
 
+use pinfeed::bench::Spread;
+
 use crate::{
     cases::{Case, Figure, Goal, Group, Target},
     publisher::MESSAGE_BYTES,
@@ -34,32 +36,6 @@ impl Measured {
             Figure::MessagesPerSecond => self.rates().median,
             Figure::CpuPerMessage | Figure::CpuMore => self.cpu_ns().median,
             Figure::LatencyP50 => self.latency_us(|latency| latency.p50_ns).median,
-        }
-    }
-}
-
-/// The middle value, or the mean of the two in the middle, and the ends.
-struct Spread {
-    median: f64,
-    lowest: f64,
-    highest: f64,
-}
-
-impl Spread {
-    /// Of no values, all is not a number.
-    fn of(values: impl Iterator<Item = f64>) -> Self {
-        let mut values: Vec<f64> = values.collect();
-        values.sort_by(f64::total_cmp);
-        let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
-        let middle = values.len() / 2;
-        Self {
-            median: if values.len() % 2 == 1 {
-                at(middle)
-            } else {
-                f64::midpoint(at(middle.wrapping_sub(1)), at(middle))
-            },
-            lowest: at(0),
-            highest: at(values.len().wrapping_sub(1)),
         }
     }
 }

@@ -103,7 +103,7 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
             tick,
         )?
     } else {
-        live::watch(pipeline, Show::Always, &mut histograms, tick)
+        live::watch(pipeline, Show::Always, None, &mut histograms, tick)
     };
     // After a signal nobody waited for what was still under way, nor for the publisher: in a terminal
     // the signal may have met it, too.
@@ -151,7 +151,8 @@ impl PublisherProcess {
             .map_err(failed)?;
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let (say, word) = channel::bounded(1);
-        thread::spawn(move || say.send(read_outcome(stdout, stderr)));
+        // Where nobody listens any more, nobody has to know.
+        thread::spawn(move || drop(say.send(read_outcome(stdout, stderr))));
         Ok(Self {
             child,
             word,

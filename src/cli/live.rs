@@ -45,10 +45,11 @@ pub(super) enum Show {
 
 /// Watches a pipeline until it has stopped, and writes its histograms to the log, if there is one,
 /// interval by interval. `tick` is called some fifty times a second with the ledger, and may request the
-/// pipeline to stop.
+/// pipeline to stop. Times recorded within `warm_up` after the first message are forgotten, and not logged.
 pub(super) fn watch<H: Handler>(
     mut pipeline: Pipeline<H>,
     show: Show,
+    mut warm_up: Option<Duration>,
     histograms: &mut Histograms,
     mut tick: impl FnMut(&Totals),
 ) -> Outcome<H> {
@@ -65,6 +66,14 @@ pub(super) fn watch<H: Handler>(
         let totals = pipeline.look();
         log.say_new(pipeline.flight_record(), pipeline.now_ns());
         tick(&totals);
+        if let Some(length) = warm_up
+            && totals.received > 0
+            && pipeline.now_ns() - totals.first_received_ns >= length.as_nanos() as u64
+        {
+            warm_up = None;
+            pipeline.forget_stages();
+            logged = histograms.interval().map(Share::new);
+        }
         if !intervals.collect(&mut pipeline, lines.iter_mut().chain(&mut logged)) {
             continue;
         }
@@ -73,7 +82,9 @@ pub(super) fn watch<H: Handler>(
             show_line(&line(before, now, interval.stages), on_terminal);
             before = now;
         }
-        if let Some(interval) = logged.as_mut().and_then(Share::take_due) {
+        if warm_up.is_none()
+            && let Some(interval) = logged.as_mut().and_then(Share::take_due)
+        {
             histograms.write(&interval);
         }
     }
@@ -84,6 +95,11 @@ pub(super) fn watch<H: Handler>(
         pipeline.flight_record(),
         pipeline.now_ns() + SECOND_NS.max(flight::MERGE_NS),
     );
+    if warm_up.is_some() {
+        // It ended before its warm-up did.
+        pipeline.forget_stages();
+        logged = histograms.interval().map(Share::new);
+    }
     let outcome = pipeline.finish();
     if let Some(share) = &mut logged {
         histograms.write(&share.take_last(&outcome));
@@ -163,7 +179,7 @@ fn percentiles(histogram: &Histogram<u64>) -> String {
     )
 }
 
-fn show_line(line: &str, on_terminal: bool) {
+pub(super) fn show_line(line: &str, on_terminal: bool) {
     let mut out = std::io::stderr();
     // Back to the start of the line, and clear it. A longer one would leave a piece behind.
     let _ = if on_terminal {

@@ -1,5 +1,6 @@
 //! The commands: one file each. Nothing imports this module but `main`.
 
+mod bench;
 mod demo;
 mod envelope;
 mod histograms;
@@ -34,7 +35,7 @@ struct Cli {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 ok, 1 failure while running, 2 bad input or configuration, 3 the ledger does not \
+Exit codes: 0 ok, 1 failure while running, or a measurement that says nothing, 2 bad input or configuration, 3 the ledger does not \
 balance, or more messages than --max-loss were lost, 4 messages were too late for too long (policy \
 snail), 130/143 ended by SIGINT/SIGTERM after a clean drain (a second signal \
 aborts).";
@@ -47,6 +48,9 @@ enum Command {
     Publish(publish::Args),
     /// Show how an envelope reads messages, from a file or from a publisher
     Envelope(envelope::Args),
+    /// Measure what this host carries, and where it breaks
+    #[command(subcommand)]
+    Bench(bench::Command),
     /// Show publisher and subscriber at work for ten seconds, with nothing to configure
     Demo(demo::Args),
 }
@@ -55,6 +59,8 @@ enum Command {
 enum Ending {
     Ok,
     Unaccounted,
+    /// A measurement says nothing, or not what was asked for.
+    Failed,
     Signal(u8),
 }
 
@@ -64,10 +70,12 @@ pub fn run() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Publish(args) => publish::run(&args),
         Command::Envelope(args) => envelope::run(&args),
+        Command::Bench(command) => bench::run(&command),
         Command::Demo(args) => demo::run(&args),
     };
     match outcome {
         Ok(Ending::Ok) => ExitCode::SUCCESS,
+        Ok(Ending::Failed) => ExitCode::from(EXIT_FAILURE),
         Ok(Ending::Unaccounted) => ExitCode::from(EXIT_UNACCOUNTED),
         Ok(Ending::Signal(number)) => ExitCode::from(128 + number),
         Err(failure) => {

@@ -2,11 +2,15 @@
 
 use std::{fmt, path::PathBuf, time::Duration};
 
+use hdrhistogram::Histogram;
+
 use crate::{
     cli::{Ending, Failure, print_json, say, signals::Signals},
+    clock::wall_ns,
     config::check_bind,
     envelope::Envelope,
     error::Error,
+    latency::log::{IntervalLog, LATENESS},
     publish::{
         self, Blaster, Published, Publisher, PublisherOptions, Source, Until,
         capture::{Capture, Speed},
@@ -88,6 +92,11 @@ pub(super) struct Args {
     #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
     run_for: Option<Duration>,
 
+    /// With --blast and a rate: write at the end how late messages were by its own fault to this file, an
+    /// HdrHistogram interval log with the tag lateness, in nanoseconds
+    #[arg(long, value_name = "FILE", requires = "blast")]
+    hlog: Option<PathBuf>,
+
     /// Write what was published to standard output as one JSON object
     #[arg(long)]
     json: bool,
@@ -112,6 +121,8 @@ trait Publishing {
     fn wait_for_subscriptions(&mut self, count: u64, stop: &Stop) -> Result<(), Error>;
     fn publish(&mut self, until: Until, stop: &Stop) -> Result<Published, Error>;
     fn wait_for_departure(&mut self, limit: Duration, stop: &Stop) -> Result<(), Error>;
+    /// How late messages were, in nanoseconds, where it is known.
+    fn lateness_ns(&self) -> Option<&Histogram<u64>>;
 }
 
 impl Publishing for (Box<dyn Source>, Publisher) {
@@ -129,6 +140,10 @@ impl Publishing for (Box<dyn Source>, Publisher) {
 
     fn wait_for_departure(&mut self, limit: Duration, stop: &Stop) -> Result<(), Error> {
         self.1.wait_for_departure(limit, stop)
+    }
+
+    fn lateness_ns(&self) -> Option<&Histogram<u64>> {
+        None
     }
 }
 
@@ -154,6 +169,10 @@ impl Publishing for Blaster {
             ));
         }
         waited
+    }
+
+    fn lateness_ns(&self) -> Option<&Histogram<u64>> {
+        Some(self.lateness_ns())
     }
 }
 
@@ -213,6 +232,11 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
         ));
         publisher.wait_for_subscriptions(args.wait_for, signals.stop())?;
     }
+    let log = args.hlog.as_deref();
+    let mut log = log
+        .map(|path| IntervalLog::create(path, u64::MAX))
+        .transpose()?;
+    let start = Duration::from_nanos(wall_ns());
     let until = Until {
         messages: args.messages,
         elapsed: args.run_for,
@@ -238,6 +262,10 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
             0.0
         }),
     ));
+    if let (Some(log), Some(lateness_ns)) = (&mut log, publisher.lateness_ns()) {
+        let length = Duration::from_secs_f64(done.elapsed_s);
+        log.write(start, length, &[(LATENESS, lateness_ns)])?;
+    }
     if args.json {
         print_json(&done)?;
     }

@@ -64,6 +64,10 @@ pub(super) struct Args {
     #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
     run_for: Option<Duration>,
 
+    /// Leave the times of this long after the first message out of the latencies
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, conflicts_with = "tui")]
+    warm_up: Option<Duration>,
+
     /// Fail with exit code 3 where more messages than this are lost, as far as their numbers tell
     #[arg(long, value_name = "N")]
     max_loss: Option<u64>,
@@ -191,7 +195,7 @@ fn receive<H: Handler>(
         let board = board.cloned();
         tui::watch(pipeline, config, board, &mut histograms, &signals, tick)?
     } else {
-        live::watch(pipeline, show, &mut histograms, tick)
+        live::watch(pipeline, show, args.warm_up, &mut histograms, tick)
     };
     let (topics, evaluated) = evaluate(std::mem::take(&mut outcome.handlers));
     let summary = Summary::new(&outcome, topics);

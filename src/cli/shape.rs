@@ -124,7 +124,7 @@ enum Pin {
 }
 
 #[derive(Clone, Debug)]
-struct CoreList(Vec<usize>);
+pub(super) struct CoreList(pub(super) Vec<usize>);
 
 impl Shape {
     /// Makes the configuration that the flags ask for.
@@ -263,7 +263,7 @@ enum BadPolicy {
     ConflateWhat,
 }
 
-fn parse_cores(list: &str) -> std::result::Result<CoreList, BadCoreList> {
+pub(super) fn parse_cores(list: &str) -> std::result::Result<CoreList, BadCoreList> {
     let mut cores = Vec::new();
     for part in list.split(',') {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
@@ -278,7 +278,7 @@ fn parse_cores(list: &str) -> std::result::Result<CoreList, BadCoreList> {
 }
 
 #[derive(Debug)]
-struct BadCoreList;
+pub(super) struct BadCoreList;
 
 impl std::error::Error for BadCoreList {}
 

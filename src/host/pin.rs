@@ -5,12 +5,12 @@
 
 use core_affinity::CoreId;
 use rustix::thread::{CpuSet, Pid, sched_getaffinity, sched_setaffinity};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
 /// Where a thread was to run, and where the kernel lets it run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Placement {
     /// The thread's name.
     pub name: String,
@@ -53,6 +53,21 @@ pub fn pin_thread(name: &str, thread: Pid, core: Option<usize>, strict: bool) ->
         sched_setaffinity(Some(thread), &mask)
             .map_err(|refused| format!("the kernel refused it ({refused})"))
     })
+}
+
+/// Confines the calling thread, and what it starts, to some cores.
+///
+/// # Errors
+/// Where the kernel refuses it, or there are no such cores.
+pub fn confine_current(cores: &[usize]) -> std::io::Result<()> {
+    let mut mask = CpuSet::new();
+    for &core in cores {
+        if core >= CpuSet::MAX_CPU {
+            return Err(std::io::ErrorKind::InvalidInput.into());
+        }
+        mask.set(core);
+    }
+    Ok(sched_setaffinity(None, &mask)?)
 }
 
 fn place(

@@ -14,10 +14,12 @@
 mod hiccups;
 pub mod log;
 mod percentiles;
+mod quantiles;
 mod recorder;
 mod stages;
 
 pub use hiccups::Hiccups;
 pub use percentiles::write_percentiles;
+pub use quantiles::{Quantiles, SAMPLES_BEYOND_MIN, is_supported};
 pub use recorder::{Collector, Recorder, recorder};
 pub use stages::{FeedClocks, HandledAt, Stages};

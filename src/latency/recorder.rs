@@ -7,9 +7,12 @@
 //! nothing: it keeps recording in the set it has. HdrHistogram's own recorder was the alternative;
 //! it checks a shared phase at each record and allocates a histogram at each exchange.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering::Relaxed},
+use std::{
+    mem,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 use crossbeam::channel::{self, Receiver, Sender};
@@ -31,6 +34,8 @@ pub struct Collector {
     wanted: Arc<AtomicBool>,
     full: Receiver<Box<Stages>>,
     empty: Sender<Box<Stages>>,
+    /// Whether the worker's next answer is to be thrown away.
+    forgetting: bool,
 }
 
 /// Makes the two sides for one worker.
@@ -52,6 +57,7 @@ pub fn recorder() -> (Recorder, Collector) {
         wanted,
         full,
         empty,
+        forgetting: false,
     };
     (recorder, collector)
 }
@@ -76,7 +82,7 @@ impl Recorder {
             return;
         };
         self.wanted.store(false, Relaxed);
-        let full = std::mem::replace(&mut self.stages, empty);
+        let full = mem::replace(&mut self.stages, empty);
         // There is room: only two sets exist, and the collector just had the other one.
         let _ = self.full.try_send(full);
     }
@@ -94,6 +100,20 @@ impl Collector {
         self.wanted.store(true, Relaxed);
     }
 
+    /// Throws away what is recorded until the worker's next look up.
+    pub fn forget(&mut self) {
+        self.forgetting = false;
+        self.collect(&mut Stages::default());
+        self.forgetting = true;
+        self.request();
+    }
+
+    /// Tells whether the worker has not yet looked up since [`forget`](Self::forget).
+    #[must_use]
+    pub fn is_forgetting(&self) -> bool {
+        self.forgetting
+    }
+
     /// Tells whether what was asked for is yet to come.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
@@ -101,9 +121,11 @@ impl Collector {
     }
 
     /// Adds what has been handed over to `total`.
-    pub fn collect(&self, total: &mut Stages) {
+    pub fn collect(&mut self, total: &mut Stages) {
         while let Ok(mut full) = self.full.try_recv() {
-            total.merge(&full);
+            if !mem::take(&mut self.forgetting) {
+                total.merge(&full);
+            }
             full.reset();
             let _ = self.empty.try_send(full);
         }
@@ -116,7 +138,7 @@ mod tests {
 
     #[test]
     fn nothing_recorded_is_lost_or_doubled() {
-        let (mut recorder, collector) = recorder();
+        let (mut recorder, mut collector) = recorder();
         let mut total = Stages::default();
         for round in 0..100 {
             recorder.stages().queue.record(round + 1).unwrap();
@@ -135,5 +157,28 @@ mod tests {
         total.merge(&rest);
         assert_eq!(total.queue.len(), 100);
         assert_eq!(total.queue.max(), 100);
+    }
+
+    #[test]
+    fn what_is_forgotten_is_what_came_before() {
+        let (mut recorder, mut collector) = recorder();
+        let mut total = Stages::default();
+        recorder.stages().queue.record(1).unwrap();
+        // An answer that is under way, and what is recorded after it.
+        collector.request();
+        recorder.offer();
+        recorder.stages().queue.record(2).unwrap();
+        collector.forget();
+        recorder.stages().queue.record(3).unwrap();
+        recorder.offer();
+        recorder.stages().queue.record(4).unwrap();
+        assert!(collector.is_forgetting());
+        collector.collect(&mut total);
+        assert!(!collector.is_forgetting());
+        collector.request();
+        recorder.offer();
+        collector.collect(&mut total);
+        total.merge(&recorder.finish());
+        assert_eq!((total.queue.len(), total.queue.max()), (1, 4));
     }
 }

@@ -256,10 +256,20 @@ impl<H: Handler> Pipeline<H> {
     pub fn collect_stages(&mut self) -> &Stages {
         self.stages.merge(&self.interval);
         self.interval.reset();
-        for collector in &self.collectors {
+        for collector in &mut self.collectors {
             collector.collect(&mut self.interval);
         }
         &self.interval
+    }
+
+    /// Forgets the times recorded so far, for instance of a warm-up: each worker's until its next look up,
+    /// which is as with [`request_stages`](Self::request_stages). The ledger forgets nothing.
+    pub fn forget_stages(&mut self) {
+        self.stages = Stages::default();
+        self.interval.reset();
+        for collector in &mut self.collectors {
+            collector.forget();
+        }
     }
 
     /// Returns how the lines of feeds that are copies of each other stand against one another so far. Waits
@@ -341,8 +351,11 @@ impl<H: Handler> Pipeline<H> {
         for (index, worker) in mem::take(&mut self.workers).into_iter().enumerate() {
             match join(worker) {
                 Ok(end) => {
-                    self.collectors[index].collect(&mut uncollected);
-                    uncollected.merge(&end.stages);
+                    let collector = &mut self.collectors[index];
+                    collector.collect(&mut uncollected);
+                    if !collector.is_forgetting() {
+                        uncollected.merge(&end.stages);
+                    }
                     handlers.push(end.handler);
                     failures.extend(end.failure);
                 }

@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     clock::{Clock, wall_ns},
     error::Result,
+    latency::Quantiles,
     stop::Stop,
 };
 
@@ -62,6 +63,13 @@ pub struct Published {
     pub elapsed_s: f64,
     /// The most that a message was behind its schedule, in nanoseconds.
     pub late_ns_max: u64,
+    /// How late messages were by the publisher's own fault, in nanoseconds: without what subscribers made
+    /// it wait. Only a [`Blaster`] at a rate records it.
+    #[serde(default)]
+    pub lateness_ns: Quantiles,
+    /// How long subscribers made a [`Blaster`] wait, in seconds.
+    #[serde(default)]
+    pub blocked_s: f64,
 }
 
 /// When to stop publishing, if not at the source's end.

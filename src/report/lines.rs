@@ -5,8 +5,9 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::{
+    latency::Quantiles,
     pipeline::LineOutcome,
-    report::{StageSummary, count, time},
+    report::{count, time},
 };
 
 /// What a line brought, where others carry copies of it. `copies = wins + duplicates + too_late`.
@@ -31,7 +32,7 @@ pub struct LineSummary {
     /// Times that it was silent for longer than the feed's `stale_after_ms` while another line was not.
     pub silences: u64,
     /// How long its copies came after the first ones, in nanoseconds, of a sample.
-    pub lag_ns: StageSummary,
+    pub lag_ns: Quantiles,
 }
 
 impl LineSummary {
@@ -47,7 +48,7 @@ impl LineSummary {
             repaired: counts.repaired,
             disconnects: line.absence.disconnects,
             silences: line.absence.silences,
-            lag_ns: StageSummary::new(&counts.lag),
+            lag_ns: Quantiles::of(&counts.lag),
         }
     }
 }

@@ -6,4 +6,4 @@ mod summary;
 
 pub use format::{count, rate, time};
 pub use lines::LineSummary;
-pub use summary::{FeedSummary, LatencySummary, StageSummary, Summary};
+pub use summary::{FeedSummary, LatencySummary, Summary};

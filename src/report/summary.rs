@@ -2,12 +2,12 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::{
     flight::Anomaly,
     host::pin::Placement,
+    latency::Quantiles,
     ledger::{RejectedSample, Rejection},
     pipeline::{Outcome, ratio},
     policy::ByTopic,
@@ -161,30 +161,11 @@ impl UndeliveredSummary {
 #[derive(Clone, Debug, Serialize)]
 pub struct LatencySummary {
     /// Received to handler start.
-    pub queue: StageSummary,
+    pub queue: Quantiles,
     /// Handler start to handler done.
-    pub handler: StageSummary,
+    pub handler: Quantiles,
     /// Publisher's timestamp to handler start.
     pub feed: FeedSummary,
-}
-
-/// The percentiles of a stage in nanoseconds; null where nothing was recorded.
-#[derive(Clone, Debug, Serialize)]
-pub struct StageSummary {
-    /// Messages recorded.
-    pub count: u64,
-    /// Half took no longer than this.
-    pub p50: Option<u64>,
-    /// 90 % took no longer than this.
-    pub p90: Option<u64>,
-    /// 99 % took no longer than this.
-    pub p99: Option<u64>,
-    /// 99.9 % took no longer than this.
-    pub p99_9: Option<u64>,
-    /// 99.99 % took no longer than this.
-    pub p99_99: Option<u64>,
-    /// The longest.
-    pub max: Option<u64>,
 }
 
 /// The percentiles of the feed stage, and how to read them.
@@ -192,7 +173,7 @@ pub struct StageSummary {
 pub struct FeedSummary {
     /// The percentiles.
     #[serde(flatten)]
-    pub stage: StageSummary,
+    pub stage: Quantiles,
     /// `absolute`: plain differences of the two clocks. `excess`: our clock is behind a publisher's,
     /// so for the lines it came by this is the excess over the smallest difference seen.
     pub basis: &'static str,
@@ -200,33 +181,6 @@ pub struct FeedSummary {
     pub clock_behind_ns: u64,
     /// Messages that seemed to have arrived before they were sent.
     pub negative: u64,
-}
-
-impl StageSummary {
-    pub(super) fn new(histogram: &Histogram<u64>) -> Self {
-        let known = !histogram.is_empty();
-        let at = |quantile| known.then(|| histogram.value_at_quantile(quantile));
-        Self {
-            count: histogram.len(),
-            p50: at(0.5),
-            p90: at(0.9),
-            p99: at(0.99),
-            p99_9: at(0.999),
-            p99_99: at(0.9999),
-            max: known.then(|| histogram.max()),
-        }
-    }
-
-    fn columns(&self) -> [Option<u64>; 6] {
-        [
-            self.p50,
-            self.p90,
-            self.p99,
-            self.p99_9,
-            self.p99_99,
-            self.max,
-        ]
-    }
 }
 
 impl Summary {
@@ -290,10 +244,10 @@ impl Summary {
             undelivered: UndeliveredSummary::new(&outcome.by_topic, &outcome.feeds),
             anomalies: outcome.flight.entries(),
             latency_ns: LatencySummary {
-                queue: StageSummary::new(&stages.queue),
-                handler: StageSummary::new(&stages.handler),
+                queue: Quantiles::of(&stages.queue),
+                handler: Quantiles::of(&stages.handler),
                 feed: FeedSummary {
-                    stage: StageSummary::new(&stages.feed),
+                    stage: Quantiles::of(&stages.feed),
                     basis: if behind_ns > 0 { "excess" } else { "absolute" },
                     clock_behind_ns: behind_ns,
                     negative: stages.feed_negative,
@@ -501,7 +455,7 @@ impl Summary {
             return Ok(());
         }
         write!(out, "latency{:>15}", "count")?;
-        for column in ["p50", "p90", "p99", "p99.9", "p99.99", "max"] {
+        for column in Quantiles::NAMES {
             write!(out, "{column:>10}")?;
         }
         for (name, stage) in [

@@ -36,3 +36,5 @@ pub const QUEUE: &str = "queue";
 pub const HANDLER: &str = "handler";
 /// Tag of the time from the publisher's timestamp to handler start.
 pub const FEED: &str = "feed";
+/// Tag of the time from when a message was due to when its generator sent it.
+pub const LATENESS: &str = "lateness";

@@ -19,11 +19,14 @@
 //! a chunk.
 
 mod block;
+mod lateness;
 mod peers;
 mod subscriber;
 mod subscriptions;
 
 use std::time::Duration;
+
+use hdrhistogram::Histogram;
 
 use crate::{
     clock::{Deadline, Stopwatch, wall_ns},
@@ -32,6 +35,7 @@ use crate::{
     stop::Stop,
 };
 use block::Block;
+use lateness::Lateness;
 use peers::{Peers, WAIT_MAX};
 
 /// Bytes stamped and written at once: what the first-level cache holds from stamping to the kernel's
@@ -75,6 +79,8 @@ pub struct Blaster {
     peers: Peers,
     /// The message of the block that comes next.
     next: usize,
+    /// Of the last stream.
+    lateness: Lateness,
 }
 
 impl Blaster {
@@ -96,6 +102,7 @@ impl Blaster {
             schedule,
             peers: Peers::open(&options.bind, &options.connect)?,
             next: 0,
+            lateness: Lateness::default(),
         })
     }
 
@@ -110,6 +117,13 @@ impl Blaster {
     #[must_use]
     pub fn rejected_peers(&self) -> u64 {
         self.peers.rejected()
+    }
+
+    /// Returns how late the messages of the last call of [`publish`](Self::publish) were by the blaster's
+    /// own fault, in nanoseconds: without what subscribers made it wait.
+    #[must_use]
+    pub fn lateness_ns(&self) -> &Histogram<u64> {
+        self.lateness.histogram()
     }
 
     /// Waits until `count` subscriptions have come, one for each prefix of each subscriber, or
@@ -158,6 +172,7 @@ impl Blaster {
         let watch = Stopwatch::start();
         let mut attended_ns = 0;
         let mut done = Published::default();
+        self.lateness = Lateness::default();
         while done.published < messages_max && self.block.messages() > 0 {
             let due_ns = self.schedule.due_ns(done.published);
             if due_ns.is_some_and(|due_ns| due_ns >= end_ns) {
@@ -176,6 +191,9 @@ impl Blaster {
                 done.late_ns_max = done.late_ns_max.max(now_ns - first_due_ns);
                 let due = (1..messages.len()).find(|&index| due_ns(index as u64) > Some(now_ns));
                 messages.end = due.map_or(messages.end, |due| messages.start + due);
+                self.lateness.record(now_ns, messages.len(), |index| {
+                    due_ns(index).unwrap_or(now_ns)
+                });
                 self.block.stamp(messages.clone(), |index| {
                     start_wall_ns + due_ns(index).unwrap_or(now_ns)
                 });
@@ -184,12 +202,17 @@ impl Blaster {
                     .stamp(messages.clone(), |_| start_wall_ns + now_ns);
             }
             self.peers.hand_over(&self.block, &messages);
-            self.peers.catch_up(&self.block, stop)?;
+            if self.peers.are_behind() {
+                let from_ns = watch.elapsed_ns();
+                self.peers.catch_up(&self.block, stop)?;
+                self.lateness.excuse(from_ns, watch.elapsed_ns());
+            }
             done.published += messages.len() as u64;
             done.payload_bytes += self.block.payload_bytes(messages.clone());
             self.next = messages.end % self.block.messages();
         }
         done.elapsed_s = watch.elapsed_ns() as f64 / 1e9;
+        (done.lateness_ns, done.blocked_s) = (self.lateness.quantiles(), self.lateness.blocked_s());
         Ok(done)
     }
 

@@ -176,13 +176,14 @@ impl Peers {
         }
     }
 
+    /// Tells whether a subscriber has not taken all that was handed over to it.
+    pub(super) fn are_behind(&self) -> bool {
+        self.places.iter().flatten().any(Subscriber::is_behind)
+    }
+
     /// Waits until all subscribers have taken what was handed over to them, or `stop` is requested.
     pub(super) fn catch_up(&mut self, block: &Block, stop: &Stop) -> Result<()> {
-        let behind = |places: &[Option<Subscriber>]| {
-            let mut subscribers = places.iter().flatten();
-            subscribers.any(Subscriber::is_behind)
-        };
-        while behind(&self.places) && !stop.requested() {
+        while self.are_behind() && !stop.requested() {
             self.attend(block, WAIT_MAX)?;
         }
         Ok(())

@@ -1,0 +1,220 @@
+//! What a run at a rate showed, as figures and for people.
+
+use std::fmt;
+
+use hdrhistogram::Histogram;
+use serde::{Serialize, Serializer, ser::SerializeMap};
+
+use crate::{
+    bench::{Spread, Verdict},
+    host::pin::Placement,
+    latency::{Quantiles, Stages},
+    report::{count, rate, time},
+};
+
+/// Nanoseconds of a stage of messages' way, or of what stands beside it.
+#[derive(Clone, Debug)]
+pub struct Stage {
+    /// `feed`, `queue`, `handler`; `lateness`, the generator's own; or `hiccup-N`, the platform's on core N.
+    pub name: String,
+    /// What was recorded after the warm-up; lateness and hiccups of the whole run.
+    pub histogram: Histogram<u64>,
+}
+
+impl Stage {
+    /// One without samples.
+    pub(super) fn empty(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            // With the bounds that latencies have.
+            histogram: Stages::default().feed,
+        }
+    }
+
+    /// Returns the percentiles that enough samples support.
+    #[must_use]
+    pub fn quantiles(&self) -> Quantiles {
+        Quantiles::of(&self.histogram).supported()
+    }
+}
+
+/// What a run at a rate showed.
+#[derive(Clone, Debug, Serialize)]
+pub struct LatencyRun {
+    /// Messages a second asked for.
+    pub rate: f64,
+    /// Whether that rate was held.
+    pub verdict: Verdict,
+    /// Messages that were due, warm-up included.
+    pub due: u64,
+    /// Messages sent.
+    pub published: u64,
+    /// From the first message sent to the last, in seconds.
+    pub elapsed_s: f64,
+    /// Messages sent a second.
+    pub sent_per_s: f64,
+    /// For how long the subject made the generator wait, in seconds.
+    pub blocked_s: f64,
+    /// Messages the subject received.
+    pub received: u64,
+    /// Messages missing by their numbers; null where they have none.
+    pub lost: Option<u64>,
+    /// Whether the subject's ledger balances.
+    pub balanced: bool,
+    /// The subject's CPU time a message, in nanoseconds.
+    pub cpu_ns_per_msg: f64,
+    /// Where the subject's threads ran.
+    pub threads: Vec<Placement>,
+    /// Times in nanoseconds, by stage. A percentile is null where fewer than 10 samples lie beyond it.
+    #[serde(rename = "latency_ns", serialize_with = "by_name")]
+    pub stages: Vec<Stage>,
+}
+
+fn by_name<S: Serializer>(stages: &[Stage], serializer: S) -> Result<S::Ok, S::Error> {
+    let mut map = serializer.serialize_map(Some(stages.len()))?;
+    for stage in stages {
+        map.serialize_entry(&stage.name, &stage.quantiles())?;
+    }
+    map.end()
+}
+
+impl LatencyRun {
+    /// Returns a stage by its name.
+    #[must_use]
+    pub fn stage(&self, name: &str) -> Option<&Stage> {
+        self.stages.iter().find(|stage| stage.name == name)
+    }
+
+    /// Returns messages lost, received too little included.
+    #[must_use]
+    pub fn missing(&self) -> u64 {
+        let unreceived = self.published.saturating_sub(self.received);
+        self.lost.unwrap_or(0).max(unreceived)
+    }
+}
+
+impl fmt::Display for LatencyRun {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            out,
+            "{}  {} msg/s sent, {} of {} received, {} lost; {:.0} ns of CPU each; generator blocked for {:.3} s",
+            self.verdict,
+            rate(self.sent_per_s),
+            count(self.received),
+            count(self.due),
+            count(self.missing()),
+            self.cpu_ns_per_msg,
+            self.blocked_s,
+        )?;
+        write_head(out, "latency")?;
+        for stage in &self.stages {
+            write_row(out, &stage.name, &stage.quantiles())?;
+        }
+        let p99 = |name| self.stage(name)?.quantiles().p99;
+        match (p99("feed"), p99("lateness")) {
+            (Some(feed), Some(lateness)) if lateness * 2 > feed => writeln!(
+                out,
+                "  warning: the generator itself was late by {} at p99: feed shows that, too; give it a core \
+                 that nothing else uses",
+                time(lateness as f64)
+            ),
+            _ => Ok(()),
+        }
+    }
+}
+
+pub(super) fn write_head(out: &mut fmt::Formatter<'_>, title: &str) -> fmt::Result {
+    write!(out, "  {title:<10}{:>13}", "count")?;
+    for name in Quantiles::NAMES {
+        write!(out, "{name:>10}")?;
+    }
+    writeln!(out)
+}
+
+pub(super) fn write_row(
+    out: &mut fmt::Formatter<'_>,
+    name: &str,
+    quantiles: &Quantiles,
+) -> fmt::Result {
+    write!(out, "  {name:<10}{:>13}", count(quantiles.count))?;
+    for value in quantiles.columns() {
+        let shown = value.map_or("-".to_owned(), |ns| time(ns as f64));
+        write!(out, "{shown:>10}")?;
+    }
+    writeln!(out)
+}
+
+/// The runs' figures as CSV, a line a run and stage, times in nanoseconds.
+#[must_use]
+pub fn csv(runs: &[LatencyRun]) -> String {
+    let mut text =
+        "run,rate,verdict,due,published,received,lost,stage,count,p50,p90,p99,p99_9,p99_99,max\n"
+            .to_owned();
+    for (number, run) in (1..).zip(runs) {
+        for stage in &run.stages {
+            let quantiles = stage.quantiles();
+            text += &format!(
+                "{number},{},{},{},{},{},{},{},{}",
+                run.rate,
+                run.verdict.word(),
+                run.due,
+                run.published,
+                run.received,
+                run.missing(),
+                stage.name,
+                quantiles.count
+            );
+            for value in quantiles.columns() {
+                text += &value.map_or(",".to_owned(), |ns| format!(",{ns}"));
+            }
+            text.push('\n');
+        }
+    }
+    text
+}
+
+/// The medians of several runs' percentiles, with the lowest and the highest.
+#[must_use]
+pub fn spread(runs: &[LatencyRun]) -> impl fmt::Display + use<> {
+    let figures: Vec<Quantiles> = runs
+        .iter()
+        .filter_map(|run| run.stage("feed").map(Stage::quantiles))
+        .collect();
+    SpreadOfRuns(figures)
+}
+
+struct SpreadOfRuns(Vec<Quantiles>);
+
+impl fmt::Display for SpreadOfRuns {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "feed, {} runs          ", self.0.len())?;
+        for name in Quantiles::NAMES {
+            write!(out, "{name:>10}")?;
+        }
+        writeln!(out)?;
+        let columns: Vec<Spread> = (0..Quantiles::NAMES.len())
+            .map(|column| {
+                let values = self.0.iter().filter_map(|run| run.columns()[column]);
+                Spread::of(values.map(|ns| ns as f64))
+            })
+            .collect();
+        for (name, figure) in [
+            ("median", (|one| one.median) as fn(&Spread) -> f64),
+            ("lowest", |one| one.lowest),
+            ("highest", |one| one.highest),
+        ] {
+            write!(out, "  {name:<23}")?;
+            for column in &columns {
+                let ns = figure(column);
+                let shown = if ns.is_nan() {
+                    "-".to_owned()
+                } else {
+                    time(ns)
+                };
+                write!(out, "{shown:>10}")?;
+            }
+            writeln!(out)?;
+        }
+        Ok(())
+    }
+}

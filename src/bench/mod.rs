@@ -1,0 +1,282 @@
+//! Measuring what a host carries, and where it breaks.
+//!
+//! Generator and subject are processes of their own, `pinfeed publish --blast` and `pinfeed run`, each
+//! confined to stated cores, over loopback TCP. At a rate the loop is open: messages are stamped with the
+//! time they were *due*, so a subject that stalls delays all messages of that time, and shows it. A closed
+//! loop would wait for it and ask it nothing meanwhile.
+//!
+//! How late the generator was by its own fault is measured beside the subject's latencies, and a run whose
+//! rate was missed is invalid, whoever's fault it was. Rates are messages a second, times nanoseconds
+//! unless a name says otherwise.
+
+pub mod baseline;
+mod capacity;
+mod folder;
+mod generator;
+mod latency;
+mod measured;
+mod objective;
+mod process;
+mod spread;
+mod subject;
+mod throughput;
+mod verdict;
+
+pub use capacity::{NEAR_ENOUGH, Search, SearchEnd, Step};
+pub use folder::ResultFolder;
+pub use latency::LatencyPlan;
+pub use measured::{LatencyRun, Stage, csv, spread};
+pub use objective::{BadObjective, Objective};
+pub use spread::Spread;
+pub use throughput::{
+    Contender, Ratio, Throughput, ThroughputPlan, ThroughputRun, ratios, throughput_csv,
+    throughput_table,
+};
+pub use verdict::Verdict;
+
+use std::{path::PathBuf, time::Duration};
+
+use serde::Serialize;
+
+use crate::{
+    config::Engine,
+    envelope::pinfeed::OVERHEAD_BYTES,
+    error::{Error, Result},
+    handoff::HandoffKind,
+    host::topology::usable_cores,
+    publish::exchange::{Exchange, Parameters},
+    stop::Stop,
+    wait::Wait,
+};
+
+/// Bytes of a topic of the synthetic exchange.
+const TOPIC_BYTES: usize = 9;
+/// The most topics that all have names of [`TOPIC_BYTES`], so that messages are of one size.
+const TOPICS_MAX: usize = 100_000;
+/// The most workers.
+const WORKERS_MAX: usize = 256;
+/// The longest frame whose length takes one byte.
+const SHORT_FRAME_BYTES_MAX: usize = 255;
+
+/// What is sent, and how the subject is set up.
+#[derive(Clone, Debug, Serialize)]
+pub struct Shape {
+    /// Bytes of a payload.
+    pub payload_bytes: usize,
+    /// Topics, at most 100,000.
+    pub topics: usize,
+    /// How unevenly messages are spread over them: the exponent of Zipf's law.
+    pub skew: f64,
+    /// The subject's workers.
+    pub workers: usize,
+    /// The subject's engine.
+    #[serde(serialize_with = "engine_name")]
+    pub engine: Engine,
+    /// What carries messages to its workers.
+    #[serde(serialize_with = "displayed")]
+    pub handoff: HandoffKind,
+    /// How its threads wait.
+    #[serde(serialize_with = "displayed")]
+    pub wait: Wait,
+}
+
+fn engine_name<S: serde::Serializer>(
+    engine: &Engine,
+    serializer: S,
+) -> std::result::Result<S::Ok, S::Error> {
+    serializer.serialize_str(engine.name())
+}
+
+fn displayed<T: std::fmt::Display, S: serde::Serializer>(
+    value: &T,
+    serializer: S,
+) -> std::result::Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+impl Shape {
+    /// Returns the bytes of a message, its envelope included.
+    #[must_use]
+    pub fn message_bytes(&self) -> usize {
+        TOPIC_BYTES + OVERHEAD_BYTES + self.payload_bytes
+    }
+
+    /// Returns the bytes that a message takes on the wire.
+    #[must_use]
+    pub fn wire_bytes(&self) -> u64 {
+        let bytes = self.message_bytes();
+        let head = if bytes > SHORT_FRAME_BYTES_MAX { 9 } else { 2 };
+        (head + bytes) as u64
+    }
+
+    /// Checks that it can be sent and received.
+    ///
+    /// # Errors
+    /// [`Error::Config`], naming the flag.
+    pub fn check(&self) -> Result<()> {
+        if self.topics > TOPICS_MAX {
+            return Err(Error::config(
+                "--topics",
+                self.topics,
+                "messages would not be of one size",
+                format!("give 1 to {TOPICS_MAX}"),
+            ));
+        }
+        // It knows what it can publish.
+        Exchange::new(Parameters {
+            topics: self.topics,
+            skew: self.skew,
+            payload_bytes: self.payload_bytes,
+            ..Parameters::default()
+        })?;
+        if self.workers == 0 || self.workers > WORKERS_MAX {
+            return Err(Error::config(
+                "--workers",
+                self.workers,
+                "it is out of range",
+                format!("give 1 to {WORKERS_MAX}"),
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// The cores that the two sides are confined to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Cores {
+    /// The generator's, which it keeps busy at any rate.
+    pub generator: usize,
+    /// The subject's.
+    pub subject: Vec<usize>,
+}
+
+impl Cores {
+    /// Chooses those that are not given: the first core for the generator, all others for the subject.
+    ///
+    /// # Errors
+    /// [`Error::Config`], naming the flag, for a core that this process may not use.
+    pub fn choose(generator: Option<usize>, subject: Option<&[usize]>) -> Result<Self> {
+        Self::choose_among(&usable_cores(), generator, subject)
+    }
+
+    fn choose_among(
+        usable: &[usize],
+        generator: Option<usize>,
+        subject: Option<&[usize]>,
+    ) -> Result<Self> {
+        let list = |cores: &[usize]| {
+            let cores: Vec<String> = cores.iter().map(usize::to_string).collect();
+            cores.join(",")
+        };
+        let check = |flag: &str, cores: &[usize]| {
+            let absent: Vec<usize> = cores
+                .iter()
+                .copied()
+                .filter(|core| !usable.contains(core))
+                .collect();
+            if absent.is_empty() {
+                return Ok(());
+            }
+            Err(Error::config(
+                flag,
+                list(cores),
+                format!("this process may not use core {}", list(&absent)),
+                format!("give some of {}", list(usable)),
+            ))
+        };
+        check("--generator-core", generator.as_slice())?;
+        check("--subject-cores", subject.unwrap_or_default())?;
+        let generator = generator.unwrap_or_else(|| {
+            let taken = |core: &&usize| !subject.unwrap_or_default().contains(core);
+            let free = usable.iter().find(taken).or(usable.first());
+            free.copied().unwrap_or_default()
+        });
+        let mut others: Vec<usize> = match subject {
+            Some(cores) => cores.to_vec(),
+            None => usable
+                .iter()
+                .copied()
+                .filter(|&core| core != generator)
+                .collect(),
+        };
+        if others.is_empty() {
+            others.push(generator);
+        }
+        Ok(Self {
+            generator,
+            subject: others,
+        })
+    }
+
+    /// Returns all of them, each once.
+    pub(crate) fn all(&self) -> Vec<usize> {
+        let mut all = self.subject.clone();
+        all.push(self.generator);
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    /// Tells whether the two sides take a core from each other.
+    #[must_use]
+    pub fn are_shared(&self) -> bool {
+        self.subject.contains(&self.generator)
+    }
+}
+
+/// What all benchmarks need.
+#[derive(Clone, Debug)]
+pub struct Bench {
+    /// The command `pinfeed`, that both sides are processes of.
+    pub program: PathBuf,
+    /// What is sent, and how the subject is set up.
+    pub shape: Shape,
+    /// Where the two sides run.
+    pub cores: Cores,
+    /// Whether to measure the platform's hiccups at the same time, on all cores used, at a rate.
+    pub hiccups: bool,
+    /// The request to stop, which ends a benchmark with [`Error::Stopped`].
+    pub stop: Stop,
+}
+
+/// Someone who is told how far a benchmark has come.
+pub trait Progress {
+    /// A step has begun, with processes of these ids; it takes about `left`, as far as that is known.
+    fn begin(&mut self, step: &str, left: Duration, generator: u32, subject: u32);
+
+    /// Called some ten times a second.
+    fn left(&mut self, step: &str, left: Duration);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sides_get_cores_of_their_own_where_there_are_enough() {
+        let choose = |usable: &[usize], generator, subject: Option<&[usize]>| {
+            let cores = Cores::choose_among(usable, generator, subject).unwrap();
+            (cores.generator, cores.subject.clone(), cores.are_shared())
+        };
+        assert_eq!(choose(&[0, 1], None, None), (0, vec![1], false));
+        assert_eq!(choose(&[2, 3, 5], None, None), (2, vec![3, 5], false));
+        assert_eq!(choose(&[2, 3, 5], Some(3), None), (3, vec![2, 5], false));
+        assert_eq!(choose(&[0, 1, 2], None, Some(&[0])), (1, vec![0], false));
+        assert_eq!(choose(&[0], None, None), (0, vec![0], true));
+        assert_eq!(choose(&[0, 1], None, Some(&[0, 1])), (0, vec![0, 1], true));
+    }
+
+    #[test]
+    fn cores_that_are_not_there_are_named_with_those_that_are() {
+        let generator = Cores::choose_among(&[0, 1], Some(7), None).unwrap_err();
+        let subject = Cores::choose_among(&[0, 1], None, Some(&[0, 1, 2, 3])).unwrap_err();
+        assert_eq!(
+            generator.to_string(),
+            "--generator-core = 7: this process may not use core 7; give some of 0,1"
+        );
+        assert_eq!(
+            subject.to_string(),
+            "--subject-cores = 0,1,2,3: this process may not use core 2,3; give some of 0,1"
+        );
+    }
+}

@@ -1,0 +1,72 @@
+//! The subject: `pinfeed run --json`, on its cores, and what it says at its end.
+
+use std::{path::Path, time::Duration};
+
+use serde::Deserialize;
+
+use crate::{
+    bench::{Bench, process::Process},
+    error::Result,
+    host::pin::Placement,
+};
+
+/// What is read of its summary.
+#[derive(Debug, Deserialize)]
+pub(super) struct Summary {
+    pub elapsed_s: f64,
+    pub received: u64,
+    pub lost: Option<u64>,
+    pub balanced: bool,
+    pub msgs_per_s: f64,
+    pub cpu_ns_per_msg: f64,
+    pub threads: Vec<Placement>,
+}
+
+/// How much it is to receive, and what it is to leave behind.
+pub(super) struct Order<'a> {
+    pub endpoint: &'a str,
+    pub messages: u64,
+    /// What to leave out of its log.
+    pub warm_up: Duration,
+    /// When to end, should the benchmark be gone by then.
+    pub limit: Duration,
+    /// Where to log how long messages waited.
+    pub log: Option<&'a Path>,
+}
+
+/// Starts it. It ends by itself when it has all messages.
+pub(super) fn start(bench: &Bench, order: &Order<'_>) -> Result<Process> {
+    let shape = &bench.shape;
+    let mut arguments: Vec<String> = [
+        "run",
+        "--json",
+        "--envelope",
+        "pinfeed",
+        "--handler",
+        "null",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    let time = |length: Duration| humantime::format_duration(length).to_string();
+    for (flag, value) in [
+        ("--connect", order.endpoint.to_owned()),
+        ("--engine", shape.engine.name().to_owned()),
+        ("--workers", shape.workers.to_string()),
+        ("--handoff", shape.handoff.to_string()),
+        ("--wait", shape.wait.to_string()),
+        ("--messages", order.messages.to_string()),
+        ("--warm-up", time(order.warm_up)),
+        ("--for", time(order.limit)),
+    ] {
+        arguments.extend([flag.to_owned(), value]);
+    }
+    if let Some(log) = order.log {
+        arguments.extend(["--hlog".to_owned(), log.display().to_string()]);
+    }
+    Process::start(
+        "the subject",
+        &bench.program,
+        &arguments,
+        &bench.cores.subject,
+    )
+}

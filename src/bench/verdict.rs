@@ -1,0 +1,137 @@
+//! Whether a run at a rate says anything.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+/// The share of the rate that may be missed.
+const MISSED_MAX: f64 = 0.01;
+
+/// Whether a rate was held, and if not, who gave out. The share is that of the rate that was missed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Verdict {
+    /// The generator sent at the rate, and the subject received all.
+    Ok,
+    /// The generator did not send at the rate, although the subject took what came.
+    GeneratorGaveOut(f64),
+    /// The subject made the generator wait, or did not receive all in time.
+    SubjectGaveOut(f64),
+}
+
+/// What came of a run at a rate.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Held {
+    pub rate: f64,
+    /// Messages that were due.
+    pub due: u64,
+    pub published: u64,
+    pub received: u64,
+    /// From the first message to the last.
+    pub elapsed_s: f64,
+    /// For how long the subject made the generator wait.
+    pub blocked_s: f64,
+}
+
+impl Held {
+    /// Returns the rate of sending.
+    pub(super) fn sent_per_s(&self) -> f64 {
+        self.published as f64 / self.elapsed_s.max(self.published as f64 / self.rate)
+    }
+
+    pub(super) fn verdict(&self) -> Verdict {
+        let unsent = 1.0 - self.sent_per_s() / self.rate;
+        if unsent > MISSED_MAX {
+            let behind_s = self.elapsed_s - self.published as f64 / self.rate;
+            return if self.blocked_s * 2.0 >= behind_s {
+                Verdict::SubjectGaveOut(unsent)
+            } else {
+                Verdict::GeneratorGaveOut(unsent)
+            };
+        }
+        let missing = 1.0 - self.received as f64 / self.due.max(1) as f64;
+        if missing > MISSED_MAX {
+            return Verdict::SubjectGaveOut(missing);
+        }
+        Verdict::Ok
+    }
+}
+
+impl Verdict {
+    /// Tells whether the run's figures are of the rate that was asked for.
+    #[must_use]
+    pub fn is_ok(self) -> bool {
+        self == Self::Ok
+    }
+
+    /// Returns it in a word.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::GeneratorGaveOut(_) => "generator-gave-out",
+            Self::SubjectGaveOut(_) => "subject-gave-out",
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (share, why) = match self {
+            Self::Ok => return out.write_str("OK"),
+            Self::GeneratorGaveOut(share) => (share, "the generator gave out"),
+            Self::SubjectGaveOut(share) => (share, "the subject took no more"),
+        };
+        write!(out, "INVALID: rate missed by {:.1} %: {why}", 100.0 * share)
+    }
+}
+
+impl Serialize for Verdict {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: Held = Held {
+        rate: 1_000.0,
+        due: 2_000,
+        published: 2_000,
+        received: 2_000,
+        elapsed_s: 1.999,
+        blocked_s: 0.0,
+    };
+
+    #[test]
+    fn whose_fault_it_was_is_told() {
+        assert_eq!(GOOD.verdict(), Verdict::Ok);
+        assert_eq!(GOOD.sent_per_s(), 1_000.0);
+        let late = Held {
+            published: 1_754,
+            received: 1_754,
+            elapsed_s: 2.0,
+            ..GOOD
+        };
+        assert_eq!(
+            late.verdict().to_string(),
+            "INVALID: rate missed by 12.3 %: the generator gave out"
+        );
+        let blocked = Held {
+            blocked_s: 0.2,
+            ..late
+        };
+        assert_eq!(blocked.verdict().word(), "subject-gave-out");
+        let incomplete = Held {
+            received: 1_000,
+            ..GOOD
+        };
+        assert_eq!(incomplete.verdict(), Verdict::SubjectGaveOut(0.5));
+        let a_little_late = Held {
+            elapsed_s: 2.01,
+            ..GOOD
+        };
+        assert_eq!(a_little_late.verdict(), Verdict::Ok);
+    }
+}

@@ -1,0 +1,156 @@
+//! `pinfeed bench`: what this host carries, and where it breaks.
+
+mod capacity;
+mod latency;
+mod progress;
+mod results;
+mod throughput;
+
+use std::path::PathBuf;
+
+use crate::{
+    bench::{Bench, Cores, Shape},
+    cli::{
+        Ending, Failure, say,
+        shape::{CoreList, parse_cores},
+        signals::Signals,
+    },
+    config::Engine,
+    handoff::HandoffKind,
+    wait::Wait,
+};
+
+/// Measure what this host carries, and where it breaks: generator and subject are processes of this
+/// program, each on its cores, over loopback TCP.
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Command {
+    /// How long messages wait at a fixed rate, open loop: exit code 1 where the rate was missed
+    Latency(latency::Args),
+    /// How many messages a second, flat out, beside baselines in the same run
+    Throughput(throughput::Args),
+    /// The highest rate that holds an objective, with the curve up to where it breaks
+    Capacity(capacity::Args),
+    #[command(hide = true)]
+    Baseline(throughput::BaselineArgs),
+}
+
+pub(super) fn run(command: &Command) -> Result<Ending, Failure> {
+    match command {
+        Command::Latency(args) => latency::run(args),
+        Command::Throughput(args) => throughput::run(args),
+        Command::Capacity(args) => capacity::run(args),
+        Command::Baseline(args) => throughput::run_baseline(args),
+    }
+}
+
+/// What all benchmarks have in common.
+#[derive(Debug, clap::Args)]
+struct Common {
+    /// Bytes of a payload, 28 or more; topic and envelope are 38 more
+    #[arg(long, value_name = "BYTES", default_value_t = 28)]
+    size: usize,
+
+    /// The number of topics
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    topics: usize,
+
+    /// How unevenly messages are spread over topics: the exponent of Zipf's law, 0 for evenly
+    #[arg(
+        long,
+        value_name = "EXPONENT",
+        default_value_t = 1.0,
+        allow_negative_numbers = true
+    )]
+    skew: f64,
+
+    /// The subject's workers
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    workers: usize,
+
+    /// What receives: native or libzmq
+    #[arg(long, value_name = "NAME", default_value_t = EngineName(Engine::Native))]
+    engine: EngineName,
+
+    /// What carries messages to workers: ring or inproc
+    #[arg(long, value_name = "NAME", default_value_t = HandoffKind::Ring)]
+    handoff: HandoffKind,
+
+    /// How the subject's threads wait for work: spin, park or adaptive
+    #[arg(long, value_name = "NAME", default_value_t = Wait::Park)]
+    wait: Wait,
+
+    /// The generator's core [default: the first that the subject is not given]
+    #[arg(long, value_name = "N")]
+    generator_core: Option<usize>,
+
+    /// The subject's cores: 2,3,4-7 [default: all but the generator's]
+    #[arg(long, value_name = "LIST", value_parser = parse_cores)]
+    subject_cores: Option<CoreList>,
+
+    /// At a rate: don't measure the platform's hiccups, which takes 2 to 3 % of each core used
+    #[arg(long)]
+    no_hiccups: bool,
+
+    /// Write results to a new folder in this one
+    #[arg(long, value_name = "FOLDER")]
+    output: Option<PathBuf>,
+
+    /// Write the results to standard output as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// An engine, shown by its name.
+#[derive(Clone, Copy, Debug)]
+struct EngineName(Engine);
+
+impl std::fmt::Display for EngineName {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(self.0.name())
+    }
+}
+
+impl std::str::FromStr for EngineName {
+    type Err = <Engine as std::str::FromStr>::Err;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        name.parse().map(Self)
+    }
+}
+
+impl Common {
+    fn bench(&self, signals: &Signals) -> Result<Bench, Failure> {
+        let subject = self.subject_cores.as_ref().map(|list| list.0.as_slice());
+        let cores = Cores::choose(self.generator_core, subject)?;
+        let failed = |error| Failure::running("finding this program", &error);
+        let list: Vec<String> = cores.subject.iter().map(usize::to_string).collect();
+        say(format_args!(
+            "generator on core {}, subject on core {}",
+            cores.generator,
+            list.join(",")
+        ));
+        if cores.are_shared() {
+            say(format_args!(
+                "warning: the generator keeps its core busy, which is one of the subject's: figures are of \
+                 both; give each its own with --generator-core and --subject-cores"
+            ));
+        }
+        let shape = Shape {
+            payload_bytes: self.size,
+            topics: self.topics,
+            skew: self.skew,
+            workers: self.workers,
+            engine: self.engine.0,
+            handoff: self.handoff,
+            wait: self.wait,
+        };
+        shape.check()?;
+        Ok(Bench {
+            program: std::env::current_exe().map_err(failed)?,
+            shape,
+            cores,
+            hiccups: !self.no_hiccups,
+            stop: signals.stop().clone(),
+        })
+    }
+}

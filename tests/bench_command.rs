@@ -1,0 +1,373 @@
+//! `pinfeed bench`: figures add up, a rate that is missed is said to be, a subject that stalls shows it,
+//! and what can't be carried out is refused and leaves nothing behind.
+
+#![allow(missing_docs)]
+
+mod support;
+
+use std::{fs, path::Path, thread, time::Duration};
+
+use pinfeed::{host::topology::usable_cores, latency::log};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use support::{Pinfeed, number, wait_until};
+use tempfile::tempdir;
+
+fn bench(arguments: &[&str]) -> Pinfeed {
+    Pinfeed::start(&[&["bench"], arguments].concat())
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).expect("a folder");
+    let name = |entry: std::io::Result<fs::DirEntry>| {
+        let name = entry.expect("an entry").file_name();
+        name.into_string().expect("text")
+    };
+    let mut names: Vec<String> = entries.map(name).collect();
+    names.sort();
+    names
+}
+
+/// Counts of each stage of a run.
+fn count(run: &Value, stage: &str) -> u64 {
+    number(&run["latency_ns"][stage], "count")
+}
+
+#[test]
+fn a_latency_run_adds_up() {
+    let folder = tempdir().unwrap();
+    let output = folder.path().join("results");
+    let path = output.to_str().unwrap();
+    let mut process = bench(&[
+        "latency",
+        "--rate",
+        "20000",
+        "--for",
+        "1s",
+        "--warm-up",
+        "500ms",
+        "--runs",
+        "1",
+        "--json",
+        "--output",
+        path,
+    ]);
+    let report = process.json(0);
+    let run = &report["results"][0];
+    assert_eq!(run["verdict"], "OK");
+    for key in ["due", "published", "received"] {
+        assert_eq!(number(run, key), 30_000, "{run}");
+    }
+    assert_eq!(number(run, "lost"), 0);
+    assert_eq!(run["balanced"], true);
+    // What was received within the warm-up is left out of the subject's, to the batch.
+    let measured = count(run, "feed");
+    assert!((1..30_000).contains(&measured), "{run}");
+    assert_eq!(count(run, "queue"), measured);
+    assert_eq!(count(run, "handler"), measured);
+    assert_eq!(count(run, "lateness"), 30_000);
+    let hiccups = format!("hiccup-{}", usable_cores()[0]);
+    assert!(count(run, &hiccups) > 1_000, "one a millisecond: {run}");
+    assert!(
+        run["latency_ns"]["feed"]["p99_99"].is_null(),
+        "too few beyond it"
+    );
+    assert!(number(&run["latency_ns"]["feed"], "p99") > 0);
+    assert_eq!(
+        report["environment"]["cores"].as_array().unwrap().len(),
+        usable_cores().len()
+    );
+    assert_eq!(report["parameters"]["rate"], 20_000.0);
+
+    let [name] = &names(&output)[..] else {
+        panic!("one folder: {:?}", names(&output));
+    };
+    assert!(name.starts_with("latency-rate20000-"), "{name}");
+    let place = output.join(name);
+    let summary = fs::read(place.join("summary.json")).unwrap();
+    let summary: Value = serde_json::from_slice(&summary).unwrap();
+    assert_eq!(summary, report, "what is printed is what is written");
+    let csv = fs::read_to_string(place.join("runs.csv")).unwrap();
+    let cores = usable_cores().len().min(2);
+    assert!(csv.lines().count() >= 1 + 4 + cores, "{csv}");
+    assert!(csv.contains(&format!("feed,{measured},")), "{csv}");
+    let logged = log::read(place.join("run-1.hlog")).unwrap();
+    let feed = logged.iter().filter(|interval| interval.tag == "feed");
+    assert_eq!(
+        feed.map(|interval| interval.histogram.len()).sum::<u64>(),
+        measured
+    );
+    for stage in ["feed", "queue", "handler", "lateness"] {
+        let text = fs::read_to_string(place.join(format!("run-1.{stage}.hgrm"))).unwrap();
+        assert!(text.contains("#[Mean"), "{text}");
+    }
+}
+
+#[test]
+fn a_rate_that_no_generator_holds_is_invalid() {
+    let mut process = bench(&[
+        "latency",
+        "--rate",
+        "900000000",
+        "--for",
+        "300ms",
+        "--warm-up",
+        "0s",
+        "--runs",
+        "1",
+        "--json",
+    ]);
+    let report = process.json(1);
+    let verdict = report["results"][0]["verdict"].as_str().unwrap();
+    assert!(verdict.starts_with("INVALID: rate missed by "), "{verdict}");
+    assert!(process.said.contains(verdict), "{}", process.said);
+}
+
+#[test]
+fn a_subject_that_stalls_shows_it() {
+    let mut process = bench(&[
+        "latency",
+        "--rate",
+        "20000",
+        "--for",
+        "3s",
+        "--warm-up",
+        "200ms",
+        "--runs",
+        "1",
+        "--json",
+    ]);
+    let line = process.wait_for_line("run-1 (");
+    let (_, subject) = line.split_once("subject is process ").unwrap();
+    let subject = Pid::from_raw(subject.parse().unwrap()).unwrap();
+    let stop = thread::spawn(move || {
+        let mut stalls = 0;
+        loop {
+            // What is measured: 200 ms of each second, until the subject is gone.
+            thread::sleep(Duration::from_millis(800));
+            if kill_process(subject, Signal::STOP).is_err() {
+                return stalls;
+            }
+            thread::sleep(Duration::from_millis(200));
+            if kill_process(subject, Signal::CONT).is_err() {
+                return stalls;
+            }
+            stalls += 1;
+        }
+    });
+    let report = process.json(0);
+    assert!(stop.join().unwrap() >= 3);
+    let run = &report["results"][0];
+    let feed = &run["latency_ns"]["feed"];
+    // Of 200 ms in a second a fifth of all messages wait for, the longest for all of it. A closed loop
+    // would have had one message a stall under way.
+    assert!(number(feed, "p99") > 100_000_000, "{run}");
+    assert!(number(feed, "p50") < 50_000_000, "{run}");
+    let lateness = &run["latency_ns"]["lateness"];
+    assert!(
+        number(lateness, "p99") < 100_000_000,
+        "the generator is not to blame: {run}"
+    );
+}
+
+#[test]
+fn what_cannot_be_carried_out_is_refused_by_flag() {
+    let absent = (usable_cores().last().unwrap() + 1).to_string();
+    let many = format!("0-{absent}");
+    for (arguments, said) in [
+        (
+            &["latency", "--rate", "0"][..],
+            "--rate = 0: it is out of range; give",
+        ),
+        (
+            &["latency", "--rate", "1e12"],
+            "--rate = 1000000000000: it is out of range; give",
+        ),
+        (
+            &["latency", "--rate", "nan"],
+            "--rate = NaN: it is out of range; give",
+        ),
+        (
+            &["latency", "--for", "0s"],
+            "--for = 0s: it is out of range; give",
+        ),
+        (
+            &["latency", "--topics", "0"],
+            "--topics = 0: it is out of range; give 1 to 100000",
+        ),
+        (
+            &["latency", "--size", "8"],
+            "--size = 8: it is out of range; give 28 to",
+        ),
+        (
+            &["latency", "--generator-core", &absent],
+            "this process may not use core",
+        ),
+        (
+            &["latency", "--subject-cores", &many],
+            "this process may not use core",
+        ),
+    ] {
+        let folder = tempdir().unwrap();
+        let path = folder.path().to_str().unwrap();
+        let mut process = bench(&[arguments, &["--output", path]].concat());
+        let (status, _) = process.finish();
+        assert_eq!(status.code(), Some(2), "{arguments:?}: {}", process.said);
+        assert!(
+            process.said.contains(said),
+            "{arguments:?}: {}",
+            process.said
+        );
+        assert_eq!(names(folder.path()), [""; 0], "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_refused_at_once() {
+    let folder = tempdir().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, "in the way").unwrap();
+    let inside = file.join("results");
+    let mut process = bench(&["latency", "--output", inside.to_str().unwrap()]);
+    let (status, _) = process.finish();
+    assert_eq!(status.code(), Some(2), "{}", process.said);
+    assert!(
+        process.said.contains(inside.to_str().unwrap()),
+        "{}",
+        process.said
+    );
+    assert!(
+        !process.said.contains("generator is process"),
+        "{}",
+        process.said
+    );
+    assert_eq!(names(folder.path()), ["file"]);
+}
+
+#[test]
+fn an_interrupted_benchmark_leaves_nothing() {
+    let folder = tempdir().unwrap();
+    let output = folder.path().join("results");
+    let path = output.to_str().unwrap();
+    let mut process = bench(&["latency", "--for", "30s", "--output", path]);
+    let line = process.wait_for_line("run-1 (");
+    let (_, ids) = line.split_once("generator is process ").unwrap();
+    let (generator, subject) = ids.split_once(", subject is process ").unwrap();
+    process.signal(Signal::INT);
+    let (status, _) = process.finish();
+    assert_eq!(status.code(), Some(130), "{}", process.said);
+    assert!(!output.exists());
+    for id in [generator, subject] {
+        wait_until("its processes have ended", || {
+            !Path::new(&format!("/proc/{id}")).exists()
+        });
+    }
+}
+
+#[test]
+fn throughput_stands_beside_its_baselines() {
+    let mut process = bench(&[
+        "throughput",
+        "--runs",
+        "1",
+        "--messages",
+        "200000",
+        "--json",
+    ]);
+    let report = process.json(0);
+    let contenders = report["results"]["contenders"].as_array().unwrap();
+    let names: Vec<&str> = contenders
+        .iter()
+        .map(|one| one["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "pinfeed, native",
+            "plain recv, nothing parsed",
+            "bare libzmq SUB loop",
+            "one inproc PUSH a message, 2 workers",
+        ]
+    );
+    for contender in contenders {
+        let runs = contender["runs"].as_array().unwrap();
+        assert_eq!(runs.len(), 1, "the warm-up is dropped: {contender}");
+        assert!(runs[0]["msgs_per_s"].as_f64().unwrap() > 0.0, "{contender}");
+    }
+    let figure = |index: usize| contenders[index]["runs"][0]["msgs_per_s"].as_f64().unwrap();
+    let ratios = report["results"]["ratios"].as_array().unwrap();
+    assert_eq!(ratios.len(), 3);
+    for (index, ratio) in ratios.iter().enumerate() {
+        let expected = figure(0) / figure(index + 1);
+        let shown = ratio["msgs_per_s"].as_f64().unwrap();
+        assert!((shown / expected - 1.0).abs() < 1e-9, "{ratio}");
+    }
+}
+
+#[test]
+fn a_search_for_capacity_says_where_it_ended() {
+    // Nothing is handled within a nanosecond, and all is within an hour.
+    let flags = [
+        "--from",
+        "5000",
+        "--for",
+        "300ms",
+        "--warm-up",
+        "0s",
+        "--json",
+    ];
+    let search =
+        |objective: &str| bench(&[&["capacity", "--objective", objective][..], &flags].concat());
+    let report = search("queue.max<1ns").json(1);
+    assert_eq!(report["results"]["end"], "nothing-held");
+    assert!(report["results"]["highest_msgs_per_s"].is_null());
+    let step = &report["results"]["steps"][0];
+    assert!(
+        step["broken"][0]
+            .as_str()
+            .unwrap()
+            .starts_with("queue.max "),
+        "{step}"
+    );
+
+    let folder = tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    let generous = [
+        "capacity",
+        "--objective",
+        "max<1h,loss=0",
+        "--from",
+        "100000000",
+        "--for",
+        "300ms",
+    ];
+    let mut process = bench(&[&generous[..], &["--warm-up", "0s", "--output", path]].concat());
+    let (status, _) = process.finish();
+    assert_eq!(status.code(), Some(1), "no rate was held: {}", process.said);
+    assert!(
+        process.said.contains("INVALID: rate missed by "),
+        "{}",
+        process.said
+    );
+    assert_eq!(names(folder.path()).len(), 1);
+}
+
+#[test]
+fn objectives_that_make_no_sense_are_told_the_grammar() {
+    for (objective, said) in [
+        ("p99=1ms", "pNN[.N]<TIME or max<TIME"),
+        (
+            "p99.999<1ms",
+            "are too few to tell p99.999; give a higher --from or a longer --for",
+        ),
+    ] {
+        let mut process = bench(&["capacity", "--objective", objective]);
+        let (status, _) = process.finish();
+        assert_eq!(status.code(), Some(2), "{}", process.said);
+        assert!(
+            process.said.replace("\n", " ").contains(said),
+            "{}",
+            process.said
+        );
+    }
+}
