@@ -121,6 +121,13 @@ fn a_rate_that_no_generator_holds_is_invalid() {
     let verdict = report["results"][0]["verdict"].as_str().unwrap();
     assert!(verdict.starts_with("INVALID: rate missed by "), "{verdict}");
     assert!(process.said.contains(verdict), "{}", process.said);
+    let run = &report["results"][0];
+    let received = number(run, "received");
+    assert_eq!(
+        count(run, "feed"),
+        received,
+        "without a warm-up, all is measured: {run}"
+    );
 }
 
 #[test]

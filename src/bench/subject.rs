@@ -55,10 +55,12 @@ pub(super) fn start(bench: &Bench, order: &Order<'_>) -> Result<Process> {
         ("--handoff", shape.handoff.to_string()),
         ("--wait", shape.wait.to_string()),
         ("--messages", order.messages.to_string()),
-        ("--warm-up", time(order.warm_up)),
         ("--for", time(order.limit)),
     ] {
         arguments.extend([flag.to_owned(), value]);
+    }
+    if !order.warm_up.is_zero() {
+        arguments.extend(["--warm-up".to_owned(), time(order.warm_up)]);
     }
     if let Some(log) = order.log {
         arguments.extend(["--hlog".to_owned(), log.display().to_string()]);
