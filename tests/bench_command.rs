@@ -49,6 +49,7 @@ fn a_latency_run_adds_up() {
         "--runs",
         "1",
         "--json",
+        "--hiccups",
         "--output",
         path,
     ]);

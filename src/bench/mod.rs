@@ -6,7 +6,7 @@
 //! loop would wait for it and ask it nothing meanwhile.
 //!
 //! How late the generator was by its own fault is measured beside the subject's latencies, and a run whose
-//! rate was missed is invalid, whoever's fault it was. Rates are messages a second, times nanoseconds
+//! rate was missed is invalid, whoever is to blame. Rates are messages a second, times nanoseconds
 //! unless a name says otherwise.
 
 pub mod baseline;
