@@ -79,7 +79,14 @@ impl Search {
             (Some(held), None) if held >= RATE_MAX => Err(SearchEnd::RateMax),
             (Some(held), None) => Ok((held * 2.0).min(RATE_MAX)),
             (Some(held), Some(broke)) if broke <= held * NEAR_ENOUGH => Err(SearchEnd::Found),
-            (Some(held), Some(broke)) => Ok(f64::midpoint(held, broke).round()),
+            (Some(held), Some(broke)) => {
+                let rate = f64::midpoint(held, broke).round();
+                if rate <= held || rate >= broke {
+                    // Nothing whole lies between them.
+                    return Err(SearchEnd::Found);
+                }
+                Ok(rate)
+            }
         }
     }
 

@@ -161,6 +161,9 @@ impl Limit {
                 let histogram = &run.stage(stage)?.histogram;
                 let name = percentile.map_or("max".to_owned(), |one| format!("p{one}"));
                 let ns = match percentile {
+                    None if histogram.is_empty() => {
+                        return Some(format!("{stage}.{name}: too few messages"));
+                    }
                     None => histogram.max(),
                     Some(percentile) if is_supported(histogram.len(), percentile / 100.0) => {
                         histogram.value_at_percentile(percentile)

@@ -63,7 +63,10 @@ pub(super) fn start(bench: &Bench, order: &Order<'_>) -> Result<Process> {
         arguments.extend(["--warm-up".to_owned(), time(order.warm_up)]);
     }
     if let Some(log) = order.log {
-        arguments.extend(["--hlog".to_owned(), log.display().to_string()]);
+        // Of one file all is read.
+        let size = u64::MAX.to_string();
+        let log = log.display().to_string();
+        arguments.extend(["--hlog".to_owned(), log, "--hlog-max-size".to_owned(), size]);
     }
     Process::start(
         "the subject",

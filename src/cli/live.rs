@@ -57,7 +57,9 @@ pub(super) fn watch<H: Handler>(
     let shown = on_terminal || show == Show::Always;
     let mut intervals = Intervals::default();
     let mut lines = shown.then(|| Share::new(LINE_EVERY));
-    let mut logged = histograms.interval().map(Share::new);
+    // A log begins when the warm-up is over.
+    let share = || histograms.interval().map(Share::new);
+    let mut logged = warm_up.is_none().then(share).flatten();
     let mut log = AnomalyLog::default();
     let mut before = (pipeline.look(), pipeline.now_ns());
     while !pipeline.is_finished() {
@@ -82,9 +84,7 @@ pub(super) fn watch<H: Handler>(
             show_line(&line(before, now, interval.stages), on_terminal);
             before = now;
         }
-        if warm_up.is_none()
-            && let Some(interval) = logged.as_mut().and_then(Share::take_due)
-        {
+        if let Some(interval) = logged.as_mut().and_then(Share::take_due) {
             histograms.write(&interval);
         }
     }

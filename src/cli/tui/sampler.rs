@@ -279,7 +279,9 @@ impl<'a> Sampler<'a> {
             .map(|thread| {
                 let place = place_of(thread, placements, &mut io);
                 let placement = place.map(|place| &placements[place]);
-                let since_before = before.get(&thread.id).map(|before| thread.cpu_ns - before);
+                let since_before = before
+                    .get(&thread.id)
+                    .map(|before| thread.cpu_ns.saturating_sub(*before));
                 let row = ThreadRow {
                     name: placement.map_or(&thread.name, |one| &one.name).clone(),
                     cpu_share: since_before.unwrap_or(0) as f64 / elapsed_ns as f64,
