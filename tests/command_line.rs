@@ -15,7 +15,7 @@ use pinfeed::clock::Deadline;
 
 use rustix::process::Signal;
 use serde_json::Value;
-use support::{Pinfeed, assert_all_delivered, number, publisher};
+use support::{Pinfeed, assert_all_delivered, number, publisher, wait_until};
 
 fn fails_with(arguments: &[&str], code: i32, texts: &[&str]) {
     let mut process = Pinfeed::start(arguments);
@@ -440,4 +440,23 @@ fn a_summary_is_not_lost_with_the_digests() {
         "{}",
         run.said
     );
+}
+
+#[test]
+fn a_demo_that_is_killed_takes_its_publisher_along() {
+    let mut demo = Pinfeed::start(&["demo", "--for", "60s"]);
+    let children = format!("/proc/{0}/task/{0}/children", demo.id());
+    let publisher = || {
+        let children = std::fs::read_to_string(&children).ok()?;
+        children.split_whitespace().next().map(str::to_owned)
+    };
+    wait_until("it has started its publisher", || publisher().is_some());
+    let publisher = publisher().expect("it has one");
+    demo.signal(Signal::KILL);
+    demo.finish();
+    wait_until("the publisher has ended", || {
+        let stat = std::fs::read_to_string(format!("/proc/{publisher}/stat"));
+        // One that nobody waits for stays as a zombie.
+        !stat.is_ok_and(|stat| !stat.contains(") Z "))
+    });
 }

@@ -29,6 +29,7 @@ pub(super) fn start(bench: &Bench, pace: &Pace) -> Result<(Process, String)> {
     let mut arguments: Vec<String> = [
         "publish",
         "--blast",
+        "--until-stdin-ends",
         "--json",
         "--bind",
         "tcp://127.0.0.1:*",

@@ -126,7 +126,9 @@ impl Objective {
                     percentile: *percentile,
                     below_ns: *below_ns,
                 };
-                own.broken_by(run).is_some()
+                // What it is to blame for is no more than what it was late by.
+                let ns = |limit: &Limit| limit.ns(run).unwrap_or(0);
+                own.broken_by(run).is_some() && ns(&own) >= ns(limit) / 2
             }
             _ => false,
         };
@@ -147,6 +149,18 @@ impl Objective {
 }
 
 impl Limit {
+    /// Returns the value that is limited, in nanoseconds, of a limit on latency.
+    fn ns(&self, run: &LatencyRun) -> Option<u64> {
+        let Self::Latency {
+            stage, percentile, ..
+        } = *self
+        else {
+            return None;
+        };
+        let histogram = &run.stage(stage)?.histogram;
+        Some(percentile.map_or(histogram.max(), |one| histogram.value_at_percentile(one)))
+    }
+
     fn broken_by(&self, run: &LatencyRun) -> Option<String> {
         match *self {
             Self::Loss(allowed) => {

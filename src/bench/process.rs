@@ -57,7 +57,7 @@ impl Process {
                 .args(arguments)
                 // A Ctrl-C is for the benchmark, which ends its processes itself.
                 .process_group(0)
-                .stdin(Stdio::null())
+                .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
                 .stderr(Stdio::piped())
                 .spawn()

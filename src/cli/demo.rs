@@ -6,7 +6,7 @@
 use std::{
     io::{BufRead, BufReader, Read},
     os::unix::process::CommandExt,
-    process::{Child, ChildStderr, ChildStdout, Command, Stdio},
+    process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio},
     thread,
     time::Duration,
 };
@@ -130,6 +130,8 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
 /// The publisher's process. Ends it, should it still run, when dropped.
 struct PublisherProcess {
     child: Child,
+    /// Ends when the demo does, however that ends, and the publisher with it.
+    _stdin: Option<ChildStdin>,
     /// What it says when it has published all, which is before it ends.
     word: Receiver<Result<Published, Failure>>,
     outcome: Option<Result<Published, Failure>>,
@@ -139,22 +141,25 @@ impl PublisherProcess {
     fn start(args: &Args, endpoint: &str) -> Result<Self, Failure> {
         let failed = |error: std::io::Error| Failure::running("starting the publisher", &error);
         let mut child = Command::new(std::env::current_exe().map_err(failed)?)
-            .args(["publish", "--json", "--connect", endpoint, "--rate"])
+            .args(["publish", "--until-stdin-ends", "--json"])
+            .args(["--connect", endpoint, "--rate"])
             .args([&args.rate.to_string(), "--for"])
             .arg(humantime::format_duration(args.run_for).to_string())
             // A Ctrl-C is for the demo, which ends its publisher itself.
             .process_group(0)
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .map_err(failed)?;
-        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let (stdin, stdout, stderr) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let (say, word) = channel::bounded(1);
         // Where nobody listens any more, nobody has to know.
         thread::spawn(move || drop(say.send(read_outcome(stdout, stderr))));
         Ok(Self {
             child,
+            _stdin: stdin,
             word,
             outcome: None,
         })

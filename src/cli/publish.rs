@@ -1,6 +1,6 @@
 //! `pinfeed publish`: a publisher to test with.
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{fmt, io, path::PathBuf, thread, time::Duration};
 
 use hdrhistogram::Histogram;
 
@@ -27,6 +27,10 @@ const DEPARTURE_LIMIT: Duration = Duration::from_secs(10);
 /// most ten seconds after the last message.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
+    /// Stop when standard input ends: so that it does not outlive the command that started it
+    #[arg(long, hide = true)]
+    until_stdin_ends: bool,
+
     /// Bind for subscribers (repeatable) [default: tcp://127.0.0.1:5556, without --connect]
     #[arg(long, value_name = "ENDPOINT")]
     bind: Vec<String>,
@@ -220,6 +224,14 @@ impl Args {
 
 pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
     let signals = Signals::listen(false)?;
+    if args.until_stdin_ends {
+        let stop = signals.stop().clone();
+        thread::spawn(move || {
+            // However it ends: there is nobody any more.
+            let _ = io::copy(&mut io::stdin(), &mut io::sink());
+            stop.request();
+        });
+    }
     let mut publisher = args.open()?;
     say(format_args!(
         "publishing on {}",

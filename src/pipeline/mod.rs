@@ -376,7 +376,9 @@ impl<H: Handler> Pipeline<H> {
         Outcome {
             engine: self.engine,
             totals,
-            lost: self.numbered.then(|| totals.lost()),
+            // Of messages that are all rejected no number was seen.
+            lost: (self.numbered && (totals.received == 0 || totals.rejected() < totals.received))
+                .then(|| totals.lost()),
             elapsed_ns: totals
                 .last_accounted_ns
                 .saturating_sub(totals.first_received_ns),

@@ -150,17 +150,20 @@ fn name_from(error: Error) -> Error {
 }
 
 fn conclusion(search: &Search, end: SearchEnd, objective: &Objective) -> String {
-    let highest = search.highest().map_or("no rate".to_owned(), |highest| {
-        format!("{} msg/s", rate(highest))
-    });
+    let Some(highest) = search.highest() else {
+        return match end {
+            SearchEnd::GeneratorLimit => {
+                "nothing is known: the generator gave out or was itself too late at the first rate; try again, or give a lower --from".to_owned()
+            }
+            _ => format!("no rate holds {objective}, not even the first: give a lower --from"),
+        };
+    };
+    let highest = format!("{} msg/s", rate(highest));
     match end {
-        SearchEnd::Found => format!("{highest} hold {objective}, to 5 %"),
+        SearchEnd::Found | SearchEnd::NothingHeld => format!("{highest} hold {objective}, to 5 %"),
         SearchEnd::GeneratorLimit => format!(
             "{highest} hold {objective}; beyond that the generator gave out or was itself too late, which is its limit, not the subject's"
         ),
-        SearchEnd::NothingHeld => {
-            format!("{highest} holds {objective}, not even the first: give a lower --from")
-        }
         SearchEnd::RateMax => format!("{highest} hold {objective}, the highest rate there is"),
     }
 }
