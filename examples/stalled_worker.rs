@@ -7,7 +7,9 @@
 //! ```
 //!
 //! The arguments are the endpoint of a publisher of `pinfeed` envelopes, the number of messages, a policy
-//! and the stall's length in milliseconds, 0 for none.
+//! and the stall's length in milliseconds, 0 for none. Messages bear the time that they were due at, so what
+//! holds the publisher up is in these times as well: look at how far behind its schedule it says it was, and at
+//! the machine's hiccups, printed here.
 
 use std::{env, error::Error, thread, time::Duration};
 
@@ -17,6 +19,7 @@ use pinfeed::{
     config::{Config, TopicPolicy},
     envelope::Envelope,
     lane::Quota,
+    latency::Hiccups,
     message::Message,
     pipeline::Pipeline,
     stop::Stop,
@@ -59,6 +62,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         policy: policy.parse()?,
     }];
     let feed = Histogram::new_with_bounds(1, 60_000_000_000, 3)?;
+    let cores: Vec<usize> = (0..thread::available_parallelism()?.get()).collect();
+    let hiccups = Hiccups::start(&cores)?;
     let pipeline = Pipeline::start(&config, Quota::of(messages), Stop::default(), |worker| {
         Timed {
             stall: Duration::from_millis(if worker == 0 { stall_ms } else { 0 }),
@@ -67,6 +72,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     })?;
     let outcome = pipeline.finish();
+    for (core, late) in hiccups.stop() {
+        println!("hiccups of core {core}: up to {} us", late.max() / 1_000);
+    }
     println!("worker,messages,p50_us,p99_us,max_us");
     for (worker, timed) in outcome.handlers.iter().enumerate() {
         let us = |quantile| timed.feed.value_at_quantile(quantile) / 1_000;
