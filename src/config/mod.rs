@@ -8,6 +8,7 @@ mod numbers;
 mod placement;
 mod schema;
 mod validate;
+mod wanted;
 
 pub(crate) use endpoint::check_bind;
 pub use numbers::{Arbitration, QualityLimits, Sequence, StaleTopics};

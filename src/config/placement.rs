@@ -58,7 +58,7 @@ impl Config {
         self.cores_on(&topology::usable_cores())
     }
 
-    fn cores_on(&self, usable: &[usize]) -> Cores {
+    pub(super) fn cores_on(&self, usable: &[usize]) -> Cores {
         let enough = usable.len() >= self.threads();
         let named = !self.workers.cores.is_empty()
             || self

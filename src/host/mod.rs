@@ -2,6 +2,7 @@
 //! its core.
 
 pub mod cpulist;
+pub mod doctor;
 pub mod environment;
 pub mod machine;
 pub mod pin;
