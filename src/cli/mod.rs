@@ -2,6 +2,7 @@
 
 mod bench;
 mod demo;
+mod doctor;
 mod envelope;
 mod histograms;
 mod intervals;
@@ -35,7 +36,7 @@ struct Cli {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 ok, 1 failure while running, or a measurement that says nothing, 2 bad input or configuration, 3 the ledger does not \
+Exit codes: 0 ok, 1 failure while running, a measurement that says nothing, or a host that lacks what is required, 2 bad input or configuration, 3 the ledger does not \
 balance, or more messages than --max-loss were lost, 4 messages were too late for too long (policy \
 snail), 130/143 ended by SIGINT/SIGTERM after a clean drain (a second signal \
 aborts).";
@@ -51,6 +52,8 @@ enum Command {
     /// Measure what this host carries, and where it breaks
     #[command(subcommand)]
     Bench(bench::Command),
+    /// Judge this host by what is to run on it, and name what mends it
+    Doctor(doctor::Args),
     /// Show publisher and subscriber at work for ten seconds, with nothing to configure
     Demo(demo::Args),
 }
@@ -59,7 +62,7 @@ enum Command {
 enum Ending {
     Ok,
     Unaccounted,
-    /// A measurement says nothing, or not what was asked for.
+    /// A measurement says nothing, or not what was asked for; or the host lacks what is required.
     Failed,
     Signal(u8),
 }
@@ -71,6 +74,7 @@ pub fn run() -> ExitCode {
         Command::Publish(args) => publish::run(&args),
         Command::Envelope(args) => envelope::run(&args),
         Command::Bench(command) => bench::run(&command),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Demo(args) => demo::run(&args),
     };
     match outcome {
