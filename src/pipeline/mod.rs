@@ -12,6 +12,7 @@
 mod assembly;
 mod crew;
 mod outcome;
+mod shards;
 
 pub(crate) use outcome::ratio;
 pub use outcome::{LineGlance, LineOutcome, Outcome};
@@ -28,7 +29,7 @@ use crate::{
     error::{Error, Result},
     flight::FlightRecord,
     host::pin::Placement,
-    lane::{Lane, Order, OrderSender, Quota},
+    lane::{Change, Lane, Order, OrderSender, Quota},
     latency::{Collector, FeedClocks, Stages},
     ledger::{LaneTotals, Ledger, RejectedSample, Totals, WorkerTotals},
     policy::{ByTopic, TopicTally},
@@ -38,6 +39,7 @@ use crate::{
 use assembly::{Assembly, Merged};
 use crew::join;
 use outcome::CpuMarks;
+use shards::Shards;
 
 /// A thread, and what it ends with.
 type Running<T> = JoinHandle<Option<Result<T>>>;
@@ -62,6 +64,7 @@ pub struct Pipeline<H> {
     endpoints: Vec<String>,
     engine: Engine,
     batches_per_worker: usize,
+    shards: Shards,
     /// By lane.
     orders: Vec<OrderSender>,
     feeds: Vec<String>,
@@ -108,6 +111,7 @@ impl<H: Handler> Pipeline<H> {
         let (lanes, orders) = assembly.open_lanes(&quota)?;
         let mut placements = assembly.pin_io_threads()?;
         let endpoints = lanes.iter().flat_map(Lane::bound).collect();
+        let shards = assembly.shards()?;
         let (lanes, merges) = assembly.start_lanes(lanes, outlets)?;
         placements.extend(assembly.crew.set_off(lanes.len() + workers.len())?);
         Ok(Self {
@@ -117,6 +121,7 @@ impl<H: Handler> Pipeline<H> {
             endpoints,
             engine: config.engine(),
             batches_per_worker: assembly::batches_per_worker(config),
+            shards,
             orders,
             feeds: config.feeds.iter().map(|feed| feed.name.clone()).collect(),
             numbered: config.feeds.iter().all(Feed::is_numbered),
@@ -190,12 +195,12 @@ impl<H: Handler> Pipeline<H> {
             return Err(Error::LaneBusy);
         }
         for orders in &self.orders {
-            let order = Order {
+            let change = Change {
                 feed: index as u16,
                 prefix: prefix.to_vec(),
                 subscribe,
             };
-            if !orders.send(order) {
+            if !orders.send(Order::Subscribe(change)) {
                 return Err(Error::LaneBusy);
             }
         }

@@ -15,7 +15,7 @@ use crate::{
     config::{Lane, Receive, SocketKind},
     error::{Error, Result},
     handoff::FRAMES_MAX,
-    lane::{Assigned, Orders, Quota, Router, Setup, subscriptions::Subscriptions},
+    lane::{Assigned, Order, Orders, Quota, Router, Setup, subscriptions::Subscriptions},
     libzmq::{Context, Socket},
     message::Origin,
     random,
@@ -261,11 +261,13 @@ impl LibzmqLane {
                 let (_, others) = items.split_at(sources.len());
                 look_around = !waited || others.iter().any(PollItem::is_readable);
             }
-            if look_around || rounds % ROUNDS_PER_TICK == 0 {
+            if look_around || rounds % ROUNDS_PER_TICK == 0 || router.is_moving() {
                 router.tick()?;
             }
+            if look_around || setup.orders.wait() {
+                obey(sources, &setup.orders, router)?;
+            }
             if look_around {
-                obey(sources, &setup.orders)?;
                 for source in sources.iter() {
                     source.connections.note_events(router, source.line)?;
                 }
@@ -275,17 +277,24 @@ impl LibzmqLane {
     }
 }
 
-/// Changes subscriptions as asked from outside.
-fn obey(sources: &[Source], orders: &Orders) -> Result<()> {
+/// Does what it was asked for from outside.
+fn obey(sources: &[Source], orders: &Orders, router: &mut Router) -> Result<()> {
     orders.hush();
     while let Some(order) = orders.next() {
-        let of_feed = |source: &&Source| source.feed == order.feed;
+        let change = match order {
+            Order::Subscribe(change) => change,
+            Order::Move { shard, worker } => {
+                router.move_shard(shard, worker);
+                continue;
+            }
+        };
+        let of_feed = |source: &&Source| source.feed == change.feed;
         for source in sources.iter().filter(of_feed) {
             let mut subscriptions = source.subscriptions.borrow_mut();
-            let changed = if order.subscribe && subscriptions.start(&order.prefix) {
-                source.socket.set_subscribe(&order.prefix)
-            } else if !order.subscribe && subscriptions.end(&order.prefix) {
-                source.socket.set_unsubscribe(&order.prefix)
+            let changed = if change.subscribe && subscriptions.start(&change.prefix) {
+                source.socket.set_subscribe(&change.prefix)
+            } else if !change.subscribe && subscriptions.end(&change.prefix) {
+                source.socket.set_unsubscribe(&change.prefix)
             } else {
                 Ok(())
             };

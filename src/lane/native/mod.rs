@@ -20,7 +20,10 @@ use crate::{
     error::{Error, Result},
     handoff::FRAMES_MAX,
     lane::{
-        Assigned, Router, Setup, backoff::Backoff, orders::Order, subscriptions::Subscriptions,
+        Assigned, Router, Setup,
+        backoff::Backoff,
+        orders::{Change, Order},
+        subscriptions::Subscriptions,
     },
     net::{Endpoint, Interest, Listener, Malformed, Poller, Ready, SocketOptions},
     zmtp::{Limits, SocketType, Subscription},
@@ -390,14 +393,19 @@ impl NativeLane {
         );
     }
 
-    /// Changes subscriptions as asked from outside.
+    /// Does what it was asked for from outside.
     fn obey(&mut self, router: &mut Router) {
         self.setup.orders.hush();
         while let Some(order) = self.setup.orders.next() {
-            for line in 0..self.lines.len() {
-                if self.lines[line].feed == order.feed {
-                    self.subscribe(line, &order);
+            match order {
+                Order::Subscribe(change) => {
+                    for line in 0..self.lines.len() {
+                        if self.lines[line].feed == change.feed {
+                            self.subscribe(line, &change);
+                        }
+                    }
                 }
+                Order::Move { shard, worker } => router.move_shard(shard, worker),
             }
         }
         for line in &mut self.lines {
@@ -415,17 +423,17 @@ impl NativeLane {
         }
     }
 
-    fn subscribe(&mut self, line: usize, order: &Order) {
+    fn subscribe(&mut self, line: usize, change: &Change) {
         let subscriptions = &mut self.lines[line].subscriptions;
-        let (told, subscription) = if order.subscribe {
+        let (told, subscription) = if change.subscribe {
             (
-                subscriptions.start(&order.prefix),
-                Subscription::Start(&order.prefix),
+                subscriptions.start(&change.prefix),
+                Subscription::Start(&change.prefix),
             )
         } else {
             (
-                subscriptions.end(&order.prefix),
-                Subscription::End(&order.prefix),
+                subscriptions.end(&change.prefix),
+                Subscription::End(&change.prefix),
             )
         };
         let connections = self.connections.iter_mut().flatten();
