@@ -84,7 +84,7 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
     let mut publisher = PublisherProcess::start(args, endpoint)?;
 
     let mut arrival = None;
-    let tick = |totals: &Totals| {
+    let tick = |_: &mut Pipeline<_>, totals: &Totals| {
         if let Some(published) = publisher.finished() {
             let deadline = *arrival.get_or_insert_with(|| Deadline::after(ARRIVAL_LIMIT));
             if totals.received >= published || deadline.passed() {

@@ -1,6 +1,8 @@
 //! The commands: one file each. Nothing imports this module but `main`.
 
 mod bench;
+mod control;
+mod ctl;
 mod demo;
 mod envelope;
 mod histograms;
@@ -41,6 +43,7 @@ snail), 130/143 ended by SIGINT/SIGTERM after a clean drain (a second signal \
 aborts).";
 
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one")]
 enum Command {
     /// Receive feeds, as a feeds.toml or flags say
     Run(run::Args),
@@ -51,6 +54,8 @@ enum Command {
     /// Measure what this host carries, and where it breaks
     #[command(subcommand)]
     Bench(bench::Command),
+    /// Ask a running `pinfeed run --control SOCKET` for something
+    Ctl(ctl::Args),
     /// Show publisher and subscriber at work for ten seconds, with nothing to configure
     Demo(demo::Args),
 }
@@ -71,6 +76,7 @@ pub fn run() -> ExitCode {
         Command::Publish(args) => publish::run(&args),
         Command::Envelope(args) => envelope::run(&args),
         Command::Bench(command) => bench::run(&command),
+        Command::Ctl(args) => ctl::run(&args),
         Command::Demo(args) => demo::run(&args),
     };
     match outcome {
@@ -93,6 +99,13 @@ struct Failure {
 }
 
 impl Failure {
+    fn refused(reason: &str) -> Self {
+        Self {
+            exit_code: EXIT_BAD_INPUT,
+            message: reason.to_owned(),
+        }
+    }
+
     fn running(what: &str, error: &dyn StdError) -> Self {
         Self {
             exit_code: EXIT_FAILURE,

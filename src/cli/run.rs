@@ -12,6 +12,7 @@ use clap::ValueEnum;
 use crate::{
     cli::{
         Ending, Failure,
+        control::Control,
         histograms::HistogramFiles,
         live::{self, Show},
         print_json, say,
@@ -71,6 +72,10 @@ pub(super) struct Args {
     /// Fail with exit code 3 where more messages than this are lost, as far as their numbers tell
     #[arg(long, value_name = "N")]
     max_loss: Option<u64>,
+
+    /// Listen at this path for what `pinfeed ctl` asks for: a Unix socket, of this user alone
+    #[arg(long, value_name = "SOCKET")]
+    control: Option<PathBuf>,
 
     #[command(flatten)]
     histogram_files: HistogramFiles,
@@ -163,6 +168,7 @@ fn receive<H: Handler>(
     evaluate: impl FnOnce(Vec<H>) -> (Option<u64>, Result<(), Failure>),
 ) -> Result<Ending, Failure> {
     let mut histograms = args.histogram_files.open()?;
+    let mut control = Control::new(args.control.as_deref(), config.sharding.rebalance)?;
     let signals = Signals::listen(args.tui)?;
     let quota = args.messages.map_or(Quota::unlimited(), Quota::of);
     let pipeline = Pipeline::start(config, quota, signals.stop().clone(), handler)
@@ -170,6 +176,9 @@ fn receive<H: Handler>(
     warn_of_placements(&pipeline, config);
     for endpoint in pipeline.endpoints() {
         say(format_args!("listening on {endpoint}"));
+    }
+    if let Some(path) = &args.control {
+        say(format_args!("answering at {}", path.display()));
     }
     if args.max_loss.is_some() && !config.feeds.iter().all(Feed::is_numbered) {
         say(format_args!(
@@ -183,7 +192,8 @@ fn receive<H: Handler>(
         HandlerName::Count | HandlerName::Null => Show::OnTerminal,
     };
     let flight = pipeline.flight_record().clone();
-    let tick = |_: &Totals| {
+    let tick = |pipeline: &mut Pipeline<H>, _: &Totals| {
+        control.serve(pipeline);
         if signals.asked() {
             say_flight(&flight);
         }

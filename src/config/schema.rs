@@ -275,6 +275,10 @@ pub struct Sharding {
     /// Topics that go to a given worker. Only with [`ShardingMode::Keyed`].
     #[serde(rename = "override", default)]
     pub overrides: Vec<TopicOverride>,
+    /// Whether `pinfeed run` moves shards away from workers that are behind, once a second:
+    /// [`Pipeline::rebalance`](crate::pipeline::Pipeline::rebalance). Only with [`ShardingMode::Keyed`].
+    #[serde(default)]
+    pub rebalance: bool,
 }
 
 /// The rule by which a message finds its worker.

@@ -322,6 +322,14 @@ impl Config {
                 "remove the overrides, or use `mode = \"keyed\"`",
             ));
         }
+        if self.sharding.mode == ShardingMode::Balanced && self.sharding.rebalance {
+            return Err(Error::config(
+                "sharding.rebalance",
+                true,
+                "with `mode = \"balanced\"` there are no shards to move",
+                "leave it out, or use `mode = \"keyed\"`",
+            ));
+        }
         let overrides = self.sharding.overrides.iter().map(|rule| Override {
             prefix: rule.prefix.as_bytes().to_vec(),
             worker: rule.worker,
