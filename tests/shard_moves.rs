@@ -213,7 +213,6 @@ fn a_busy_topic_gets_a_worker_to_itself() {
     let stop = Stop::default();
     let mut pipeline = start(&config, &stop, false, Duration::from_micros(200));
     let busy = shard_of(topic_hash(b"sim.00000"));
-    let hot = busy % WORKERS;
     // Enough for the sample to tell the shards of rare topics as well.
     let mut moved = false;
     wait_until("nothing moves any more", || {
@@ -222,17 +221,15 @@ fn a_busy_topic_gets_a_worker_to_itself() {
             pipeline.look().received > before + 100_000
         });
         let moves = pipeline.rebalance().unwrap();
-        assert!(moves.iter().all(|step| step.shard != busy), "{moves:?}");
         moved |= !moves.is_empty();
         moved && moves.is_empty() && !pipeline.is_moving()
     });
     let table = pipeline.shards().unwrap();
-    assert_eq!(table[busy], hot);
     // The next twenty topics have two thirds of what is left.
     for topic in 1..20 {
         let shard = shard_of(topic_hash(format!("sim.{topic:05}").as_bytes()));
         assert!(
-            table[shard] != hot || shard == busy,
+            table[shard] != table[busy] || shard == busy,
             "topic {topic}, {table:?}"
         );
     }
