@@ -198,7 +198,13 @@ impl Args {
         let options = self.options()?;
         if self.blast {
             let schedule = parameters.schedule();
-            let blaster = Blaster::open(&options, &mut exchange, self.topics, schedule)?;
+            let mut blaster = Blaster::open(&options, &mut exchange, self.topics, schedule)?;
+            blaster.on_refused(|reason| {
+                say(format_args!(
+                    "warning: a connection was refused ({reason}), and is tried again from time to time; is the \
+                     limit on open files high enough (ulimit -n)?"
+                ));
+            });
             return Ok(Box::new(blaster));
         }
         let source: Box<dyn Source> = Box::new(exchange);

@@ -55,6 +55,40 @@ impl Gate {
     }
 }
 
+/// The arguments of `sh` to run the command where only so many files may be open.
+pub fn with_open_files(files_max: u32, arguments: &[&str]) -> Command {
+    let mut command = Command::new("sh");
+    command
+        .args([
+            "-c",
+            &format!("ulimit -n {files_max} && exec \"$0\" \"$@\""),
+        ])
+        .arg(env!("CARGO_BIN_EXE_pinfeed"))
+        .args(arguments);
+    command
+}
+
+/// The CPU time that the threads of a process have used, in nanoseconds.
+pub fn cpu_ns(process: u32) -> u64 {
+    let threads = std::fs::read_dir(format!("/proc/{process}/task")).expect("it runs");
+    let used = threads.flatten().map(|thread| {
+        let text = std::fs::read_to_string(thread.path().join("schedstat")).unwrap_or_default();
+        let first = text.split(' ').next().unwrap_or_default();
+        first.parse::<u64>().unwrap_or(0)
+    });
+    used.sum()
+}
+
+/// Tells whether a process uses next to no CPU for a while.
+pub fn sleeps(process: u32) -> bool {
+    let before_ns = cpu_ns(process);
+    let while_ = Deadline::after(Duration::from_millis(200));
+    while !while_.passed() {
+        thread::yield_now();
+    }
+    cpu_ns(process) - before_ns < 20_000_000
+}
+
 /// A `pinfeed` process. Killed, should it still run, when dropped, or after [`LIMIT`].
 pub struct Pinfeed {
     child: Child,

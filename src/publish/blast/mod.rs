@@ -24,7 +24,7 @@ mod peers;
 mod subscriber;
 mod subscriptions;
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use hdrhistogram::Histogram;
 
@@ -122,6 +122,12 @@ impl Blaster {
     /// Returns how late the messages of the last call of [`publish`](Self::publish) were by the blaster's
     /// own fault, in nanoseconds: without what subscribers made it wait.
     #[must_use]
+    /// Has `tell` called, once, with the kernel's reason should it refuse a connection: too many open files,
+    /// mostly. Whoever wants to connect waits then, and is asked in as soon as there is room.
+    pub fn on_refused(&mut self, tell: impl FnOnce(&io::Error) + Send + 'static) {
+        self.peers.on_refused(Box::new(tell));
+    }
+
     pub fn lateness_ns(&self) -> &Histogram<u64> {
         self.lateness.histogram()
     }
