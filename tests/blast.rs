@@ -406,6 +406,41 @@ fn a_stop_is_heard_while_a_subscriber_holds_everything_up() {
 }
 
 #[test]
+fn a_subscriber_that_stands_still_does_not_hold_it_beyond_its_time() {
+    // More than sockets hold of it.
+    for rate in ["max", "2000000"] {
+        let (mut process, endpoint) = blaster(&["--rate", rate, "--for", "4s"]);
+        let connect = [
+            "run",
+            "--json",
+            "--envelope",
+            "pinfeed",
+            "--connect",
+            &endpoint,
+        ];
+        let shown = ["--handler", "print", "--every", "100000"];
+        let mut run = Pinfeed::start(&[&connect[..], &shown].concat());
+        run.wait_for_text("sim.");
+        run.signal(Signal::STOP);
+        let said = process.wait_for_line("published ");
+        assert!(said.contains(" not sent"), "{said}");
+        run.signal(Signal::CONT);
+        run.signal(Signal::TERM);
+        let (published, received) = (process.json(0), run.json(143));
+        let unsent = number(&published, "unsent");
+        assert!(unsent > 0, "{published}");
+        assert!(
+            published["elapsed_s"].as_f64().unwrap() < 8.0,
+            "{published}"
+        );
+        assert!(number(&received, "received") <= number(&published, "published"));
+        if rate != "max" {
+            assert!(number(&published, "published") + unsent >= 8_000_000);
+        }
+    }
+}
+
+#[test]
 fn with_too_many_open_files_it_waits_and_says_so_once() {
     const STRANGERS: usize = 100;
     let arguments = [

@@ -270,8 +270,12 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
     } else {
         String::new()
     };
+    let unsent = match done.unsent {
+        0 => String::new(),
+        unsent => format!(", {} not sent", count(unsent)),
+    };
     say(format_args!(
-        "published {} messages in {:.2} s: {} msg/s{lateness}",
+        "published {} messages in {:.2} s: {} msg/s{lateness}{unsent}",
         count(done.published),
         done.elapsed_s,
         rate(if done.elapsed_s > 0.0 {

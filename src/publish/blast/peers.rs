@@ -204,12 +204,30 @@ impl Peers {
         self.places.iter().flatten().any(Subscriber::is_behind)
     }
 
-    /// Waits until all subscribers have taken what was handed over to them, or `stop` is requested.
-    pub(super) fn catch_up(&mut self, block: &Block, stop: &Stop) -> Result<()> {
+    /// Waits until all subscribers have taken what was handed over to them, `end` has passed, or `stop` is
+    /// requested.
+    pub(super) fn catch_up(
+        &mut self,
+        block: &Block,
+        end: Option<Deadline>,
+        stop: &Stop,
+    ) -> Result<()> {
         while self.are_behind() && !stop.requested() {
-            self.attend(block, WAIT_MAX)?;
+            let left = end.map_or(WAIT_MAX, |end| end.left());
+            if left.is_zero() {
+                break;
+            }
+            self.attend(block, left)?;
         }
         Ok(())
+    }
+
+    /// Returns how many of these messages, which were handed over last, the subscriber that is furthest
+    /// behind has not been sent in full.
+    pub(super) fn unsent(&self, block: &Block, messages: &Range<usize>) -> u64 {
+        let subscribers = self.places.iter().flatten();
+        let unsent = subscribers.map(|one| one.unsent(block, messages.clone()));
+        unsent.max().unwrap_or(0)
     }
 
     fn attend_one(&mut self, ready: Ready, block: &Block) {
