@@ -34,7 +34,8 @@ pub enum AnomalyKind {
     Drop,
     /// Messages were superseded by newer ones.
     Conflation,
-    /// Messages were later than their limit.
+    /// Messages were later than `policy.late_after_ms`: with [`Policy::Snail`](crate::policy::Policy::Snail) all
+    /// for longer than `policy.grace_ms`, with others all of a batch, counted from when they were received.
     Late,
     /// A topic or a feed was silent for too long.
     Stale,
@@ -42,9 +43,9 @@ pub enum AnomalyKind {
     Restart,
     /// A connection was lost, or made again.
     Reconnect,
-    /// A lane waited for a worker.
+    /// A lane waited for a worker, for 100 ms or longer.
     Blocked,
-    /// A worker's handler took long.
+    /// A worker's handler took more than 100 ms for a batch.
     Stall,
 }
 
@@ -235,9 +236,9 @@ impl Hop {
     }
 }
 
-impl fmt::Display for Anomaly {
 /// Six columns without spaces in them, then how it is known: time, kind, hop, count, feed and topic, the last
 /// two `-` where it was none in particular.
+impl fmt::Display for Anomaly {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = |ns: u64| ns as f64 / SECOND_NS as f64;
         write!(
@@ -259,7 +260,6 @@ impl fmt::Display for Anomaly {
     }
 }
 
-#[cfg(test)]
 /// Text that is one word, for a column.
 fn column(text: &str) -> String {
     if text.is_empty() {
@@ -268,6 +268,7 @@ fn column(text: &str) -> String {
     text.replace(' ', "\\x20")
 }
 
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -327,7 +328,6 @@ mod tests {
         assert_eq!(record.entries()[0].evidence, "3");
         assert_eq!(record.forgotten(), 3);
     }
-}
 
     #[test]
     fn a_line_has_six_columns_whatever_is_known() {
@@ -354,3 +354,4 @@ mod tests {
             ]
         );
     }
+}

@@ -351,7 +351,8 @@ pub struct PolicyLimits {
     /// waits, in milliseconds.
     pub conflate_after_ms: u32,
     /// With [`Policy::Snail`]: how old a message may be when its handler is done, in milliseconds since its
-    /// publisher's timestamp, or where it has none since it was received.
+    /// publisher's timestamp, or where it has none since it was received. With the other policies: since it
+    /// was received, and all that follows is an entry in the flight record.
     pub late_after_ms: u32,
     /// With [`Policy::Snail`]: for how long all messages may be later than that, in milliseconds.
     pub grace_ms: u32,
