@@ -8,6 +8,7 @@ use std::{
 };
 
 use clap::ValueEnum;
+use serde::Serialize;
 
 use crate::{
     cli::{
@@ -25,7 +26,7 @@ use crate::{
     error::Error,
     flight::FlightRecord,
     host::{pin::Placement, topology},
-    lane::Quota,
+    lane::{Quota, Unreached},
     ledger::Totals,
     pipeline::{Outcome, Pipeline},
     report::{Summary, count},
@@ -227,6 +228,15 @@ fn say_flight(flight: &FlightRecord) {
     }
 }
 
+/// What a run says of itself in JSON.
+#[derive(Serialize)]
+struct Concluded<'a> {
+    #[serde(flatten)]
+    summary: &'a Summary,
+    /// Endpoints that were to be connected to and never were.
+    unreached: &'a [Unreached],
+}
+
 /// Prints the summary and decides how the command ends. Without `max_loss` any number may be lost.
 pub(super) fn conclude<H>(
     summary: &Summary,
@@ -236,8 +246,21 @@ pub(super) fn conclude<H>(
     signals: &Signals,
 ) -> Result<Ending, Failure> {
     say(format_args!("{summary}"));
+    for unreached in &outcome.unreached {
+        say(format_args!(
+            "never connected to {}, line {} of {}: {}; {} attempts failed",
+            unreached.endpoint,
+            unreached.line,
+            unreached.feed,
+            unreached.reason,
+            count(unreached.attempts)
+        ));
+    }
     if json {
-        print_json(summary)?;
+        print_json(&Concluded {
+            summary,
+            unreached: &outcome.unreached,
+        })?;
     }
     match (outcome.failure, signals.caught()) {
         (Some(failure), _) => Err(failure.into()),

@@ -29,7 +29,11 @@ use crate::{
     error::{Error, Result},
     flight::FlightRecord,
     host::pin::Placement,
+<<<<<<< HEAD
     lane::{Change, Lane, Order, OrderSender, Quota},
+=======
+    lane::{Lane, Order, OrderSender, Quota, Reach, Unreached},
+>>>>>>> 39d122c (Say at the end of a run which endpoints were never connected to, and why)
     latency::{Collector, FeedClocks, Stages},
     ledger::{LaneTotals, Ledger, RejectedSample, Totals, WorkerTotals},
     policy::{ByTopic, TopicTally},
@@ -62,6 +66,8 @@ pub struct Pipeline<H> {
     workers: Vec<Running<WorkerEnd<H>>>,
     placements: Vec<Placement>,
     endpoints: Vec<String>,
+    /// Of the endpoints that lanes connect to.
+    reaches: Vec<Reach>,
     engine: Engine,
     batches_per_worker: usize,
     shards: Shards,
@@ -111,7 +117,11 @@ impl<H: Handler> Pipeline<H> {
         let (lanes, orders) = assembly.open_lanes(&quota)?;
         let mut placements = assembly.pin_io_threads()?;
         let endpoints = lanes.iter().flat_map(Lane::bound).collect();
+<<<<<<< HEAD
         let shards = assembly.shards()?;
+=======
+        let reaches = lanes.iter().flat_map(Lane::reaches).collect();
+>>>>>>> 39d122c (Say at the end of a run which endpoints were never connected to, and why)
         let (lanes, merges) = assembly.start_lanes(lanes, outlets)?;
         placements.extend(assembly.crew.set_off(lanes.len() + workers.len())?);
         Ok(Self {
@@ -119,6 +129,7 @@ impl<H: Handler> Pipeline<H> {
             workers,
             placements,
             endpoints,
+            reaches,
             engine: config.engine(),
             batches_per_worker: assembly::batches_per_worker(config),
             shards,
@@ -147,6 +158,12 @@ impl<H: Handler> Pipeline<H> {
     #[must_use]
     pub fn endpoints(&self) -> &[String] {
         &self.endpoints
+    }
+
+    /// Returns the endpoints that were to be connected to and never were so far, with the last reason.
+    #[must_use]
+    pub fn unreached(&self) -> Vec<Unreached> {
+        self.reaches.iter().filter_map(Reach::unreached).collect()
     }
 
     /// Returns where the threads run: libzmq's I/O threads if there are any, then workers and lanes.
@@ -392,6 +409,7 @@ impl<H: Handler> Pipeline<H> {
             uncollected,
             feed_clocks: self.feed_clocks.clone(),
             lines: self.lines(),
+            unreached: self.unreached(),
             placements: mem::take(&mut self.placements),
             rejected_samples: self.rejected_samples(),
             handlers,

@@ -15,7 +15,9 @@ use crate::{
     config::{Lane, Receive, SocketKind},
     error::{Error, Result},
     handoff::FRAMES_MAX,
-    lane::{Assigned, Order, Orders, Quota, Router, Setup, subscriptions::Subscriptions},
+    lane::{
+        Assigned, Order, Orders, Quota, Reach, Router, Setup, subscriptions::Subscriptions,
+    },
     libzmq::{Context, Socket},
     message::Origin,
     random,
@@ -80,7 +82,8 @@ impl Opening<'_> {
             let connected = source.socket.connect(&name);
             connected.map_err(|reason| assigned.refused("connect", index, endpoint, &reason))?;
             let delays_ms = (self.receive.reconnect_ms, self.receive.reconnect_max_ms);
-            source.connections.keep(name, delays_ms);
+            let reach = Reach::new(assigned, endpoint, "libzmq does not say why");
+            source.connections.keep(name, delays_ms, reach);
             sources.push(source);
         }
         Ok(())
@@ -207,6 +210,12 @@ impl LibzmqLane {
     pub(crate) fn bound(&self) -> impl Iterator<Item = &str> {
         let bound = self.sources.iter().flat_map(|source| &source.bound);
         bound.map(String::as_str)
+    }
+
+    /// Returns what tells which of its endpoints were reached.
+    pub(crate) fn reaches(&self) -> impl Iterator<Item = &Reach> {
+        let connections = self.sources.iter().map(|source| &source.connections);
+        connections.filter_map(Connections::reach)
     }
 
     /// Receives until asked to stop, or the quota is used up.

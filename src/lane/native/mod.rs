@@ -20,7 +20,7 @@ use crate::{
     error::{Error, Result},
     handoff::FRAMES_MAX,
     lane::{
-        Assigned, Router, Setup,
+        Assigned, Reach, Router, Setup,
         backoff::Backoff,
         orders::{Change, Order},
         subscriptions::Subscriptions,
@@ -169,7 +169,9 @@ impl NativeLane {
             let endpoint =
                 parse(text).map_err(|reason| assigned.refused("connect", index, text, &reason))?;
             let backoff = Backoff::new(self.receive.reconnect_ms, self.receive.reconnect_max_ms);
-            self.dialers.push(Dialer::new(endpoint, line, backoff));
+            let reach = Reach::new(assigned, text, "no answer yet");
+            self.dialers
+                .push(Dialer::new(endpoint, line, backoff, reach));
         }
         Ok(())
     }
@@ -177,6 +179,11 @@ impl NativeLane {
     /// Returns the endpoints that publishers may connect to, with the ports that wildcards were given.
     pub(crate) fn bound(&self) -> impl Iterator<Item = &str> {
         self.listeners.iter().map(|bound| bound.listener.endpoint())
+    }
+
+    /// Returns what tells which of its endpoints were reached.
+    pub(crate) fn reaches(&self) -> impl Iterator<Item = &Reach> {
+        self.dialers.iter().map(Dialer::reach)
     }
 
     /// Receives until asked to stop, or the quota is used up.
@@ -316,7 +323,7 @@ impl NativeLane {
             return;
         };
         match end {
-            End::Lost => {}
+            End::Lost | End::NotMade(_) => {}
             End::Violation(violation) => counters.violations[violation as usize].add(1),
             End::HandshakeTimeout if connection.is_connected() => {
                 counters.handshake_timeouts.add(1);
@@ -339,7 +346,7 @@ impl NativeLane {
             router.note_connection(connection.line, false);
         }
         if let Some(dialer) = connection.dialer {
-            self.dialers[dialer].failed();
+            self.dialers[dialer].failed(&end.reason(connection.is_connected()));
         }
     }
 
