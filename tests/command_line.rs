@@ -209,6 +209,15 @@ fn a_configuration_file_is_checked_whole() {
     run(
         &good.replace("name = \"a\"", "name = \"a\"\nnic = \"nosuch0\""),
         &["lane[0].nic = nosuch0"],
+    let twice = format!("{good}{}", &good[good.find("[[feed.line]]").unwrap()..]);
+    run(
+        &twice,
+        &[
+            "feed[0].line[1].connect[0] = tcp://127.0.0.1:5556",
+            "lost together",
+            "nic",
+        ],
+    );
     );
     run(
         &format!("{good}[handoff]\nbatches = 1\n"),
