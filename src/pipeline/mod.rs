@@ -29,11 +29,7 @@ use crate::{
     error::{Error, Result},
     flight::FlightRecord,
     host::pin::Placement,
-<<<<<<< HEAD
-    lane::{Change, Lane, Order, OrderSender, Quota},
-=======
-    lane::{Lane, Order, OrderSender, Quota, Reach, Unreached},
->>>>>>> 39d122c (Say at the end of a run which endpoints were never connected to, and why)
+    lane::{Change, Lane, Order, OrderSender, Quota, Reach, Unreached},
     latency::{Collector, FeedClocks, Stages},
     ledger::{LaneTotals, Ledger, RejectedSample, Totals, WorkerTotals},
     policy::{ByTopic, TopicTally},
@@ -117,11 +113,8 @@ impl<H: Handler> Pipeline<H> {
         let (lanes, orders) = assembly.open_lanes(&quota)?;
         let mut placements = assembly.pin_io_threads()?;
         let endpoints = lanes.iter().flat_map(Lane::bound).collect();
-<<<<<<< HEAD
         let shards = assembly.shards()?;
-=======
         let reaches = lanes.iter().flat_map(Lane::reaches).collect();
->>>>>>> 39d122c (Say at the end of a run which endpoints were never connected to, and why)
         let (lanes, merges) = assembly.start_lanes(lanes, outlets)?;
         placements.extend(assembly.crew.set_off(lanes.len() + workers.len())?);
         Ok(Self {
