@@ -243,7 +243,7 @@ impl fmt::Display for Anomaly {
         let seconds = |ns: u64| ns as f64 / SECOND_NS as f64;
         write!(
             out,
-            "{:>10.3}s  {:<10}  {:<9}  {:>9}  {}  {}  {}",
+            "{:>10.3}s  {:<10} {:<9} {:>9}  {}  {}  {}",
             seconds(self.at_ns),
             self.kind.name(),
             self.hop.name(),
@@ -348,8 +348,8 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "     0.000s  gap         network            2  US\\x20prices  BTC  1 and 2 were missing",
-                "     1.500s  blocked     worker             2  -  -  a lane waited: 120.0 ms (first of 2 times \
+                "     0.000s  gap        network           2  US\\x20prices  BTC  1 and 2 were missing",
+                "     1.500s  blocked    worker            2  -  -  a lane waited: 120.0 ms (first of 2 times \
                  in 0.012 s)",
             ]
         );

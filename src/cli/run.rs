@@ -245,7 +245,7 @@ pub(super) fn conclude<H>(
     json: bool,
     signals: &Signals,
 ) -> Result<Ending, Failure> {
-    say(format_args!("{summary}"));
+    say(format_args!("{}", summary.to_string().trim_end()));
     for unreached in &outcome.unreached {
         say(format_args!(
             "never connected to {}, line {} of {}: {}; {} attempts failed",
