@@ -8,7 +8,6 @@ use std::{
     collections::HashMap,
     io::{Read, Write},
     net::TcpStream,
-    time::Duration,
 };
 
 use pinfeed::{clock::Deadline, envelope::Envelope, message::Stamp};

@@ -27,6 +27,9 @@ use support::{
 
 /// Connections that publishers may make to a lane.
 const CONNECTIONS_MAX: usize = 4_096;
+/// Connections made at once: what the kernel has no room for until the lane has taken some in is made again
+/// only seconds later.
+const AT_ONCE: usize = 64;
 /// Orders that may wait for a lane.
 const ORDERS_MAX: usize = 16_384;
 
@@ -91,9 +94,19 @@ fn connections_beyond_what_a_lane_takes_are_refused_and_counted() {
     let mut pipeline =
         Pipeline::start(&config, Quota::unlimited(), stop.clone(), |_| Null).unwrap();
     let endpoint = pipeline.endpoints()[0].clone();
-    let mut strangers: Vec<TcpStream> = (0..=CONNECTIONS_MAX)
-        .map(|_| TcpStream::connect(address(&endpoint)).unwrap())
-        .collect();
+    let connect = || TcpStream::connect(address(&endpoint)).unwrap();
+    let mut strangers: Vec<TcpStream> = Vec::new();
+    while strangers.len() < CONNECTIONS_MAX {
+        let mut some: Vec<TcpStream> = (0..AT_ONCE).map(|_| connect()).collect();
+        for stranger in &mut some {
+            stranger.set_read_timeout(Some(LIMIT)).unwrap();
+            let mut greeting = [0];
+            stranger.read_exact(&mut greeting).unwrap();
+            assert_eq!(greeting, [0xff], "it is taken in");
+        }
+        strangers.append(&mut some);
+    }
+    strangers.push(connect());
     wait_until("the last one is refused", || pipeline.look().refused == 1);
     let mut last = strangers.pop().unwrap();
     last.set_read_timeout(Some(LIMIT)).unwrap();
