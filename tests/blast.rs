@@ -409,16 +409,8 @@ fn a_subscriber_that_stands_still_does_not_hold_it_beyond_its_time() {
     // More than sockets hold of it.
     for rate in ["max", "2000000"] {
         let (mut process, endpoint) = blaster(&["--rate", rate, "--for", "4s"]);
-        let connect = [
-            "run",
-            "--json",
-            "--envelope",
-            "pinfeed",
-            "--connect",
-            &endpoint,
-        ];
         let shown = ["--handler", "print", "--every", "100000"];
-        let mut run = Pinfeed::start(&[&connect[..], &shown].concat());
+        let mut run = support::subscriber(&endpoint, &shown);
         run.wait_for_text("sim.");
         run.signal(Signal::STOP);
         let said = process.wait_for_line("published ");

@@ -21,8 +21,8 @@ use pinfeed::{
 };
 use rustix::process::{Resource, getrlimit, setrlimit};
 use support::{
-    ENGINES, Gate, LIMIT, Pinfeed, assert_all_delivered, finish, skip, sleeps, wait_until,
-    with_open_files,
+    ENGINES, Gate, LIMIT, Pinfeed, assert_all_delivered, bound_xpub, finish, skip, sleeps,
+    wait_until, with_open_files, xpub,
 };
 
 /// Connections that publishers may make to a lane.
@@ -36,13 +36,6 @@ const ORDERS_MAX: usize = 16_384;
 fn address(endpoint: &str) -> SocketAddr {
     let address = endpoint.strip_prefix("tcp://").expect("over TCP");
     address.parse().expect("an address and a port")
-}
-
-fn publisher(context: &zmq::Context) -> zmq::Socket {
-    let publisher = context.socket(zmq::XPUB).unwrap();
-    publisher.set_rcvtimeo(LIMIT.as_millis() as i32).unwrap();
-    publisher.set_linger(0).unwrap();
-    publisher
 }
 
 #[test]
@@ -68,7 +61,7 @@ fn a_lane_with_too_many_open_files_waits() {
     assert!(sleeps(run.id()), "it asks over and over");
     // One that has to wait as well, and that the kernel keeps meanwhile.
     let context = zmq::Context::new();
-    let publisher = publisher(&context);
+    let publisher = xpub(&context);
     publisher.connect(&endpoint).unwrap();
     drop(strangers);
     assert_eq!(publisher.recv_bytes(0).unwrap(), [1]);
@@ -116,7 +109,7 @@ fn connections_beyond_what_a_lane_takes_are_refused_and_counted() {
     drop(strangers.pop());
     wait_until("it is noticed", || pipeline.look().handshake_failures == 1);
     let context = zmq::Context::new();
-    let publisher = publisher(&context);
+    let publisher = xpub(&context);
     publisher.connect(&endpoint).unwrap();
     assert_eq!(publisher.recv_bytes(0).unwrap(), [1]);
     publisher.send("topic", 0).unwrap();
@@ -139,9 +132,7 @@ impl Handler for Held {
 fn a_lane_that_hears_nothing_takes_no_more_orders() {
     for engine in ENGINES {
         let context = zmq::Context::new();
-        let publisher = publisher(&context);
-        publisher.bind("tcp://127.0.0.1:*").unwrap();
-        let endpoint = publisher.get_last_endpoint().unwrap().unwrap();
+        let (publisher, endpoint) = bound_xpub(&context);
         let mut config = Config::connect(&endpoint, Envelope::Raw);
         config.engine = Some(engine);
         config.workers.count = 1;

@@ -14,7 +14,7 @@ use std::{
 use pinfeed::clock::Deadline;
 
 use rustix::process::Signal;
-use support::{Pinfeed, assert_all_delivered, number, publisher, wait_until};
+use support::{Pinfeed, assert_all_delivered, number, publisher, subscriber, wait_until};
 
 fn fails_with(arguments: &[&str], code: i32, texts: &[&str]) {
     let mut process = Pinfeed::start(arguments);
@@ -265,16 +265,7 @@ fn the_summary_has_what_scripts_rely_on() {
         "--skew",
         "0",
     ]);
-    let mut run = Pinfeed::start(&[
-        "run",
-        "--connect",
-        &endpoint,
-        "--envelope",
-        "pinfeed",
-        "--messages",
-        "20000",
-        "--json",
-    ]);
+    let mut run = subscriber(&endpoint, &["--messages", "20000"]);
     let summary = run.json(0);
     assert_all_delivered(&summary, 20_000);
     for zero in ["conflated", "dropped", "duplicates", "rejected"] {
@@ -318,18 +309,7 @@ fn the_summary_has_what_scripts_rely_on() {
 fn the_first_signal_drains_and_the_exit_code_tells_it() {
     for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
         let (mut publish, endpoint) = publisher(&["--rate", "50000"]);
-        let mut run = Pinfeed::start(&[
-            "run",
-            "--connect",
-            &endpoint,
-            "--envelope",
-            "pinfeed",
-            "--handler",
-            "print",
-            "--every",
-            "1000",
-            "--json",
-        ]);
+        let mut run = subscriber(&endpoint, &["--handler", "print", "--every", "1000"]);
         run.wait_for_line("1 sim.");
         run.signal(signal);
         let summary = run.json(code);
@@ -431,18 +411,7 @@ fn an_interrupted_demo_says_what_numbers_show() {
 #[test]
 fn a_summary_is_not_lost_with_the_digests() {
     let (_publish, endpoint) = publisher(&["--messages", "1000"]);
-    let mut run = Pinfeed::start(&[
-        "run",
-        "--connect",
-        &endpoint,
-        "--envelope",
-        "pinfeed",
-        "--messages",
-        "1000",
-        "--digests",
-        "/dev/full",
-        "--json",
-    ]);
+    let mut run = subscriber(&endpoint, &["--messages", "1000", "--digests", "/dev/full"]);
     let summary = run.json(1);
     assert_all_delivered(&summary, 1_000);
     assert!(

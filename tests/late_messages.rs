@@ -17,7 +17,7 @@ use pinfeed::{
     stop::Stop,
     worker::Handler,
 };
-use support::{ENGINES, Gate, LIMIT, finish, sealed, wait_until};
+use support::{ENGINES, Gate, LIMIT, bound_xpub, finish, sealed, wait_until};
 
 const MESSAGES: u64 = 10;
 const LATE_AFTER_MS: u32 = 50;
@@ -33,10 +33,7 @@ impl Handler for Held {
 /// Has a worker take messages only after `held_for`, and returns what the flight record has of late ones.
 fn late(config: &mut Config, held_for: Duration) -> Vec<Anomaly> {
     let context = zmq::Context::new();
-    let publisher = context.socket(zmq::XPUB).unwrap();
-    publisher.set_rcvtimeo(LIMIT.as_millis() as i32).unwrap();
-    publisher.bind("tcp://127.0.0.1:*").unwrap();
-    let endpoint = publisher.get_last_endpoint().unwrap().unwrap();
+    let (publisher, endpoint) = bound_xpub(&context);
     config.feeds[0].lines[0].connect = vec![endpoint];
     config.workers.count = 1;
     let gate = Gate::default();

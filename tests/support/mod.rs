@@ -208,6 +208,37 @@ pub fn publisher(arguments: &[&str]) -> (Pinfeed, String) {
     (process, endpoint)
 }
 
+/// Starts `pinfeed run --json` with these arguments, connected to a `pinfeed publish`.
+pub fn subscriber(endpoint: &str, arguments: &[&str]) -> Pinfeed {
+    let fixed = [
+        "run",
+        "--json",
+        "--envelope",
+        "pinfeed",
+        "--connect",
+        endpoint,
+    ];
+    Pinfeed::start(&[&fixed[..], arguments].concat())
+}
+
+/// A publisher by libzmq that is told of subscriptions.
+pub fn xpub(context: &zmq::Context) -> zmq::Socket {
+    let socket = context.socket(zmq::XPUB).expect("a socket");
+    socket.set_linger(0).expect("an option");
+    socket
+        .set_rcvtimeo(LIMIT.as_millis() as i32)
+        .expect("an option");
+    socket
+}
+
+/// The same bound to a free port, with its endpoint.
+pub fn bound_xpub(context: &zmq::Context) -> (zmq::Socket, String) {
+    let socket = xpub(context);
+    socket.bind("tcp://127.0.0.1:*").expect("a free port");
+    let endpoint = socket.get_last_endpoint().expect("an endpoint");
+    (socket, endpoint.expect("text"))
+}
+
 /// An empty message in the envelope `pinfeed`.
 pub fn sealed(topic: &str, epoch: u64, sequence: u64) -> Vec<u8> {
     let mut frame = Vec::new();
