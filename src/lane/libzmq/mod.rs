@@ -15,9 +15,7 @@ use crate::{
     config::{Lane, Receive, SocketKind},
     error::{Error, Result},
     handoff::FRAMES_MAX,
-    lane::{
-        Assigned, Order, Orders, Quota, Reach, Router, Setup, subscriptions::Subscriptions,
-    },
+    lane::{Assigned, Order, Orders, Quota, Reach, Router, Setup, subscriptions::Subscriptions},
     libzmq::{Context, Socket},
     message::Origin,
     random,
