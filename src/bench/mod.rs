@@ -11,6 +11,7 @@
 
 pub mod baseline;
 mod capacity;
+mod costs;
 mod folder;
 mod generator;
 mod latency;
@@ -22,6 +23,7 @@ mod subject;
 mod throughput;
 mod verdict;
 
+pub use costs::measure as measure_costs;
 pub use capacity::{NEAR_ENOUGH, Search, SearchEnd, Step};
 pub use folder::ResultFolder;
 pub use latency::LatencyPlan;

@@ -44,14 +44,14 @@ pub(super) enum Show {
 }
 
 /// Watches a pipeline until it has stopped, and writes its histograms to the log, if there is one,
-/// interval by interval. `tick` is called some fifty times a second with the ledger, and may request the
+/// interval by interval. `tick` is called some fifty times a second, with the ledger too, and may request the
 /// pipeline to stop. Times recorded within `warm_up` after the first message are forgotten, and not logged.
 pub(super) fn watch<H: Handler>(
     mut pipeline: Pipeline<H>,
     show: Show,
     mut warm_up: Option<Duration>,
     histograms: &mut Histograms,
-    mut tick: impl FnMut(&Totals),
+    mut tick: impl FnMut(&mut Pipeline<H>, &Totals),
 ) -> Outcome<H> {
     let on_terminal = std::io::stderr().is_terminal() && show != Show::Never;
     let shown = on_terminal || show == Show::Always;
@@ -67,7 +67,7 @@ pub(super) fn watch<H: Handler>(
         thread::sleep(TICK);
         let totals = pipeline.look();
         log.say_new(pipeline.flight_record(), pipeline.now_ns());
-        tick(&totals);
+        tick(&mut pipeline, &totals);
         if let Some(length) = warm_up
             && totals.received > 0
             && pipeline.now_ns() - totals.first_received_ns >= length.as_nanos() as u64

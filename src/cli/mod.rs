@@ -1,12 +1,15 @@
 //! The commands: one file each. Nothing imports this module but `main`.
 
 mod bench;
+mod control;
+mod ctl;
 mod demo;
 mod doctor;
 mod envelope;
 mod histograms;
 mod intervals;
 mod live;
+mod plan;
 mod publish;
 mod run;
 mod shape;
@@ -42,6 +45,7 @@ snail), 130/143 ended by SIGINT/SIGTERM after a clean drain (a second signal \
 aborts).";
 
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one")]
 enum Command {
     /// Receive feeds, as a feeds.toml or flags say
     Run(run::Args),
@@ -54,6 +58,10 @@ enum Command {
     Bench(bench::Command),
     /// Judge this host by what is to run on it, and name what mends it
     Doctor(doctor::Args),
+    /// Plan threads and cores for a rate or a capture
+    Plan(plan::Args),
+    /// Ask a running `pinfeed run --control SOCKET` for something
+    Ctl(ctl::Args),
     /// Show publisher and subscriber at work for ten seconds, with nothing to configure
     Demo(demo::Args),
 }
@@ -75,6 +83,8 @@ pub fn run() -> ExitCode {
         Command::Envelope(args) => envelope::run(&args),
         Command::Bench(command) => bench::run(&command),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Plan(args) => plan::run(&args),
+        Command::Ctl(args) => ctl::run(&args),
         Command::Demo(args) => demo::run(&args),
     };
     match outcome {
@@ -97,6 +107,13 @@ struct Failure {
 }
 
 impl Failure {
+    fn refused(reason: &str) -> Self {
+        Self {
+            exit_code: EXIT_BAD_INPUT,
+            message: reason.to_owned(),
+        }
+    }
+
     fn running(what: &str, error: &dyn StdError) -> Self {
         Self {
             exit_code: EXIT_FAILURE,

@@ -198,7 +198,13 @@ impl Args {
         let options = self.options()?;
         if self.blast {
             let schedule = parameters.schedule();
-            let blaster = Blaster::open(&options, &mut exchange, self.topics, schedule)?;
+            let mut blaster = Blaster::open(&options, &mut exchange, self.topics, schedule)?;
+            blaster.on_refused(|reason| {
+                say(format_args!(
+                    "warning: a connection was refused ({reason}), and is tried again from time to time; is the \
+                     limit on open files high enough (ulimit -n)?"
+                ));
+            });
             return Ok(Box::new(blaster));
         }
         let source: Box<dyn Source> = Box::new(exchange);
@@ -264,8 +270,12 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
     } else {
         String::new()
     };
+    let unsent = match done.unsent {
+        0 => String::new(),
+        unsent => format!(", {} not sent", count(unsent)),
+    };
     say(format_args!(
-        "published {} messages in {:.2} s: {} msg/s{lateness}",
+        "published {} messages in {:.2} s: {} msg/s{lateness}{unsent}",
         count(done.published),
         done.elapsed_s,
         rate(if done.elapsed_s > 0.0 {

@@ -8,10 +8,12 @@ use std::{
 };
 
 use clap::ValueEnum;
+use serde::Serialize;
 
 use crate::{
     cli::{
         Ending, Failure,
+        control::Control,
         histograms::HistogramFiles,
         live::{self, Show},
         print_json, say,
@@ -24,7 +26,7 @@ use crate::{
     error::Error,
     flight::FlightRecord,
     host::{pin::Placement, topology},
-    lane::Quota,
+    lane::{Quota, Unreached},
     ledger::Totals,
     pipeline::{Outcome, Pipeline},
     report::{Summary, count},
@@ -71,6 +73,10 @@ pub(super) struct Args {
     /// Fail with exit code 3 where more messages than this are lost, as far as their numbers tell
     #[arg(long, value_name = "N")]
     max_loss: Option<u64>,
+
+    /// Listen at this path for what `pinfeed ctl` asks for: a Unix socket, of this user alone
+    #[arg(long, value_name = "SOCKET")]
+    control: Option<PathBuf>,
 
     #[command(flatten)]
     histogram_files: HistogramFiles,
@@ -163,6 +169,7 @@ fn receive<H: Handler>(
     evaluate: impl FnOnce(Vec<H>) -> (Option<u64>, Result<(), Failure>),
 ) -> Result<Ending, Failure> {
     let mut histograms = args.histogram_files.open()?;
+    let mut control = Control::new(args.control.as_deref(), config.sharding.rebalance)?;
     let signals = Signals::listen(args.tui)?;
     let quota = args.messages.map_or(Quota::unlimited(), Quota::of);
     let pipeline = Pipeline::start(config, quota, signals.stop().clone(), handler)
@@ -170,6 +177,9 @@ fn receive<H: Handler>(
     warn_of_placements(&pipeline, config);
     for endpoint in pipeline.endpoints() {
         say(format_args!("listening on {endpoint}"));
+    }
+    if let Some(path) = &args.control {
+        say(format_args!("answering at {}", path.display()));
     }
     if args.max_loss.is_some() && !config.feeds.iter().all(Feed::is_numbered) {
         say(format_args!(
@@ -183,7 +193,8 @@ fn receive<H: Handler>(
         HandlerName::Count | HandlerName::Null => Show::OnTerminal,
     };
     let flight = pipeline.flight_record().clone();
-    let tick = |_: &Totals| {
+    let tick = |pipeline: &mut Pipeline<H>, _: &Totals| {
+        control.serve(pipeline);
         if signals.asked() {
             say_flight(&flight);
         }
@@ -217,6 +228,15 @@ fn say_flight(flight: &FlightRecord) {
     }
 }
 
+/// What a run says of itself in JSON.
+#[derive(Serialize)]
+struct Concluded<'a> {
+    #[serde(flatten)]
+    summary: &'a Summary,
+    /// Endpoints that were to be connected to and never were.
+    unreached: &'a [Unreached],
+}
+
 /// Prints the summary and decides how the command ends. Without `max_loss` any number may be lost.
 pub(super) fn conclude<H>(
     summary: &Summary,
@@ -225,9 +245,22 @@ pub(super) fn conclude<H>(
     json: bool,
     signals: &Signals,
 ) -> Result<Ending, Failure> {
-    say(format_args!("{summary}"));
+    say(format_args!("{}", summary.to_string().trim_end()));
+    for unreached in &outcome.unreached {
+        say(format_args!(
+            "never connected to {}, line {} of {}: {}; {} attempts failed",
+            unreached.endpoint,
+            unreached.line,
+            unreached.feed,
+            unreached.reason,
+            count(unreached.attempts)
+        ));
+    }
     if json {
-        print_json(summary)?;
+        print_json(&Concluded {
+            summary,
+            unreached: &outcome.unreached,
+        })?;
     }
     match (outcome.failure, signals.caught()) {
         (Some(failure), _) => Err(failure.into()),

@@ -76,6 +76,10 @@ pub(super) struct Shape {
     #[arg(long, value_enum)]
     sharding: Option<Sharding>,
 
+    /// Move shards away from workers that are behind, once a second
+    #[arg(long)]
+    rebalance: bool,
+
     /// How threads wait for work: spin, park or adaptive [default: park]
     #[arg(long, value_name = "NAME")]
     wait: Option<Wait>,
@@ -161,6 +165,9 @@ impl Shape {
                 Sharding::Keyed => ShardingMode::Keyed,
                 Sharding::Balanced => ShardingMode::Balanced,
             };
+        }
+        if self.rebalance {
+            config.sharding.rebalance = true;
         }
         if let Some(wait) = self.wait {
             config.wait = wait;

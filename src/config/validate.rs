@@ -72,6 +72,7 @@ impl Config {
             for (index, line) in feed.lines.iter().enumerate() {
                 self.check_line(&format!("{key}.line[{index}]"), line, &mut bound)?;
             }
+            self.check_ways(&key, feed)?;
             self.check_policies(&key, feed)?;
         }
         if self.sharding.mode == ShardingMode::Balanced
@@ -163,6 +164,30 @@ impl Config {
             first as usize,
             whole_int / 2,
         )
+    }
+
+    /// Checks that no publisher's messages come twice by the same way. Who pulls gets a share of them, not a
+    /// copy.
+    fn check_ways(&self, feed_key: &str, feed: &Feed) -> Result<()> {
+        if feed.socket == SocketKind::Pull {
+            return Ok(());
+        }
+        let mut ways = HashSet::new();
+        for (index, line) in feed.lines.iter().enumerate() {
+            let lane = self.lanes.iter().find(|lane| lane.name == line.lane);
+            let way = lane.map(|lane| (&lane.nic, lane.source));
+            for (place, endpoint) in line.connect.iter().enumerate() {
+                if !ways.insert((way, endpoint)) {
+                    return Err(Error::config(
+                        format!("{feed_key}.line[{index}].connect[{place}]"),
+                        endpoint,
+                        "another line of the feed has it: copies that come by one way are lost together",
+                        "give each line an endpoint of its own, or lanes that differ in `nic` or `source`",
+                    ));
+                }
+            }
+        }
+        Ok(())
     }
 
     fn check_policies(&self, feed_key: &str, feed: &Feed) -> Result<()> {
@@ -320,6 +345,14 @@ impl Config {
                 format!("{} rules", self.sharding.overrides.len()),
                 "with `mode = \"balanced\"` no topic has a worker of its own",
                 "remove the overrides, or use `mode = \"keyed\"`",
+            ));
+        }
+        if self.sharding.mode == ShardingMode::Balanced && self.sharding.rebalance {
+            return Err(Error::config(
+                "sharding.rebalance",
+                true,
+                "with `mode = \"balanced\"` there are no shards to move",
+                "leave it out, or use `mode = \"keyed\"`",
             ));
         }
         let overrides = self.sharding.overrides.iter().map(|rule| Override {

@@ -6,5 +6,6 @@ pub mod doctor;
 pub mod environment;
 pub mod machine;
 pub mod pin;
+pub mod plan;
 pub(crate) mod probe;
 pub mod topology;

@@ -70,6 +70,11 @@ pub struct Published {
     /// How long subscribers made a [`Blaster`] wait, in seconds.
     #[serde(default)]
     pub blocked_s: f64,
+    /// Messages that a [`Blaster`] has not sent in full to the subscriber that is furthest behind, when its
+    /// time is over or it is stopped: those among the published, and at a rate those that were due by the
+    /// end besides.
+    #[serde(default)]
+    pub unsent: u64,
 }
 
 /// When to stop publishing, if not at the source's end.

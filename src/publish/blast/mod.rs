@@ -24,7 +24,7 @@ mod peers;
 mod subscriber;
 mod subscriptions;
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use hdrhistogram::Histogram;
 
@@ -45,6 +45,9 @@ const CHUNK_BYTES: usize = 32 * 1024;
 /// How long before a message is due the blaster stops sleeping, in nanoseconds. The poller counts in
 /// milliseconds.
 const SPIN_NS: u64 = 1_000_000;
+/// How long after the end of its time the blaster waits for subscribers to take the last chunk, which those
+/// that are at work do at once.
+const LAST_GRACE: Duration = Duration::from_millis(100);
 /// How often subscribers are listened to while messages flow, in nanoseconds.
 const ATTEND_EVERY_NS: u64 = 1_000_000;
 
@@ -119,6 +122,12 @@ impl Blaster {
         self.peers.rejected()
     }
 
+    /// Has `tell` called, once, with the kernel's reason should it refuse a connection: too many open files,
+    /// mostly. Whoever wants to connect waits then, and is asked in as soon as there is room.
+    pub fn on_refused(&mut self, tell: impl FnOnce(&io::Error) + Send + 'static) {
+        self.peers.on_refused(Box::new(tell));
+    }
+
     /// Returns how late the messages of the last call of [`publish`](Self::publish) were by the blaster's
     /// own fault, in nanoseconds: without what subscribers made it wait.
     #[must_use]
@@ -156,8 +165,8 @@ impl Blaster {
     /// Publishes until `until` is reached or `stop` is requested. Subscribers that come meanwhile get
     /// what comes after.
     ///
-    /// Where `stop` was requested while a subscriber made it wait, what that one was about to get counts
-    /// as published.
+    /// Where the time is over, or `stop` is requested, while a subscriber makes it wait, what that one was
+    /// about to get counts as published, and as [`unsent`](Published::unsent) with what was due by then.
     ///
     /// # Errors
     /// [`Error::Socket`](crate::Error::Socket).
@@ -166,10 +175,19 @@ impl Blaster {
         let end_ns = until
             .elapsed
             .map_or(u64::MAX, |elapsed| elapsed.as_nanos() as u64);
-        // With what an earlier call left when it was asked to stop.
-        self.peers.catch_up(&self.block, stop)?;
+        let end = || {
+            until
+                .elapsed
+                .map(|elapsed| Deadline::after(elapsed + LAST_GRACE))
+        };
+        // With what an earlier call left when it was asked to stop, or out of time.
+        self.peers.catch_up(&self.block, end(), stop)?;
+        if self.peers.are_behind() {
+            return Ok(Published::default());
+        }
         let start_wall_ns = wall_ns();
         let watch = Stopwatch::start();
+        let end = end();
         let mut attended_ns = 0;
         let mut done = Published::default();
         self.lateness = Lateness::default();
@@ -204,12 +222,20 @@ impl Blaster {
             self.peers.hand_over(&self.block, &messages);
             if self.peers.are_behind() {
                 let from_ns = watch.elapsed_ns();
-                self.peers.catch_up(&self.block, stop)?;
+                self.peers.catch_up(&self.block, end, stop)?;
                 self.lateness.excuse(from_ns, watch.elapsed_ns());
+                done.unsent = self.peers.unsent(&self.block, &messages);
             }
             done.published += messages.len() as u64;
             done.payload_bytes += self.block.payload_bytes(messages.clone());
             self.next = messages.end % self.block.messages();
+            if done.unsent > 0 {
+                break;
+            }
+        }
+        if watch.elapsed_ns() >= end_ns {
+            let due = self.schedule.due_before(end_ns).min(messages_max);
+            done.unsent += due.saturating_sub(done.published);
         }
         done.elapsed_s = watch.elapsed_ns() as f64 / 1e9;
         (done.lateness_ns, done.blocked_s) = (self.lateness.quantiles(), self.lateness.blocked_s());
