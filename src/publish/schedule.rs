@@ -2,6 +2,9 @@
 
 use crate::clock::SECOND_NS;
 
+/// The highest rate, in messages a second: schedules count in nanoseconds.
+pub const RATE_MAX: f64 = 1e9;
+
 /// A rate, kept on average: messages are due at equal distances, or as many at once as a burst has.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Schedule {

@@ -89,9 +89,20 @@ pub(super) struct Subscriber {
     copies: Vec<u8>,
     /// What is to be said apart from messages.
     aside: Vec<u8>,
+    /// Which of the publisher's endpoints it came by.
+    endpoint: usize,
 }
 
 impl Subscriber {
+    /// Notes which of the publisher's endpoints it came by, counted from 0.
+    pub(super) fn of(self, endpoint: usize) -> Self {
+        Self { endpoint, ..self }
+    }
+
+    pub(super) fn endpoint(&self) -> usize {
+        self.endpoint
+    }
+
     /// Takes in a connection that is made, or being made, and waits for it under a number.
     pub(super) fn new(
         socket: Socket,
@@ -118,6 +129,7 @@ impl Subscriber {
             run: Run::default(),
             copies: Vec::new(),
             aside,
+            endpoint: 0,
         })
     }
 
