@@ -6,6 +6,7 @@ mod envelope;
 mod histograms;
 mod intervals;
 mod live;
+mod outputs;
 mod publish;
 mod run;
 mod shape;
