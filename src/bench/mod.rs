@@ -18,9 +18,11 @@ mod load;
 mod measured;
 mod objective;
 mod process;
+mod replay;
 mod spread;
 mod step;
 mod subject;
+mod sweep;
 mod throughput;
 mod verdict;
 
@@ -29,8 +31,15 @@ pub use folder::ResultFolder;
 pub use latency::LatencyPlan;
 pub use measured::{LatencyRun, Stage, csv, feed_spread, spread};
 pub use objective::{BadObjective, Judgement, Objective};
+pub use replay::{
+    ReplayEnd, ReplayPlan, ReplayStep, SPEED_MAX, highest_speed, replay_table, speeds,
+};
 pub use spread::Spread;
 pub use step::{REPEATS_MAX, Step, Tells};
+pub use sweep::{
+    AtRate, BadVary, FlatOut, Point, Property, Vary, at_rate_csv, at_rate_figures, at_rate_table,
+    flat_out_csv, flat_out_figures, flat_out_table,
+};
 pub use throughput::{
     Contender, Ratio, Throughput, ThroughputPlan, ThroughputRun, ratios, throughput_csv,
     throughput_table,

@@ -3,8 +3,10 @@
 mod capacity;
 mod latency;
 mod progress;
+mod replay;
 mod results;
 mod session;
+mod sweep;
 mod throughput;
 
 use std::{path::PathBuf, time::Duration};
@@ -31,6 +33,10 @@ pub(super) enum Command {
     Throughput(throughput::Args),
     /// The highest rate that holds an objective, with the curve up to where it breaks
     Capacity(capacity::Args),
+    /// How cost grows with the size of messages, topics, connections, workers or batches
+    Sweep(sweep::Args),
+    /// At how many times its speed a real capture breaks an objective, bursts and all
+    Replay(replay::Args),
     #[command(hide = true)]
     Baseline(throughput::BaselineArgs),
 }
@@ -40,6 +46,8 @@ pub(super) fn run(command: &Command) -> Result<Ending, Failure> {
         Command::Latency(args) => latency::run(args),
         Command::Throughput(args) => throughput::run(args),
         Command::Capacity(args) => capacity::run(args),
+        Command::Sweep(args) => sweep::run(args),
+        Command::Replay(args) => replay::run(args),
         Command::Baseline(args) => throughput::run_baseline(args),
     }
 }
