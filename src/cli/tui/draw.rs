@@ -29,7 +29,7 @@ const STAGE_WIDTH: usize = 8;
 const COUNTER_WIDTH: u16 = 26;
 
 /// What keys do, on the narrowest terminal.
-const HELP: &str = "q end (again: at once)  p hold the picture  s sort otherwise  ? close this";
+const HELP: &str = "q end cleanly, again: at once  p hold the picture  s sort otherwise  ? close";
 /// The width from which on the header has room for bytes a second.
 const BYTES_FROM: u16 = 80;
 
