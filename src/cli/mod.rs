@@ -8,6 +8,7 @@ mod envelope;
 mod histograms;
 mod intervals;
 mod live;
+mod outputs;
 mod publish;
 mod run;
 mod shape;
