@@ -8,6 +8,8 @@ use std::{
     collections::HashMap,
     io::{Read, Write},
     net::TcpStream,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    thread,
 };
 
 use pinfeed::{clock::Deadline, envelope::Envelope, message::Stamp};
@@ -371,13 +373,73 @@ fn a_handshake_that_does_not_end_is_ended() {
 }
 
 #[test]
-fn a_capture_cannot_be_blasted() {
-    let mut process = Pinfeed::start(&["publish", "--blast", "--capture", "/nonexistent"]);
+fn a_capture_is_sent_over_and_over_when_it_was_captured() {
+    let mut capture = tempfile::NamedTempFile::new().unwrap();
+    let times_ns = [5_000_u64, 3_005_000, 9_005_000];
+    for time_ns in times_ns {
+        writeln!(capture, "{time_ns} {{\"stream\":\"a@trade\"}}").unwrap();
+    }
+    let path = capture.path().to_str().unwrap();
+    let (_process, endpoint) = blaster(&["--capture", path, "--speed", "3", "--messages", "6"]);
+    let socket = subscribed(&endpoint, &[b"binance.a@trade\0"]);
+    let stamps: Vec<Stamp> = (0..6)
+        .map(|_| open(&socket.recv_msg(0).unwrap()).1)
+        .collect();
+    // The second round comes after the mean distance, of 1.5 ms at three times the speed.
+    let due_ns = [0, 1_000_000, 3_000_000, 4_500_000, 5_500_000, 7_500_000];
+    for (sequence, (stamp, due_ns)) in (0..).zip(stamps.iter().zip(due_ns)) {
+        assert_eq!(stamp.sequence, sequence);
+        assert_eq!(stamp.timestamp_ns - stamps[0].timestamp_ns, due_ns);
+    }
+}
+
+#[test]
+fn a_capture_without_messages_is_refused() {
+    let empty = tempfile::NamedTempFile::new().unwrap();
+    let path = empty.path().to_str().unwrap();
+    let mut process = Pinfeed::start(&["publish", "--blast", "--capture", path]);
     let (status, _) = process.finish();
     assert_eq!(status.code(), Some(2));
-    for flag in ["--blast", "--capture"] {
-        assert!(process.said.contains(flag), "{}", process.said);
+    for text in ["--capture", "it has no messages"] {
+        assert!(process.said.contains(text), "{}", process.said);
     }
+}
+
+#[test]
+fn endpoints_get_topics_of_their_own_where_they_are_split() {
+    let bind = ["--bind", "tcp://127.0.0.1:*"];
+    let count = [
+        "--messages",
+        "20000",
+        "--rate",
+        "max",
+        "--wait-for",
+        "2",
+        "--split",
+    ];
+    let (_process, endpoints) = blaster(&[&bind[..], &count].concat());
+    let endpoints: Vec<&str> = endpoints.split(", ").collect();
+    let sockets = [0, 1].map(|index| subscribed(endpoints[index], &[b""]));
+    let (received, deadline) = (AtomicU64::new(0), Deadline::after(LIMIT));
+    let take = &|socket: zmq::Socket| {
+        socket.set_rcvtimeo(50).unwrap();
+        let mut numbered = Numbered::default();
+        while received.load(Relaxed) < 20_000 && !deadline.passed() {
+            if let Ok(message) = socket.recv_msg(0) {
+                numbered.check(&message);
+                received.fetch_add(1, Relaxed);
+            }
+        }
+        numbered.next
+    };
+    // Both at once: who is not read from holds the other one up.
+    let [first, second] = thread::scope(|scope| {
+        let readers = sockets.map(|socket| scope.spawn(move || take(socket)));
+        readers.map(|reader| reader.join().unwrap())
+    });
+    assert_eq!(received.load(Relaxed), 20_000);
+    assert!(!first.is_empty() && !second.is_empty());
+    assert!(first.keys().all(|topic| !second.contains_key(topic)));
 }
 
 #[test]

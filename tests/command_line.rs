@@ -59,14 +59,24 @@ fn bad_flags_are_named_with_a_remedy() {
         &["--source", "::1"],
         &["--connect = tcp://127.0.0.1:5556", "of the other kind"],
     );
-    run(&["--workers", "0"], &["--workers = 0", "from 1 to 256"]);
+    for workers in ["0", "100000"] {
+        let expected = format!("--workers = {workers}");
+        run(&["--workers", workers], &[&expected, "from 1 to 256"]);
+        let demo = ["demo", "--workers", workers];
+        fails_with(&demo, 2, &[&expected, "from 1 to 256"]);
+    }
+    run(&["--max-loss", "-1"], &["--max-loss", "0 or more"]);
     run(
         &["--envelope", "morse"],
         &["--envelope", "morse", "raw, pinfeed"],
     );
     run(
         &["--digests", "/nonexistent/digests"],
-        &["/nonexistent/digests", "No such file"],
+        &[
+            "--digests = /nonexistent/digests",
+            "No such file",
+            "give a file",
+        ],
     );
     run(
         &["--handler", "null", "--digests", "x"],
@@ -87,6 +97,11 @@ fn bad_flags_are_named_with_a_remedy() {
     fails_with(&["publish", "--size", "3"], 2, &["--size = 3", "28 to"]);
     fails_with(&["publish", "--topics", "0"], 2, &["--topics = 0", "1 to"]);
     fails_with(&["publish", "--rate", "-5"], 2, &["--rate", "above 0"]);
+    fails_with(
+        &["publish", "--rate", "1e99"],
+        2,
+        &["--rate", "up to 1000000000"],
+    );
     fails_with(&["demo", "--rate", "0"], 2, &["--rate", "above 0"]);
 }
 
@@ -419,6 +434,52 @@ fn a_summary_is_not_lost_with_the_digests() {
         "{}",
         run.said
     );
+}
+
+#[test]
+fn a_file_that_is_there_is_kept() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name);
+    let (digests, hlog) = (path("digests.csv"), path("run.hlog"));
+    let old = [&digests, &hlog, &path("run.queue.hgrm")];
+    for file in old {
+        std::fs::write(file, "old").expect("written");
+    }
+    let (_publish, endpoint) = publisher(&["--messages", "10"]);
+    let mut run = Pinfeed::start(&[
+        "run",
+        "--connect",
+        &endpoint,
+        "--envelope",
+        "pinfeed",
+        "--messages",
+        "10",
+        "--digests",
+        digests.to_str().expect("UTF-8"),
+        "--hlog",
+        hlog.to_str().expect("UTF-8"),
+        "--hgrm",
+        path("run").to_str().expect("UTF-8"),
+    ]);
+    let (status, _) = run.finish();
+    assert!(status.success(), "{}", run.said);
+    for file in old {
+        let kept = format!("{}.1", file.display());
+        assert!(
+            run.said.contains(&format!("it is {kept} now")),
+            "{}",
+            run.said
+        );
+        assert_eq!(std::fs::read_to_string(kept).expect("kept"), "old");
+        assert_ne!(std::fs::read_to_string(file).expect("written"), "old");
+    }
+}
+
+#[test]
+fn a_rate_that_is_missed_is_said() {
+    let (mut publish, endpoint) = publisher(&["--rate", "900000000", "--messages", "200000"]);
+    let _run = Pinfeed::start(&["run", "--connect", &endpoint, "--messages", "200000"]);
+    publish.wait_for_text("warning: --rate 900000000 was missed by");
 }
 
 #[test]

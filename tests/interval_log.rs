@@ -230,13 +230,14 @@ fn files_that_cannot_be_written_are_refused_before_the_start() {
     for (arguments, expected) in [
         (
             ["--hlog", "/nowhere/run.hlog"],
-            "/nowhere/run.hlog: No such file",
+            "--hlog = /nowhere/run.hlog: it can't be written (No such file",
         ),
         (
             ["--hgrm", "/nowhere/run"],
-            "/nowhere/run.queue.hgrm: No such file",
+            "--hgrm = /nowhere/run.queue.hgrm: it can't be written (No such file",
         ),
         (["--interval", "10ms"], "200ms or more"),
+        (["--hlog-max-size", "1"], "16384 or more"),
     ] {
         let fixed = ["run", "--bind", "tcp://127.0.0.1:*", "--envelope", "raw"];
         let mut run = Pinfeed::start(&[&fixed[..], &arguments].concat());

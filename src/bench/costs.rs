@@ -65,6 +65,7 @@ pub fn measure(program: &Path, shape: &Shape, length: Duration) -> Result<Costs>
     config.handoff.kind = shape.handoff;
     config.wait = shape.wait;
     config.workers.count = 1;
+    config.handoff.batch_messages = shape.batch_messages;
     let stop = Stop::default();
     let pipeline = Pipeline::start(&config, Quota::unlimited(), stop, |_| Count::default())?;
     let mut watched = Watched {

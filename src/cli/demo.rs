@@ -27,6 +27,7 @@ use crate::{
     clock::Deadline,
     config::Config,
     envelope::Envelope,
+    error::Error,
     lane::Quota,
     ledger::Totals,
     pipeline::Pipeline,
@@ -73,6 +74,15 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
     let (stop, board) = (signals.stop().clone(), Board::new(args.workers));
     let pipeline = Pipeline::start(&config, Quota::unlimited(), stop, |worker| {
         board.handler(worker)
+    })
+    .map_err(|error| match error {
+        Error::Config {
+            key,
+            value,
+            problem,
+            remedy,
+        } if key == "workers.count" => Error::config("--workers", value, problem, remedy),
+        other => other,
     })?;
     warn_of_placements(&pipeline, &config);
     let endpoint = &pipeline.endpoints()[0];

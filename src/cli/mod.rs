@@ -9,6 +9,7 @@ mod envelope;
 mod histograms;
 mod intervals;
 mod live;
+mod outputs;
 mod plan;
 mod publish;
 mod run;

@@ -109,8 +109,15 @@ fn parse_rate(text: &str) -> std::result::Result<f64, String> {
 }
 
 fn parse_costs(text: &str) -> std::result::Result<Costs, String> {
-    let cost = |text: &str| text.trim().parse().ok().filter(|ns: &f64| *ns > 0.0 && ns.is_finite());
-    let costs = text.split_once(',').and_then(|(lane, worker)| Some((cost(lane)?, cost(worker)?)));
+    let cost = |text: &str| {
+        text.trim()
+            .parse()
+            .ok()
+            .filter(|ns: &f64| *ns > 0.0 && ns.is_finite())
+    };
+    let costs = text
+        .split_once(',')
+        .and_then(|(lane, worker)| Some((cost(lane)?, cost(worker)?)));
     let (lane_ns, worker_ns) = costs.ok_or("give two numbers above 0, as 40,25")?;
     Ok(Costs {
         lane_ns,
@@ -153,7 +160,9 @@ fn demand(args: &Args, machine: &Machine, config: Option<&Config>) -> Result<Dem
             .map(|lane| (lane.name.clone(), lane.nic.clone()))
             .collect(),
         None if args.nic.is_empty() => vec![("0".to_owned(), None)],
-        None => (args.nic.iter()).map(|nic| (nic.clone(), Some(nic.clone()))).collect(),
+        None => (args.nic.iter())
+            .map(|nic| (nic.clone(), Some(nic.clone())))
+            .collect(),
     };
     let lanes: Vec<(String, Option<String>)> = lanes;
     for (_, nic) in &lanes {
@@ -192,7 +201,10 @@ fn demand(args: &Args, machine: &Machine, config: Option<&Config>) -> Result<Dem
 }
 
 fn measure(args: &Args, config: Option<&Config>, payload_bytes: usize) -> Result<Costs> {
+    let batch_messages = config.cloned().unwrap_or_default().handoff.batch_messages;
     let shape = Shape {
+        batch_messages,
+        connections: 1,
         payload_bytes: payload_bytes.max(PAYLOAD_BYTES),
         topics: 1_000,
         skew: 0.0,
@@ -234,7 +246,9 @@ fn read_capture(path: &Path, speed: f64) -> Result<(Traffic, usize)> {
             "give a capture of at least a second",
         ));
     }
-    let topics = topics.iter().map(|(index, messages)| (capture.topic(*index), *messages));
+    let topics = topics
+        .iter()
+        .map(|(index, messages)| (capture.topic(*index), *messages));
     let traffic = Traffic::of_topics(most as f64 * speed, topics);
     Ok((traffic, bytes / all as usize))
 }
@@ -248,17 +262,26 @@ fn show(args: &Args, machine: &Machine, plan: &Plan) {
         costs.worker_ns
     ));
     if let Some((topic, share)) = &demand.traffic.busiest {
-        say(format_args!("busiest topic: {topic}, {:.1} % of all messages", 100.0 * share));
+        say(format_args!(
+            "busiest topic: {topic}, {:.1} % of all messages",
+            100.0 * share
+        ));
     }
     let why = args.why;
     say(format_args!("{}", Map { machine, plan, why }));
     let percent = |shares: &[f64]| {
-        let shares: Vec<String> = shares.iter().map(|share| format!("{:.0}", 100.0 * share)).collect();
+        let shares: Vec<String> = shares
+            .iter()
+            .map(|share| format!("{:.0}", 100.0 * share))
+            .collect();
         shares.join(", ")
     };
     let balance = &plan.balance;
     match balance.moves {
-        0 => say(format_args!("workers get {} % of all messages", percent(&balance.settled))),
+        0 => say(format_args!(
+            "workers get {} % of all messages",
+            percent(&balance.settled)
+        )),
         moves => say(format_args!(
             "workers get {} % of all messages, after {moves} moves of shards (rebalance = true); {} % before",
             percent(&balance.settled),
@@ -269,7 +292,11 @@ fn show(args: &Args, machine: &Machine, plan: &Plan) {
         "{} batches from each lane to each worker: enough for 50 ms at this rate",
         plan.batches
     ));
-    say(format_args!("breaks at {}: {}", rate(plan.breaks_at), plan.breaks_by));
+    say(format_args!(
+        "breaks at {}: {}",
+        rate(plan.breaks_at),
+        plan.breaks_by
+    ));
     for concern in &plan.concerns {
         say(format_args!("warning: {concern}"));
     }

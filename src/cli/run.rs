@@ -16,7 +16,7 @@ use crate::{
         control::Control,
         histograms::HistogramFiles,
         live::{self, Show},
-        print_json, say,
+        outputs, print_json, say,
         shape::Shape,
         signals::Signals,
         tui::{self, Board},
@@ -39,6 +39,10 @@ use crate::{
 /// Receive feeds, as a feeds.toml or flags say.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
+    /// Stop when standard input ends: so that it does not outlive the command that started it
+    #[arg(long, hide = true)]
+    until_stdin_ends: bool,
+
     #[command(flatten)]
     shape: Shape,
 
@@ -50,7 +54,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", default_value_t = 10)]
     top: usize,
 
-    /// With --handler count: write all topics to this file, as CSV with digests of their payloads
+    /// With --handler count: write all topics to this file, as CSV with digests of their payloads. A file
+    /// that is there becomes FILE.1
     #[arg(long, value_name = "FILE")]
     digests: Option<PathBuf>,
 
@@ -71,7 +76,7 @@ pub(super) struct Args {
     warm_up: Option<Duration>,
 
     /// Fail with exit code 3 where more messages than this are lost, as far as their numbers tell
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_count, allow_negative_numbers = true)]
     max_loss: Option<u64>,
 
     /// Listen at this path for what `pinfeed ctl` asks for: a Unix socket, of this user alone
@@ -159,6 +164,11 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
     }
 }
 
+fn parse_count(text: &str) -> Result<u64, &'static str> {
+    text.parse()
+        .map_err(|_| "give a whole number of messages, 0 or more")
+}
+
 /// Runs the pipeline and sums it up. `board` is where handlers note down topics, if they do. `evaluate` makes what it likes of the handlers, and returns the
 /// number of distinct topics if it knows, and whether it succeeded.
 fn receive<H: Handler>(
@@ -171,6 +181,9 @@ fn receive<H: Handler>(
     let mut histograms = args.histogram_files.open()?;
     let mut control = Control::new(args.control.as_deref(), config.sharding.rebalance)?;
     let signals = Signals::listen(args.tui)?;
+    if args.until_stdin_ends {
+        signals.stop_when_stdin_ends();
+    }
     let quota = args.messages.map_or(Quota::unlimited(), Quota::of);
     let pipeline = Pipeline::start(config, quota, signals.stop().clone(), handler)
         .map_err(|error| args.shape.name_flags(error))?;
@@ -340,10 +353,9 @@ struct DigestFile {
 
 impl DigestFile {
     fn create(path: &Path) -> Result<Self, Failure> {
-        let file = File::create(path).map_err(Error::file(path))?;
         Ok(Self {
             path: path.into(),
-            file: BufWriter::new(file),
+            file: BufWriter::new(outputs::file("--digests", path)?),
         })
     }
 

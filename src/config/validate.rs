@@ -11,7 +11,7 @@ use crate::{
     message::HEADER_BYTES,
     policy::Policy,
     sequence::arbiter,
-    shard::{Override, ShardTable},
+    shard::{Override, SHARDS, ShardTable},
     wait::Wait,
 };
 
@@ -22,7 +22,7 @@ const FEEDS_MAX: usize = 1 << 16;
 /// The most lines of a feed: a message carries its line in 8 bits.
 const LINES_MAX: usize = 1 << 8;
 /// The most messages in a batch.
-const BATCH_MESSAGES_MAX: usize = 1 << 16;
+pub(crate) const BATCH_MESSAGES_MAX: usize = 1 << 16;
 /// The largest limit on messages and batches: offsets within a batch have 32 bits.
 const BYTES_MAX: usize = 1 << 30;
 /// The most batches between a lane and a worker.
@@ -75,6 +75,18 @@ impl Config {
             self.check_ways(&key, feed)?;
             self.check_policies(&key, feed)?;
         }
+        let named = self
+            .lanes
+            .iter()
+            .find_map(|lane| lane.core.or(lane.io_core));
+        if let (Some(_), Some(core)) = (self.cores, named.or(self.workers.cores.first().copied())) {
+            return Err(Error::config(
+                "cores",
+                "auto",
+                format!("core {core} is named as well"),
+                "leave one of the two out",
+            ));
+        }
         if self.sharding.mode == ShardingMode::Balanced
             && self.workers.handler_panic == HandlerPanic::Isolate
         {
@@ -102,6 +114,7 @@ impl Config {
         }
         within("lane", self.lanes.len(), 1, LANES_MAX)?;
         within("feed", self.feeds.len(), 1, FEEDS_MAX)?;
+        within("workers.count", self.workers.count, 1, SHARDS)?;
         let handoff = &self.handoff;
         within(
             "handoff.batch_messages",

@@ -11,11 +11,13 @@ pub mod capture;
 pub mod exchange;
 mod format;
 mod publisher;
+mod recording;
 mod schedule;
 
 pub use blast::Blaster;
 pub use publisher::{Publisher, PublisherOptions};
-pub use schedule::Schedule;
+pub use recording::Recording;
+pub use schedule::{RATE_MAX, Schedule};
 
 use std::{thread, time::Duration};
 

@@ -1,21 +1,19 @@
 //! `pinfeed bench throughput`: flat out, against baselines; and the baselines' processes.
 
+use std::process;
+
 use serde::Serialize;
 
 use crate::{
     bench::{
-        Ratio, Throughput, ThroughputPlan, baseline::Baseline, ratios, throughput_csv,
+        Ratio, Throughput, ThroughputPlan, Validity, baseline::Baseline, ratios, throughput_csv,
         throughput_table,
     },
     cli::{
-        Ending, Failure,
-        bench::{
-            Common,
-            progress::Lines,
-            results::{Results, clear_line},
-        },
+        EXIT_FAILURE, Ending, Failure,
+        bench::{Common, Traffic, results::Findings, session::Session},
         print_json, say,
-        signals::Signals,
+        signals::when_stdin_ends,
     },
     clock::Stopwatch,
 };
@@ -34,6 +32,9 @@ pub(in crate::cli) struct Args {
     messages: Option<u64>,
 
     #[command(flatten)]
+    traffic: Traffic,
+
+    #[command(flatten)]
     common: Common,
 }
 
@@ -43,9 +44,9 @@ pub(in crate::cli) struct BaselineArgs {
     /// plain, bare or one-by-one
     name: Baseline,
 
-    /// A publisher's endpoint
+    /// A publisher's endpoint (repeatable)
     #[arg(long)]
-    connect: String,
+    connect: Vec<String>,
 
     /// How many messages will come
     #[arg(long)]
@@ -63,16 +64,13 @@ struct Figures<'a> {
 }
 
 pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
-    let signals = Signals::listen(false)?;
-    let bench = args.common.bench(&signals)?;
+    let mut session = Session::open(&args.common, &args.traffic)?;
     let plan = ThroughputPlan {
-        messages: args.messages.unwrap_or_else(|| bench.messages()),
+        messages: args.messages.unwrap_or_else(|| session.bench.messages()),
         runs: args.runs,
     };
     plan.check()?;
-    let results = Results::open(args.common.output.as_deref(), args.common.json)?;
-    let mut progress = Lines::new();
-    let mut contenders = bench.contenders(&plan);
+    let mut contenders = session.bench.contenders(&plan);
     for round in 0..=plan.runs {
         let watch = Stopwatch::start();
         for contender in &mut contenders {
@@ -80,35 +78,58 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
                 0 => format!("warm-up, {}", contender.name),
                 _ => format!("run {round} of {}, {}", plan.runs, contender.name),
             };
-            let run = bench.throughput(contender.name, contender.messages, &step, &mut progress);
-            clear_line();
-            if let Some(signal) = signals.caught() {
-                return Ok(Ending::Signal(signal));
+            let run = session.step(|bench, _, progress| {
+                bench.throughput(contender.name, contender.messages, &step, progress)
+            })?;
+            let run = match run {
+                Ok(run) => run,
+                Err(ending) => return Ok(ending),
+            };
+            if !run.verdict.is_ok() {
+                say(format_args!("{step}: {}", run.verdict));
             }
-            let run = run?;
             if round > 0 {
                 contender.runs.push(run);
             }
         }
         let left = plan.runs - round;
-        progress.after = std::time::Duration::from_nanos(watch.elapsed_ns()) * left as u32;
+        session.progress.after = std::time::Duration::from_nanos(watch.elapsed_ns()) * left as u32;
     }
     say(format_args!("{}", throughput_table(&contenders)));
-    let name = format!(
-        "throughput-messages{}-size{}-topics{}-workers{}",
-        plan.messages, bench.shape.payload_bytes, bench.shape.topics, bench.shape.workers
-    );
     let figures = Figures {
         contenders: &contenders,
         ratios: ratios(&contenders),
     };
-    let csv = throughput_csv(&contenders);
-    results.finish(&name, &bench, &plan, &figures, &csv)?;
-    Ok(Ending::Ok)
+    let all = contenders.iter().flat_map(|one| &one.runs);
+    let all = Validity::of(all.map(|run| &run.verdict));
+    // Without one of them there is nothing to compare.
+    let unknown = contenders.iter().find(|one| one.validity().valid == 0);
+    let shape = session.bench.shape.clone();
+    session.finish(Findings {
+        name: format!(
+            "throughput-messages{}-size{}-topics{}-workers{}",
+            plan.messages, shape.payload_bytes, shape.topics, shape.workers
+        ),
+        plan: &plan,
+        shape,
+        verdict: unknown.map_or(all, Throughput::validity).to_string(),
+        results: &figures,
+        csv: throughput_csv(&contenders),
+    })?;
+    Ok(if unknown.is_none() {
+        Ending::Ok
+    } else {
+        Ending::Failed
+    })
 }
 
 pub(super) fn run_baseline(args: &BaselineArgs) -> Result<Ending, Failure> {
-    let endpoints = [args.connect.clone()];
-    print_json(&args.name.run(&endpoints, args.messages, args.wire_bytes)?)?;
+    // What it waits for may never come.
+    when_stdin_ends(|| process::exit(EXIT_FAILURE.into()));
+    print_json(
+        &args
+            .name
+            .run(&args.connect, args.messages, args.wire_bytes)?,
+    )?;
     Ok(Ending::Ok)
 }

@@ -149,11 +149,8 @@ impl View {
             return;
         };
         let (picture, look) = (&self.shown, &self.look);
-        if (screen
-            .terminal
-            .draw(|frame| draw::draw(frame, picture, look)))
-        .is_err()
-        {
+        let drawn = screen.draw(|frame| draw::draw(frame, picture, look));
+        if drawn.is_err() {
             self.screen = None;
         }
     }

@@ -178,7 +178,9 @@ pub(super) fn concerns(
         }
     }
     if breaks_at < rate {
-        concerns.push(format!("{rate:.0} messages a second are too many: {breaks_by}"));
+        concerns.push(format!(
+            "{rate:.0} messages a second are too many: {breaks_by}"
+        ));
         return;
     }
     for thread in threads.iter().filter(|thread| thread.load > LOAD_MAX) {
@@ -187,8 +189,11 @@ pub(super) fn concerns(
             thread.name(),
             thread.load,
             match thread.spot {
-                Spot::Lane => ": spread its publishers over more lanes",
-                Spot::Worker => "",
+                Spot::Lane => {
+                    let lanes = demand.lanes.len() as f64 * thread.load / LOAD_MAX;
+                    format!(": spread its publishers over {:.0} lanes", lanes.ceil())
+                }
+                Spot::Worker => String::new(),
             }
         ));
     }

@@ -23,7 +23,10 @@ impl Map<'_> {
         let mut idle = Vec::new();
         for &core in cores.iter().filter(|core| usable.contains(core)) {
             let mut here = self.plan.threads.iter();
-            let here: Vec<_> = here.by_ref().filter(|one| one.core() == Some(core)).collect();
+            let here: Vec<_> = here
+                .by_ref()
+                .filter(|one| one.core() == Some(core))
+                .collect();
             if here.is_empty() {
                 idle.push(core);
             }
@@ -65,7 +68,10 @@ impl fmt::Display for Map<'_> {
             lines = "\n";
         } else {
             for node in &machine.nodes {
-                let cards = machine.nics.iter().filter(|nic| nic.node == Some(node.node));
+                let cards = machine
+                    .nics
+                    .iter()
+                    .filter(|nic| nic.node == Some(node.node));
                 let cards: Vec<&str> = cards.map(|nic| &*nic.name).collect();
                 let cards = if cards.is_empty() {
                     String::new()
@@ -79,7 +85,10 @@ impl fmt::Display for Map<'_> {
         }
         if !cards_of_none.is_empty() {
             let cards = cards_of_none.join(", ");
-            write!(out, "{lines}  the node of {cards} is unknown, or of no matter")?;
+            write!(
+                out,
+                "{lines}  the node of {cards} is unknown, or of no matter"
+            )?;
         }
         for thread in self.plan.threads.iter().filter(|one| one.core().is_none()) {
             write!(out, "{lines}    any core  ")?;

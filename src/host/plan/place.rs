@@ -219,7 +219,11 @@ impl<'a> Board<'a> {
             name,
             spot,
             core,
-            faults: if core.is_some() { faults } else { vec![Fault::Shared] },
+            faults: if core.is_some() {
+                faults
+            } else {
+                vec![Fault::Shared]
+            },
             merits,
             ns_per_message: 0.0,
             load: 0.0,
@@ -250,16 +254,16 @@ impl<'a> Board<'a> {
         faults
     }
 
-    /// What is not as good about a core as it might be: not isolated where others are; far from what is busy
-    /// already, by caches; late in the list.
-    fn demerits(&self, core: usize) -> (bool, bool, usize) {
+    /// What is not as good about a core as it might be: the kernel's favourite; not isolated where others are;
+    /// far from what is busy already, by caches; late in the list.
+    fn demerits(&self, core: usize) -> (bool, bool, bool, usize) {
         let unlike = !self.isolated.is_empty() && !self.isolated.contains(&core);
         let near = |other: &usize| {
             let mut caches = self.machine.caches.iter();
             caches.any(|cache| cache.cores.contains(&core) && cache.cores.contains(other))
         };
         let far = !self.taken.is_empty() && !self.taken.iter().any(near);
-        (unlike, far, core)
+        (core == 0, unlike, far, core)
     }
 
     fn merits(&self, spot: Spot, node: Option<usize>, core: usize) -> Vec<String> {
@@ -291,5 +295,137 @@ impl<'a> Board<'a> {
             merits.push("not the system's core".to_owned());
         }
         merits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::host::machine::{Nic, Node};
+
+    /// A machine of `nodes` nodes with `physical` physical cores each, of `siblings` cores each; with a card on
+    /// each node. Cores are numbered as Linux does it: siblings behind all first ones.
+    fn machine(nodes: usize, physical: usize, siblings: usize) -> Machine {
+        let mut machine = Machine::read("/nonexistent".as_ref());
+        let all = nodes * physical;
+        machine.cores = (0..all * siblings)
+            .map(|core| Core {
+                core,
+                package: Some(core % all / physical),
+                node: Some(core % all / physical),
+                siblings: (0..siblings)
+                    .map(|sibling| core % all + sibling * all)
+                    .collect(),
+                governor: machine.settings.release.clone(),
+                idle_states: Vec::new(),
+            })
+            .collect();
+        machine.nodes = (0..nodes)
+            .map(|node| Node {
+                node,
+                cores: (machine.cores.iter())
+                    .filter(|core| core.node == Some(node))
+                    .map(|core| core.core)
+                    .collect(),
+            })
+            .collect();
+        machine.nics = (0..nodes).map(|node| nic(&machine, node)).collect();
+        machine
+    }
+
+    fn nic(machine: &Machine, node: usize) -> Nic {
+        Nic {
+            name: format!("eth{node}"),
+            has_device: true,
+            state: machine.settings.release.clone(),
+            node: Some(node),
+            local_cores: Ok(machine.nodes[node].cores.clone()),
+            speed_mbit: None,
+            rx_queues: 1,
+            tx_queues: 1,
+            interrupts: Vec::new(),
+            rx_dropped: Ok(0),
+            rx_missed: Ok(0),
+        }
+    }
+
+    fn threads(lanes: &[usize], workers: usize) -> Vec<Thread> {
+        let lane = |(index, node): (usize, &usize)| Thread::Lane {
+            name: format!("lane-{index}"),
+            nic: Some(format!("eth{node}")),
+        };
+        let lanes = lanes.iter().enumerate().map(lane);
+        let worker = |index| Thread::Worker {
+            name: format!("worker-{index}"),
+        };
+        lanes.chain((0..workers).map(worker)).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn what_can_be_avoided_is(
+            nodes in 1_usize..4,
+            physical in 1_usize..9,
+            siblings in 1_usize..3,
+            lanes in proptest::collection::vec(0_usize..3, 1..5),
+            workers in 1_usize..12,
+        ) {
+            let machine = machine(nodes, physical, siblings);
+            let lanes: Vec<usize> = lanes.into_iter().map(|node| node % nodes).collect();
+            let placed = place(&machine, &threads(&lanes, workers));
+            prop_assert_eq!(placed.len(), lanes.len() + workers);
+            let cores: Vec<usize> = placed.iter().filter_map(Placed::core).collect();
+            let distinct: BTreeSet<usize> = cores.iter().copied().collect();
+            let busy = placed.len();
+            if busy <= nodes * physical * siblings {
+                prop_assert_eq!(distinct.len(), busy, "a core of its own for each");
+            }
+            if busy <= nodes * physical {
+                let first = |core: &usize| core % (nodes * physical);
+                let physical: BTreeSet<usize> = cores.iter().map(first).collect();
+                prop_assert_eq!(physical.len(), busy, "no two on siblings");
+            }
+            for node in 0..nodes {
+                let here = lanes.iter().filter(|lane| **lane == node).count();
+                let is_off = |(lane, placed): (&usize, &Placed)| {
+                    *lane == node && machine.core(placed.core().unwrap()).unwrap().node != Some(node)
+                };
+                if here <= physical {
+                    prop_assert!(!lanes.iter().zip(&placed).any(is_off), "each lane on its card's node");
+                }
+            }
+            // Core 0 is the last to be taken where others are as good.
+            if busy < nodes * physical && siblings == 1 && lanes.iter().all(|lane| *lane != 0) {
+                prop_assert!(!distinct.contains(&0));
+            }
+        }
+    }
+
+    #[test]
+    fn the_cores_of_interrupts_are_left_to_them() {
+        let mut machine = machine(1, 8, 1);
+        machine.nics[0].interrupts = vec![40];
+        machine.interrupts = Ok(vec![crate::host::machine::Interrupt {
+            number: 40,
+            name: "eth0-rx-0".to_owned(),
+            cores_allowed: Ok(vec![1]),
+            cores: Ok(vec![1]),
+            counts: Default::default(),
+        }]);
+        let placed = place(&machine, &threads(&[0], 2));
+        let cores: Vec<_> = placed.iter().map(Placed::core).collect();
+        assert_eq!(cores, [Some(2), Some(3), Some(4)]);
+        assert!(placed.iter().all(|one| one.faults.is_empty()));
+    }
+
+    #[test]
+    fn workers_that_find_no_core_run_anywhere() {
+        let placed = place(&machine(1, 2, 1), &threads(&[0], 4));
+        let cores: Vec<_> = placed.iter().map(Placed::core).collect();
+        assert_eq!(cores, [Some(1), Some(0), None, None, None]);
     }
 }

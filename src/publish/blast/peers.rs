@@ -188,10 +188,16 @@ impl Peers {
         Ok(())
     }
 
-    /// Hands messages over to all subscribers, which must have caught up.
-    pub(super) fn hand_over(&mut self, block: &Block, messages: &Range<usize>) {
+    /// Hands messages over to all subscribers, or to those of one endpoint, which must have caught up.
+    pub(super) fn hand_over(
+        &mut self,
+        block: &Block,
+        messages: &Range<usize>,
+        endpoint: Option<usize>,
+    ) {
         for place in 0..self.places.len() {
             if let Some(subscriber) = &mut self.places[place]
+                && endpoint.is_none_or(|one| one == subscriber.endpoint())
                 && let Err(parting) = subscriber.hand_over(block, messages.clone(), &self.poller)
             {
                 self.part(place, &parting);
@@ -249,7 +255,7 @@ impl Peers {
                     // Dropping the socket hangs up.
                     if let Some(place) = self.free_place() {
                         let accepted = Subscriber::new(socket, false, place as u64, &self.poller);
-                        self.places[place] = accepted.ok();
+                        self.places[place] = accepted.ok().map(|one| one.of(listener));
                     } else {
                         self.rejected += 1;
                     }
@@ -308,7 +314,7 @@ impl Peers {
             // What the kernel refuses at once may be there later.
             if let Ok(subscriber) = connected {
                 self.dials[index].place = Some(place);
-                self.places[place] = Some(subscriber);
+                self.places[place] = Some(subscriber.of(self.listeners.len() + index));
             }
         }
     }

@@ -91,9 +91,20 @@ pub(super) struct Subscriber {
     copy_ends: Vec<usize>,
     /// What is to be said apart from messages.
     aside: Vec<u8>,
+    /// Which of the publisher's endpoints it came by.
+    endpoint: usize,
 }
 
 impl Subscriber {
+    /// Notes which of the publisher's endpoints it came by, counted from 0.
+    pub(super) fn of(self, endpoint: usize) -> Self {
+        Self { endpoint, ..self }
+    }
+
+    pub(super) fn endpoint(&self) -> usize {
+        self.endpoint
+    }
+
     /// Takes in a connection that is made, or being made, and waits for it under a number.
     pub(super) fn new(
         socket: Socket,
@@ -121,6 +132,7 @@ impl Subscriber {
             copies: Vec::new(),
             copy_ends: Vec::new(),
             aside,
+            endpoint: 0,
         })
     }
 
