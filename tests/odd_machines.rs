@@ -50,6 +50,8 @@ fn garbage_is_no_error() {
             if path.is_dir() {
                 overwrite(&path, content);
             } else {
+                // Writing over it would make some file systems wait for the disk.
+                fs::remove_file(&path).expect("a file");
                 fs::write(path, content).expect("it is written");
             }
         }
@@ -62,7 +64,7 @@ fn garbage_is_no_error() {
         b"garbage: x [y] = z\n0: 1 2 3",
         b"-1",
         b"99999999999999999999999",
-        b"0-8191",
+        b"0-511",
         b"CPU0 CPU1\n1: 18446744073709551615 18446744073709551615\n2: 1",
     ];
     for kind in kinds {

@@ -4,6 +4,9 @@ use serde::Serialize;
 
 use crate::host::machine::tree::{Fact, Tree};
 
+/// The process number of the parent of all kernel threads.
+const KTHREADD: usize = 2;
+
 /// Settings of the kernel that threads on cores of their own feel.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Settings {
@@ -133,13 +136,22 @@ fn softnet(text: &str) -> Option<Softnet> {
     Some(sum)
 }
 
+/// Tells whether a program runs. Where the kernel's own threads don't show, others may not either.
 fn runs(tree: &Tree, name: &str) -> Fact<bool> {
+    let is_called = |process: usize, name: &str| {
+        let found = tree.text(&format!("/proc/{process}/comm"));
+        found.is_ok_and(|found| found == name)
+    };
     let processes = tree.numbered("/proc", "");
-    if processes.is_empty() {
-        return Err(super::Unavailable::new("/proc", "no process shows"));
+    if processes
+        .into_iter()
+        .any(|process| is_called(process, name))
+    {
+        return Ok(true);
     }
-    let mut names = processes
-        .iter()
-        .map(|process| tree.text(&format!("/proc/{process}/comm")));
-    Ok(names.any(|found| found.is_ok_and(|found| found == name)))
+    if is_called(KTHREADD, "kthreadd") {
+        return Ok(false);
+    }
+    let reason = "shows only some of the processes, as in a container";
+    Err(super::Unavailable::new("/proc", reason))
 }
