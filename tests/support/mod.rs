@@ -4,6 +4,7 @@
 #![allow(missing_docs)]
 
 pub mod lossy;
+pub mod machine;
 pub mod peer;
 pub mod python;
 
