@@ -2,22 +2,21 @@
 
 use std::{path::Path, time::Duration};
 
-use hdrhistogram::Histogram;
 use serde::{Serialize, Serializer};
 
 use crate::{
     bench::{
         Bench, LatencyRun, Progress, ResultFolder, Stage,
         generator::{self, Pace},
+        hiccups::HiccupLog,
+        measured::warnings,
+        record::{GENERATOR_LOG, HICCUP_LOG, SERIES, SUBJECT_LOG},
         subject::{self, Order},
         verdict::Held,
     },
     clock::Deadline,
     error::{Error, Result},
-    latency::{
-        Hiccups,
-        log::{self, FEED, HANDLER, LATENESS, QUEUE},
-    },
+    latency::log::{self, FEED, HANDLER, LATENESS, QUEUE},
     publish::Published,
 };
 
@@ -124,19 +123,18 @@ impl Bench {
         let due = plan.due();
         let length = plan.warm_up + plan.length;
         let limit = length + length.mul_f64(SLACK).max(SLACK_MIN);
-        let (late_log, wait_log) = (
-            folder.path(&format!("{step}.generator.hlog")),
-            folder.path(&format!("{step}.hlog")),
-        );
+        let file = |end: &str| folder.path(&format!("{step}.{end}"));
+        let (late_log, wait_log) = (file(GENERATOR_LOG), file(SUBJECT_LOG));
+        let (hiccup_log, series) = (file(HICCUP_LOG), file(SERIES));
         let pace = Pace {
             rate: Some(plan.rate),
             messages: due,
             limit: Some(limit),
             log: Some(late_log.clone()),
         };
-        let hiccups = self
+        let mut hiccups = self
             .hiccups
-            .then(|| Hiccups::start(&self.cores.all()))
+            .then(|| HiccupLog::start(&self.cores.all(), &hiccup_log))
             .transpose()?;
         let (mut generator, endpoint) = generator::start(self, &pace)?;
         let order = Order {
@@ -145,6 +143,7 @@ impl Bench {
             warm_up: plan.warm_up,
             limit: limit + 4 * START_LIMIT,
             log: Some(&wait_log),
+            series: Some(&series),
         };
         let mut subject = subject::start(self, &order)?;
         progress.begin(step, plan.run_takes(), generator.id(), subject.id());
@@ -152,6 +151,7 @@ impl Bench {
         while !generator.wait(LOOK_EVERY, &self.stop)? && !deadline.passed() {
             // Without a subject it would wait for one.
             subject.check()?;
+            hiccups.iter_mut().try_for_each(HiccupLog::look)?;
             let after = START_LIMIT + ARRIVAL_LIMIT + (limit - length);
             progress.left(step, deadline.left().saturating_sub(after));
         }
@@ -173,19 +173,19 @@ impl Bench {
             read(&wait_log, HANDLER)?,
             read(&late_log, LATENESS)?,
         ];
-        stages.extend(
-            hiccups
-                .into_iter()
-                .flat_map(Hiccups::stop)
-                .map(|(core, histogram)| Stage {
-                    name: format!("hiccup-{core}"),
-                    histogram,
-                }),
-        );
+        for tag in hiccups
+            .map(HiccupLog::stop)
+            .transpose()?
+            .into_iter()
+            .flatten()
+        {
+            stages.push(read(&hiccup_log, &tag)?);
+        }
         for stage in &stages {
             folder.write_percentiles(&format!("{step}.{}.hgrm", stage.name), &stage.histogram)?;
         }
         Ok(LatencyRun {
+            step: step.to_owned(),
             rate: plan.rate,
             verdict: held.verdict(),
             due,
@@ -198,6 +198,8 @@ impl Bench {
             balanced: summary.balanced,
             cpu_ns_per_msg: summary.cpu_ns_per_msg,
             threads: summary.threads,
+            warnings: warnings(&stages),
+            anomalies: summary.anomalies,
             stages,
         })
     }
@@ -208,17 +210,10 @@ fn read(path: &Path, tag: &str) -> Result<Stage> {
     let mut stage = Stage::empty(tag);
     for interval in log::read(path)? {
         if interval.tag == tag {
-            add(&mut stage.histogram, &interval.histogram);
+            stage.add(&interval.histogram);
         }
     }
     Ok(stage)
-}
-
-/// Adds what was recorded, whatever the bounds of the other one.
-fn add(total: &mut Histogram<u64>, part: &Histogram<u64>) {
-    for value in part.iter_recorded() {
-        total.saturating_record_n(value.value_iterated_to(), value.count_at_value());
-    }
 }
 
 #[cfg(test)]

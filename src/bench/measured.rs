@@ -1,12 +1,13 @@
 //! What a run at a rate showed, as figures and for people.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use hdrhistogram::Histogram;
-use serde::{Serialize, Serializer, ser::SerializeMap};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, ser::SerializeMap};
 
 use crate::{
     bench::{Spread, Verdict},
+    flight::Anomaly,
     host::pin::Placement,
     latency::{Quantiles, Stages},
     report::{count, rate, time},
@@ -23,11 +24,19 @@ pub struct Stage {
 
 impl Stage {
     /// One without samples.
-    pub(super) fn empty(name: &str) -> Self {
+    pub(crate) fn empty(name: &str) -> Self {
         Self {
             name: name.to_owned(),
             // With the bounds that latencies have.
             histogram: Stages::default().feed,
+        }
+    }
+
+    /// Adds what was recorded, whatever the bounds of the other histogram.
+    pub(crate) fn add(&mut self, part: &Histogram<u64>) {
+        for value in part.iter_recorded() {
+            self.histogram
+                .saturating_record_n(value.value_iterated_to(), value.count_at_value());
         }
     }
 
@@ -39,8 +48,10 @@ impl Stage {
 }
 
 /// What a run at a rate showed.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LatencyRun {
+    /// What the names of its files begin with.
+    pub step: String,
     /// Messages a second asked for.
     pub rate: f64,
     /// Whether that rate was held.
@@ -65,8 +76,16 @@ pub struct LatencyRun {
     pub cpu_ns_per_msg: f64,
     /// Where the subject's threads ran.
     pub threads: Vec<Placement>,
+    /// What to mind when reading the figures, for people.
+    pub warnings: Vec<String>,
+    /// What went wrong in the subject, oldest first, by the clock of its pipeline.
+    pub anomalies: Vec<Anomaly>,
     /// Times in nanoseconds, by stage. A percentile is null where fewer than 10 samples lie beyond it.
-    #[serde(rename = "latency_ns", serialize_with = "by_name")]
+    #[serde(
+        rename = "latency_ns",
+        serialize_with = "by_name",
+        deserialize_with = "names"
+    )]
     pub stages: Vec<Stage>,
 }
 
@@ -76,6 +95,20 @@ fn by_name<S: Serializer>(stages: &[Stage], serializer: S) -> Result<S::Ok, S::E
         map.serialize_entry(&stage.name, &stage.quantiles())?;
     }
     map.end()
+}
+
+/// Reads the names of stages. What they recorded is in the run's logs.
+fn names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Stage>, D::Error> {
+    let by_name = BTreeMap::<String, Quantiles>::deserialize(deserializer)?;
+    let mut names: Vec<String> = by_name.into_keys().collect();
+    // Along the way of messages; what stands beside it last.
+    let rank = |name: &str| {
+        ["feed", "queue", "handler"]
+            .iter()
+            .position(|one| *one == name)
+    };
+    names.sort_by_key(|name| rank(name).unwrap_or(usize::MAX));
+    Ok(names.iter().map(|name| Stage::empty(name)).collect())
 }
 
 impl LatencyRun {
@@ -110,16 +143,26 @@ impl fmt::Display for LatencyRun {
         for stage in &self.stages {
             write_row(out, &stage.name, &stage.quantiles())?;
         }
-        let p99 = |name| self.stage(name)?.quantiles().p99;
-        match (p99("feed"), p99("lateness")) {
-            (Some(feed), Some(lateness)) if lateness * 2 > feed => writeln!(
-                out,
-                "  warning: the generator itself was late by {} at p99: feed shows that, too; give it a core \
-                 that nothing else uses",
-                time(lateness as f64)
-            ),
-            _ => Ok(()),
+        for warning in &self.warnings {
+            writeln!(out, "  warning: {warning}")?;
         }
+        Ok(())
+    }
+}
+
+/// Returns what to mind when reading the figures of these stages.
+pub(super) fn warnings(stages: &[Stage]) -> Vec<String> {
+    let p99 = |name| {
+        let stage = stages.iter().find(|stage| stage.name == name)?;
+        stage.quantiles().p99
+    };
+    match (p99("feed"), p99("lateness")) {
+        (Some(feed), Some(lateness)) if lateness * 2 > feed => vec![format!(
+            "the generator itself was late by {} at p99: feed shows that, too; give it a core that nothing else \
+             uses",
+            time(lateness as f64)
+        )],
+        _ => Vec::new(),
     }
 }
 

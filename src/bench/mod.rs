@@ -13,23 +13,26 @@ pub mod baseline;
 mod capacity;
 mod folder;
 mod generator;
+mod hiccups;
 mod latency;
 mod measured;
 mod objective;
 mod process;
+pub mod record;
+pub mod series;
 mod spread;
 mod subject;
 mod throughput;
 mod verdict;
 
-pub use capacity::{NEAR_ENOUGH, Search, SearchEnd, Step};
+pub use capacity::{Found, NEAR_ENOUGH, Search, SearchEnd, Step};
 pub use folder::ResultFolder;
 pub use latency::LatencyPlan;
 pub use measured::{LatencyRun, Stage, csv, spread};
 pub use objective::{BadObjective, Objective};
 pub use spread::Spread;
 pub use throughput::{
-    Contender, Ratio, Throughput, ThroughputPlan, ThroughputRun, ratios, throughput_csv,
+    Contender, Figures, Ratio, Throughput, ThroughputPlan, ThroughputRun, ratios, throughput_csv,
     throughput_table,
 };
 pub use verdict::Verdict;

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::{
     bench::{
@@ -51,7 +51,7 @@ pub enum Contender {
 }
 
 /// What a run flat out showed.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct ThroughputRun {
     /// From the first message to the last, in seconds.
     pub elapsed_s: f64,
@@ -62,7 +62,7 @@ pub struct ThroughputRun {
 }
 
 /// A contender's runs.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Throughput {
     /// Who it was.
     #[serde(serialize_with = "super::displayed")]
@@ -74,7 +74,7 @@ pub struct Throughput {
 }
 
 /// How the subject stands to a baseline: ratios of medians.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Ratio {
     /// The baseline.
     #[serde(serialize_with = "super::displayed")]
@@ -85,12 +85,31 @@ pub struct Ratio {
     pub cpu_ns_per_msg: f64,
 }
 
+/// What a benchmark flat out showed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Figures {
+    /// The subject, and all that it is compared with.
+    pub contenders: Vec<Throughput>,
+    /// How the first stands to each of the others.
+    pub ratios: Vec<Ratio>,
+}
+
 impl fmt::Display for Contender {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Pinfeed(engine) => write!(out, "pinfeed, {}", engine.name()),
             Self::Baseline(baseline) => out.write_str(&baseline.title()),
         }
+    }
+}
+
+impl<'de> Deserialize<'de> for Contender {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let engines = [Engine::Native, Engine::Libzmq].map(Self::Pinfeed);
+        let mut all = engines.into_iter().chain(Baseline::ALL.map(Self::Baseline));
+        let known = all.find(|one| one.to_string() == text);
+        known.ok_or_else(|| de::Error::custom(format!("{text:?} is not known to be measured")))
     }
 }
 
@@ -178,6 +197,7 @@ impl Bench {
                     warm_up: Duration::ZERO,
                     limit: 2 * limit,
                     log: None,
+                    series: None,
                 };
                 subject::start(self, &order)?
             }

@@ -8,8 +8,10 @@ mod intervals;
 mod live;
 mod publish;
 mod run;
+mod series;
 mod shape;
 mod signals;
+mod threads;
 mod tui;
 
 use std::{error::Error as StdError, fmt, process::ExitCode};

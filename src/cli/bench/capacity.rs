@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::{
-    bench::{LatencyPlan, Objective, Search, SearchEnd, Step, csv},
+    bench::{Found, LatencyPlan, Objective, Search, SearchEnd, csv},
     cli::{
         Ending, Failure,
         bench::{
@@ -58,14 +58,6 @@ struct Parameters<'a> {
     objective: String,
 }
 
-#[derive(Serialize)]
-struct Found<'a> {
-    /// The highest rate that held, in messages a second; null where none did.
-    highest_msgs_per_s: Option<f64>,
-    end: SearchEnd,
-    steps: &'a [Step],
-}
-
 pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
     let plan = LatencyPlan {
         rate: args.from,
@@ -116,7 +108,7 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
     let found = Found {
         highest_msgs_per_s: search.highest(),
         end,
-        steps: search.steps(),
+        steps: search.steps().to_vec(),
     };
     let parameters = Parameters {
         plan: &plan,

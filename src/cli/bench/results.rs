@@ -5,21 +5,13 @@ use std::{io::IsTerminal, path::Path};
 use serde::Serialize;
 
 use crate::{
-    bench::{Bench, Cores, ResultFolder, Shape},
+    bench::{
+        Bench, Cores, ResultFolder, Shape,
+        record::{FORMAT, Summary},
+    },
     cli::{Failure, live::show_line, print_json, say},
     host::environment::Environment,
 };
-
-/// Results with what they depend on.
-#[derive(Serialize)]
-struct Report<'a, P, R> {
-    /// As it was started.
-    command_line: Vec<String>,
-    parameters: Parameters<'a, P>,
-    /// Before the first run.
-    environment: &'a Environment,
-    results: &'a R,
-}
 
 #[derive(Serialize)]
 struct Parameters<'a, P> {
@@ -48,7 +40,8 @@ impl Results {
         })
     }
 
-    /// Writes `runs.csv` and `summary.json`, and puts the folder in its place.
+    /// Writes `runs.csv` and `summary.json`, and puts the folder in its place. `name` begins with the kind of
+    /// benchmark, up to the first dash.
     pub(super) fn finish(
         self,
         name: &str,
@@ -57,7 +50,10 @@ impl Results {
         results: &impl Serialize,
         csv: &str,
     ) -> Result<(), Failure> {
-        let report = Report {
+        let (kind, _) = name.split_once('-').unwrap_or((name, ""));
+        let report = Summary {
+            format: FORMAT,
+            kind: kind.to_owned(),
             command_line: std::env::args().collect(),
             parameters: Parameters {
                 plan,

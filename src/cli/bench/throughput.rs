@@ -1,11 +1,8 @@
 //! `pinfeed bench throughput`: flat out, against baselines; and the baselines' processes.
 
-use serde::Serialize;
-
 use crate::{
     bench::{
-        Ratio, Throughput, ThroughputPlan, baseline::Baseline, ratios, throughput_csv,
-        throughput_table,
+        Figures, ThroughputPlan, baseline::Baseline, ratios, throughput_csv, throughput_table,
     },
     cli::{
         Ending, Failure,
@@ -56,12 +53,6 @@ pub(in crate::cli) struct BaselineArgs {
     wire_bytes: u64,
 }
 
-#[derive(Serialize)]
-struct Figures<'a> {
-    contenders: &'a [Throughput],
-    ratios: Vec<Ratio>,
-}
-
 pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
     let signals = Signals::listen(false)?;
     let bench = args.common.bench(&signals)?;
@@ -99,10 +90,10 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
         plan.messages, bench.shape.payload_bytes, bench.shape.topics, bench.shape.workers
     );
     let figures = Figures {
-        contenders: &contenders,
         ratios: ratios(&contenders),
+        contenders,
     };
-    let csv = throughput_csv(&contenders);
+    let csv = throughput_csv(&figures.contenders);
     results.finish(&name, &bench, &plan, &figures, &csv)?;
     Ok(Ending::Ok)
 }
