@@ -7,6 +7,7 @@ mod histograms;
 mod intervals;
 mod live;
 mod publish;
+mod report;
 mod run;
 mod series;
 mod shape;
@@ -53,6 +54,8 @@ enum Command {
     /// Measure what this host carries, and where it breaks
     #[command(subcommand)]
     Bench(bench::Command),
+    /// Show results of bench, and logs of run, as one HTML page, as Markdown, or compared
+    Report(report::Args),
     /// Show publisher and subscriber at work for ten seconds, with nothing to configure
     Demo(demo::Args),
 }
@@ -73,6 +76,7 @@ pub fn run() -> ExitCode {
         Command::Publish(args) => publish::run(&args),
         Command::Envelope(args) => envelope::run(&args),
         Command::Bench(command) => bench::run(&command),
+        Command::Report(args) => report::run(&args),
         Command::Demo(args) => demo::run(&args),
     };
     match outcome {

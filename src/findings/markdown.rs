@@ -1,0 +1,175 @@
+//! Results as Markdown, for an issue or a mail.
+
+use std::fmt::Write;
+
+use crate::{
+    bench::{
+        Stage,
+        record::{Record, Results},
+    },
+    findings::{
+        figures::{Unit, ratios},
+        source::Source,
+        words::{command, file_name, pairs},
+    },
+    latency::{Quantiles, log::FEED},
+    report::{count, rate, time},
+};
+
+/// Returns all of the sources as Markdown.
+#[must_use]
+pub fn markdown(sources: &[Source]) -> String {
+    let mut text = String::new();
+    for source in sources {
+        let name = escaped(&file_name(source.path()));
+        let title = escaped(&source.title());
+        text += &format!("## {title}\n\n{name}\n\n");
+        if let Some((is_ok, why)) = source.verdict() {
+            let verdict = if is_ok { "OK" } else { "INVALID" };
+            text += &format!("**{verdict}**: {}\n\n", escaped(&why));
+        }
+        match source {
+            Source::Folder(record) => folder(&mut text, record),
+            Source::Log(log) => stages(&mut text, &log.stages),
+        }
+    }
+    text
+}
+
+fn folder(text: &mut String, record: &Record) {
+    match &record.results {
+        Results::Latency(runs) => {
+            let head = [
+                "run",
+                "verdict",
+                "p50",
+                "p90",
+                "p99",
+                "p99.9",
+                "p99.99",
+                "max",
+                "CPU a message",
+            ];
+            let rows = (1..).zip(runs).map(|(number, run)| {
+                let mut row = vec![format!("{number}"), run.verdict.to_string()];
+                row.extend(percentiles(run.stage(FEED)));
+                row.push(Unit::Time.show(run.cpu_ns_per_msg));
+                row
+            });
+            table(text, &head, rows);
+            for (number, run) in (1..).zip(runs) {
+                for warning in &run.warnings {
+                    *text += &format!("Warning, run {number}: {}\n\n", escaped(warning));
+                }
+            }
+        }
+        Results::Throughput(figures) => {
+            let head = ["receiver", "median", "lowest", "highest", "CPU a message"];
+            let rows = figures.contenders.iter().map(|one| {
+                let spread = one.msgs_per_s();
+                let rates = [spread.median, spread.lowest, spread.highest];
+                let mut row = vec![one.name.to_string()];
+                row.extend(rates.map(|value| Unit::Rate.show(value)));
+                row.push(Unit::Time.show(one.cpu_ns_per_msg().median));
+                row
+            });
+            table(text, &head, rows);
+            let rows = ratios(&figures.contenders).into_iter().map(|figure| {
+                let spread = figure.spread();
+                let values = [spread.median, spread.lowest, spread.highest];
+                let mut row = vec![figure.name];
+                row.extend(values.map(|value| Unit::Ratio.show(value)));
+                row
+            });
+            table(
+                text,
+                &["ratio of rates", "median", "lowest", "highest"],
+                rows,
+            );
+        }
+        Results::Capacity(found) => {
+            let head = [
+                "msg/s", "p50", "p90", "p99", "p99.9", "p99.99", "max", "verdict",
+            ];
+            let rows = found.steps.iter().map(|step| {
+                let mut row = vec![rate(step.run.rate)];
+                row.extend(percentiles(step.run.stage(FEED)));
+                row.push(step.verdict());
+                row
+            });
+            table(text, &head, rows);
+        }
+    }
+    let summary = &record.summary;
+    for object in [&summary.parameters, &summary.environment] {
+        let facts: Vec<String> = pairs(object)
+            .into_iter()
+            .map(|(key, value)| format!("{} {}", escaped(&key), escaped(&value)))
+            .collect();
+        *text += &format!("{}\n\n", facts.join("; "));
+    }
+    // Indented, so that nothing in it ends the block.
+    let line = command(&summary.command_line).replace(['\n', '\r'], " ");
+    *text += &format!("    {line}\n\n");
+}
+
+fn stages(text: &mut String, stages: &[Stage]) {
+    let head = [
+        "stage", "samples", "p50", "p90", "p99", "p99.9", "p99.99", "max",
+    ];
+    let rows = stages.iter().map(|stage| {
+        let mut row = vec![stage.name.clone(), count(stage.histogram.len())];
+        row.extend(percentiles(Some(stage)));
+        row
+    });
+    table(text, &head, rows);
+}
+
+fn percentiles(stage: Option<&Stage>) -> impl Iterator<Item = String> + use<> {
+    let quantiles = stage.map_or(Quantiles::default(), Stage::quantiles);
+    let shown = |value: Option<u64>| value.map_or("-".to_owned(), |ns| time(ns as f64));
+    quantiles.columns().into_iter().map(shown)
+}
+
+fn table(text: &mut String, head: &[&str], rows: impl Iterator<Item = Vec<String>>) {
+    let _ = writeln!(text, "| {} |", head.join(" | "));
+    let _ = writeln!(text, "|{}", "---|".repeat(head.len()));
+    for row in rows {
+        let cells: Vec<String> = row.iter().map(|cell| escaped(cell)).collect();
+        let _ = writeln!(text, "| {} |", cells.join(" | "));
+    }
+    text.push('\n');
+}
+
+/// Returns text that Markdown shows as it is, on one line.
+fn escaped(text: &str) -> String {
+    let mut safe = String::new();
+    for letter in text.chars() {
+        match letter {
+            '\\' | '`' | '*' | '[' | ']' | '<' | '>' | '&' | '|' | '#' => {
+                safe.push('\\');
+                safe.push(letter);
+            }
+            letter if letter.is_control() => safe.push(' '),
+            letter => safe.push(letter),
+        }
+    }
+    safe
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_stays_text() {
+        assert_eq!(escaped("a|b\n<i>`c`"), r"a\|b \<i\>\`c\`");
+        let mut text = String::new();
+        table(
+            &mut text,
+            &["a", "b"],
+            [vec!["1".to_owned(), "|".to_owned()]].into_iter(),
+        );
+        assert_eq!(text, "| a | b |\n|---|---|\n| 1 | \\| |\n\n");
+    }
+}

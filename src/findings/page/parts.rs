@@ -1,0 +1,144 @@
+//! What several parts of a page are made of.
+
+use hdrhistogram::Histogram;
+use maud::{Markup, html};
+
+use crate::{
+    bench::{LatencyRun, Stage},
+    findings::plot::{Axis, Line, percentile_place},
+    latency::{Quantiles, is_supported, log::FEED},
+    report::{count, time},
+};
+
+/// Nines between two points of a percentile curve.
+const STEP: f64 = 0.02;
+/// More rows would be a data file, not a page.
+const ANOMALIES_MAX: usize = 30;
+
+pub(super) fn badge(is_ok: bool) -> Markup {
+    html! {
+        @if is_ok { span.badge.ok { "OK" } } @else { span.badge.bad { "INVALID" } }
+    }
+}
+
+/// Returns what the runs' feed stages hold together.
+pub(super) fn merged<'a>(runs: impl Iterator<Item = &'a LatencyRun>) -> Option<Stage> {
+    let mut stages = runs.filter_map(|run| run.stage(FEED));
+    let mut all = stages.next()?.clone();
+    for stage in stages {
+        all.add(&stage.histogram);
+    }
+    Some(all)
+}
+
+/// Returns axes that hold the curves of all histograms.
+pub(super) fn percentile_axes(histograms: &[&Histogram<u64>]) -> (Axis, Axis) {
+    let samples = histograms.iter().map(|one| one.len()).max().unwrap_or(0);
+    let ends = histograms.iter().flat_map(|histogram| {
+        let line = percentile_line("", histogram);
+        line.places.into_iter().map(|place| place.1)
+    });
+    let (lowest, highest) = ends.fold((f64::MAX, 0.0_f64), |(low, high), place| {
+        (low.min(place), high.max(place))
+    });
+    let [lowest, highest] = [lowest.min(highest), highest].map(|place| 10_f64.powf(place));
+    (
+        Axis::percentiles(samples),
+        Axis::log_time("latency", lowest, highest),
+    )
+}
+
+/// Returns the curve from the median to the last percentile that enough samples lie beyond.
+pub(super) fn percentile_line(name: &str, histogram: &Histogram<u64>) -> Line {
+    let mut places = Vec::new();
+    let mut nines = percentile_place(0.5);
+    loop {
+        let share = 1.0 - 10_f64.powf(-nines);
+        if histogram.is_empty() || !is_supported(histogram.len(), share) {
+            break;
+        }
+        let ns = histogram.value_at_quantile(share).max(1);
+        places.push((nines, (ns as f64).log10()));
+        nines += STEP;
+    }
+    // The ends of level pieces are enough.
+    let mut kept: Vec<(f64, f64)> = Vec::new();
+    for (at, place) in places.iter().enumerate() {
+        let is_level = at > 0
+            && places[at - 1].1 == place.1
+            && places.get(at + 1).is_some_and(|next| next.1 == place.1);
+        if !is_level {
+            kept.push(*place);
+        }
+    }
+    Line {
+        name: name.to_owned(),
+        places: kept,
+    }
+}
+
+/// Returns a table of stages, a column a percentile.
+pub(super) fn stage_table(stages: &[Stage]) -> Markup {
+    html! {
+        div.table {
+            table {
+                tr {
+                    th.left { "stage" }
+                    th { "samples" }
+                    @for name in Quantiles::NAMES { th { (name) } }
+                }
+                @for stage in stages {
+                    @let quantiles = stage.quantiles();
+                    tr {
+                        td.left { (stage.name) }
+                        td { (count(quantiles.count)) }
+                        @for value in quantiles.columns() { td { (shown(value)) } }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Returns a percentile, or - where too few samples support it.
+pub(super) fn shown(value: Option<u64>) -> String {
+    value.map_or("-".to_owned(), |ns| time(ns as f64))
+}
+
+/// Returns a table of keys and values.
+pub(super) fn facts(pairs: &[(String, String)]) -> Markup {
+    html! {
+        table.facts {
+            @for (key, value) in pairs { tr { th { (key) } td { (value) } } }
+        }
+    }
+}
+
+/// Returns what went wrong in a run, as a table.
+pub(super) fn anomalies(run: &LatencyRun) -> Markup {
+    let all = &run.anomalies;
+    html! {
+        @if all.is_empty() {
+            p.note { "Nothing went wrong that the subject noticed." }
+        } @else {
+            h3 { "Anomalies" }
+            div.table {
+                table {
+                    tr { th.left { "at" } th.left { "what" } th.left { "where" } th { "count" } th.left { "evidence" } }
+                    @for one in all.iter().take(ANOMALIES_MAX) {
+                        tr {
+                            td.left { (format!("{:.3} s", one.at_ns as f64 / 1e9)) }
+                            td.left { (one.kind.name()) }
+                            td.left { (one.hop.name()) }
+                            td { (count(one.count)) }
+                            td.left.wrap { (one.evidence) }
+                        }
+                    }
+                }
+            }
+            @if all.len() > ANOMALIES_MAX {
+                p.note { (all.len() - ANOMALIES_MAX) " more are in summary.json." }
+            }
+        }
+    }
+}
