@@ -61,6 +61,7 @@ impl SeriesWriter {
         let head = ["time_s", "up_s", "thread", "cpu_share", "batches"];
         let written = writer.out.write_record(head);
         writer.check(written)?;
+        writer.write(&[])?;
         Ok(writer)
     }
 

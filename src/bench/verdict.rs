@@ -150,9 +150,11 @@ mod tests {
             late.verdict().to_string(),
             "INVALID: rate missed by 12.3 %: the generator gave out"
         );
+        let shown = late.verdict().to_string();
+        let read: Verdict = shown.parse().unwrap();
         assert_eq!(
-            late.verdict().to_string().parse(),
-            Ok(Verdict::GeneratorGaveOut(0.123))
+            (read.word(), read.to_string()),
+            ("generator-gave-out", shown)
         );
         assert!("INVALID: ".parse::<Verdict>().is_err());
         let blocked = Held {

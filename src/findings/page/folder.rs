@@ -70,7 +70,7 @@ fn latency(runs: &[LatencyRun], traces: &[Trace]) -> Markup {
         })
         .collect();
     html! {
-        (warnings(&named))
+        (warnings(runs))
         (curves(&named))
         div.table {
             table {
@@ -102,12 +102,12 @@ fn latency(runs: &[LatencyRun], traces: &[Trace]) -> Markup {
 }
 
 /// Shows why runs say nothing, and what else is to be known before they are believed.
-fn warnings(named: &[(String, &LatencyRun)]) -> Markup {
+fn warnings(runs: &[LatencyRun]) -> Markup {
     html! {
-        @for (name, run) in named {
-            @if !run.verdict.is_ok() { p.warning { (name) ": " (run.verdict) } }
-            @for warning in &run.warnings { p.warning { (name) ": " (warning) } }
-            @if !run.balanced { p.warning { (name) ": the subject's ledger does not balance" } }
+        @for (number, run) in (1..).zip(runs) {
+            @if !run.verdict.is_ok() { p.warning.bad { "run " (number) ": " (run.verdict) } }
+            @for warning in &run.warnings { p.warning { "run " (number) ": " (warning) } }
+            @if !run.balanced { p.warning.bad { "run " (number) ": the subject's ledger does not balance" } }
         }
     }
 }
