@@ -116,7 +116,7 @@ fn a_page_shows_what_is_in_the_folders_and_escapes_it() {
         "CPU time of the subject's threads",
         "one inproc PUSH a message, 2 workers",
     ] {
-        assert!(page.contains(&shown), "{shown} is not on the page");
+        assert!(page.contains(shown), "{shown} is not on the page");
     }
     for absent in [
         "<script", "<img", "<b>", "src=\"", "href=", "url(", "@import",

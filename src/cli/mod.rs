@@ -46,7 +46,7 @@ aborts).";
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Receive feeds, as a feeds.toml or flags say
-    Run(run::Args),
+    Run(Box<run::Args>),
     /// Publish a synthetic exchange or a capture, to test with
     Publish(publish::Args),
     /// Show how an envelope reads messages, from a file or from a publisher

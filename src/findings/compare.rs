@@ -180,7 +180,6 @@ impl fmt::Display for Comparison {
         };
         let name = width(&mut self.rows.iter().map(|row| row.name.as_str()));
         let first = width(&mut self.rows.iter().map(|row| row.shown[0].as_str()));
-        let second = width(&mut self.rows.iter().map(|row| row.shown[1].as_str()));
         let head = "median (lowest - highest)";
         writeln!(
             out,
@@ -191,7 +190,7 @@ impl fmt::Display for Comparison {
             let [a, b] = &row.shown;
             writeln!(
                 out,
-                "{:<name$}  {:<13}  {:>6.2}  {a:<first$}  {b:<second$}",
+                "{:<name$}  {:<13}  {:>6.2}  {a:<first$}  {b}",
                 row.name, row.judgement, row.ratio
             )?;
         }

@@ -101,11 +101,15 @@ impl Source {
         };
         Some(match &record.results {
             Results::Latency(runs) => {
-                let invalid = runs.iter().filter(|run| !run.verdict.is_ok()).count();
+                let valid = runs.iter().filter(|run| run.verdict.is_ok()).count();
                 let all = plural(runs.len(), "run");
-                match invalid {
-                    0 => (true, format!("{all} held the rate")),
-                    _ => (false, format!("{invalid} of {all} missed the rate")),
+                match valid {
+                    0 => (false, format!("none of {all} held the rate")),
+                    _ if valid == runs.len() => (true, format!("{all} held the rate")),
+                    _ => (
+                        true,
+                        format!("{valid} of {all} held the rate, the others are left out"),
+                    ),
                 }
             }
             // A run that is not whole ends the benchmark.

@@ -114,25 +114,22 @@ pub(super) fn facts(pairs: &[(String, String)]) -> Markup {
     }
 }
 
-/// Returns what went wrong in a run, as a table.
-pub(super) fn anomalies(run: &LatencyRun) -> Markup {
+/// Returns what went wrong in a run, as a list. `since_s` is when the pipeline was started, in seconds on the
+/// plots' axis, where that is known.
+pub(super) fn anomalies(run: &LatencyRun, since_s: Option<f64>) -> Markup {
     let all = &run.anomalies;
     html! {
         @if all.is_empty() {
             p.note { "Nothing went wrong that the subject noticed." }
         } @else {
             h3 { "Anomalies" }
-            div.table {
-                table {
-                    tr { th.left { "at" } th.left { "what" } th.left { "where" } th { "count" } th.left { "evidence" } }
-                    @for one in all.iter().take(ANOMALIES_MAX) {
-                        tr {
-                            td.left { (format!("{:.3} s", one.at_ns as f64 / 1e9)) }
-                            td.left { (one.kind.name()) }
-                            td.left { (one.hop.name()) }
-                            td { (count(one.count)) }
-                            td.left.wrap { (one.evidence) }
-                        }
+            @if since_s.is_none() { p.note { "Times are since the subject's start." } }
+            ul.anomalies {
+                @for one in all.iter().take(ANOMALIES_MAX) {
+                    li {
+                        b { (format!("{:.3} s", since_s.unwrap_or(0.0) + one.at_ns as f64 / 1e9)) }
+                        " " (one.kind.name()) ", " (one.hop.name()) ", " (count(one.count)) ": "
+                        span.dim { (one.evidence) }
                     }
                 }
             }

@@ -26,7 +26,6 @@ pub(super) fn run(run: &LatencyRun, trace: &Trace) -> Markup {
     html! {
         (stage_table(&run.stages))
         (over_time(run, trace))
-        (anomalies(run))
     }
 }
 
@@ -58,14 +57,16 @@ fn over_time(run: &LatencyRun, trace: &Trace) -> Markup {
     // Anomalies go by the clock of the pipeline, which each row of the series has beside the time of day.
     let started_s = trace.series.first().map(|row| row.time_s - row.up_s);
     let at = |ns: u64| started_s.map(|started_s| started_s + ns as f64 / 1e9);
-    let anomalies = run.anomalies.iter().filter_map(|one| at(one.at_ns));
+    let marked = run.anomalies.iter().filter_map(|one| at(one.at_ns));
+    let since_s = started_s.map(|started_s| started_s - span(trace).0);
     html! {
-        (latency_over_time(trace, anomalies.collect()))
+        (latency_over_time(trace, marked.collect()))
         p.note { "Time begins with the first thing on record; latencies of the warm-up are left out." }
         @if trace.hiccups.is_empty() {
             p.note { "The platform's hiccups were not measured: bench does it with --hiccups." }
         }
         (threads(trace))
+        (anomalies(run, since_s))
     }
 }
 
