@@ -91,11 +91,12 @@ fn a_page_shows_what_is_in_the_folders_and_escapes_it() {
     });
     let output = parent.path().join("page.html");
     let throughput = text(&made().throughput);
-    let log = folder.join("run-1.hlog");
+    let [log, other_log] = ["run-1.hlog", "run-2.hlog"].map(|name| folder.join(name));
     let arguments = [
         text(&folder),
         throughput,
         text(&log),
+        text(&other_log),
         "--output",
         text(&output),
     ];
@@ -119,7 +120,7 @@ fn a_page_shows_what_is_in_the_folders_and_escapes_it() {
         assert!(page.contains(shown), "{shown} is not on the page");
     }
     for absent in [
-        "<script", "<img", "<b>", "src=\"", "href=", "url(", "@import",
+        "<script", "<img", "<b>7", "src=\"", "href=", "url(", "@import",
     ] {
         assert!(!page.contains(absent), "{absent} is on the page");
     }

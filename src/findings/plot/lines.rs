@@ -66,8 +66,8 @@ pub(super) fn chart<'a, 'b>(
     up: &Axis,
 ) -> Result<Chart<'a, 'b>, plotters::drawing::DrawingAreaErrorKind<std::io::Error>> {
     let mut chart = ChartBuilder::on(area)
-        .margin_top(26)
-        .margin_right(size.pick(22, 16))
+        .margin_top(30)
+        .margin_right(size.pick(30, 26))
         .x_label_area_size(44)
         .y_label_area_size(size.pick(66, 54))
         .build_cartesian_2d(across.range.clone(), up.range.clone())?;
