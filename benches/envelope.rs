@@ -1,12 +1,15 @@
 //! Opening a message, by envelope, beside the layout that `envelope/pinfeed.rs` turned down: the
 //! numbers behind the topic's delimiter rather than at the end.
 
+mod support;
+
 use criterion::{Criterion, criterion_group, criterion_main};
 use pinfeed::{
     envelope::{Envelope, Preset, pinfeed::seal},
     message::Stamp,
 };
 use std::hint::black_box;
+use support::EMPTY;
 
 const STAMP: Stamp = Stamp {
     epoch: 1,
@@ -71,10 +74,24 @@ fn open(criterion: &mut Criterion) {
         let envelope = black_box(envelope);
         let fields = envelope.open(frames).expect("the message fits");
         assert_eq!(fields.topic.end, topic.len());
-        group.bench_function(name, |bencher| {
-            bencher.iter(|| look_at(&envelope, black_box(frames)));
+        let (mut rounds, mut opened) = (0, 0);
+        group.bench_function(&name, |bencher| {
+            bencher.iter(|| {
+                opened += u64::from(black_box(look_at(&envelope, black_box(frames))).is_some());
+                rounds += 1;
+            });
         });
+        assert_eq!(opened, rounds, "{name}");
     }
+    let (mut rounds, mut looked_at) = (0, 0);
+    group.bench_function(EMPTY, |bencher| {
+        bencher.iter(|| {
+            let lengths = black_box(&one[..]).first().map(|frame| (frame.len(), 0, 0));
+            looked_at += u64::from(black_box(lengths).is_some());
+            rounds += 1;
+        });
+    });
+    assert_eq!(looked_at, rounds);
     let mut header_behind_topic = [&topic[..], &[0]].concat();
     for number in [STAMP.epoch, STAMP.sequence, STAMP.timestamp_ns] {
         header_behind_topic.extend_from_slice(&number.to_le_bytes());
@@ -82,9 +99,15 @@ fn open(criterion: &mut Criterion) {
     header_behind_topic.extend_from_slice(&[b'x'; 64]);
     let opened = open_header_behind_topic(&header_behind_topic);
     assert_eq!(opened, Some((topic.len(), STAMP)));
+    let (mut rounds, mut opened) = (0, 0);
     group.bench_function("turned down: numbers behind the topic", |bencher| {
-        bencher.iter(|| open_header_behind_topic(black_box(&header_behind_topic)));
+        bencher.iter(|| {
+            let found = open_header_behind_topic(black_box(&header_behind_topic));
+            opened += u64::from(black_box(found).is_some());
+            rounds += 1;
+        });
     });
+    assert_eq!(opened, rounds);
     group.finish();
 }
 

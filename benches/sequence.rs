@@ -1,18 +1,21 @@
 //! What a tracker costs a message in sequence: by the number of topics, in random order of topics, and
 //! where the line has one series for all. Times are of [`MESSAGES`] messages.
 
+mod support;
+
 use std::{hint::black_box, time::Duration};
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use pinfeed::{
     sequence::{
-        Numbering, Position, Scope,
+        Numbering, Position, Scope, TrackVerdict,
         quality::StaleRule,
         tracker::{Tracker, TrackerOptions},
     },
     shard::topic_hash,
 };
 use rand::{SeedableRng, rngs::StdRng, seq::SliceRandom};
+use support::EMPTY;
 
 const MESSAGES: usize = 100_000;
 
@@ -82,11 +85,13 @@ fn track(criterion: &mut Criterion) {
         let mut turn = topics.iter().cycle();
         let mut tracker = Tracker::new(options(scope, has_rules));
         tracker.connected(true, 0, &mut |_| {});
+        let mut passed = 0;
         let mut round = |tracker: &mut Tracker, messages: &[(&Topic, Position)]| {
             for (topic, position) in messages {
                 now_ns += 100;
                 let position = Some(*position);
-                black_box(tracker.track(&topic.name, topic.hash, position, now_ns, &mut |_| {}));
+                let verdict = tracker.track(&topic.name, topic.hash, position, now_ns, &mut |_| {});
+                passed += u64::from(black_box(verdict) == TrackVerdict::Deliver);
             }
         };
         let mut prepare = |messages: usize| -> Vec<(&Topic, Position)> {
@@ -104,9 +109,13 @@ fn track(criterion: &mut Criterion) {
                 .collect()
         };
         round(&mut tracker, &prepare(topic_count));
+        let mut prepared = topic_count as u64;
         group.bench_function(BenchmarkId::new(name, topic_count), |bencher| {
             bencher.iter_batched_ref(
-                || prepare(MESSAGES),
+                || {
+                    prepared += MESSAGES as u64;
+                    prepare(MESSAGES)
+                },
                 |messages| round(&mut tracker, messages),
                 BatchSize::PerIteration,
             );
@@ -116,6 +125,20 @@ fn track(criterion: &mut Criterion) {
             (counts.lost, counts.duplicates, counts.untracked),
             (0, 0, 0)
         );
+        assert_eq!(passed, prepared, "{name}");
+        if (name, topic_count) == ("by topic", 10_000) {
+            let (messages, mut looked_at, mut rounds) = (prepare(MESSAGES), 0, 0);
+            group.bench_function(BenchmarkId::new(EMPTY, topic_count), |bencher| {
+                bencher.iter(|| {
+                    for (topic, position) in &messages {
+                        black_box((topic.name.first(), topic.hash, position.sequence));
+                        looked_at += 1;
+                    }
+                    rounds += 1;
+                });
+            });
+            assert_eq!(looked_at, rounds * MESSAGES);
+        }
     }
     group.finish();
 }

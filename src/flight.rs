@@ -34,7 +34,8 @@ pub enum AnomalyKind {
     Drop,
     /// Messages were superseded by newer ones.
     Conflation,
-    /// Messages were later than their limit.
+    /// Messages were later than `policy.late_after_ms`: with [`Policy::Snail`](crate::policy::Policy::Snail) all
+    /// for longer than `policy.grace_ms`, with others all of a batch, counted from when they were received.
     Late,
     /// A topic or a feed was silent for too long.
     Stale,
@@ -42,9 +43,9 @@ pub enum AnomalyKind {
     Restart,
     /// A connection was lost, or made again.
     Reconnect,
-    /// A lane waited for a worker.
+    /// A lane waited for a worker, for 100 ms or longer.
     Blocked,
-    /// A worker's handler took long.
+    /// A worker's handler took more than 100 ms for a batch.
     Stall,
 }
 
@@ -235,27 +236,36 @@ impl Hop {
     }
 }
 
+/// Six columns without spaces in them, then how it is known: time, kind, hop, count, feed and topic, the last
+/// two `-` where it was none in particular.
 impl fmt::Display for Anomaly {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = |ns: u64| ns as f64 / SECOND_NS as f64;
         write!(
             out,
-            "{:>10.3}s  {:<10} {:<9} {:>9}  {}",
+            "{:>10.3}s  {:<10} {:<9} {:>9}  {}  {}  {}",
             seconds(self.at_ns),
             self.kind.name(),
             self.hop.name(),
             self.count,
-            self.feed,
+            column(&self.feed),
+            column(&self.topic),
+            self.evidence,
         )?;
-        if !self.topic.is_empty() {
-            write!(out, " {}", self.topic)?;
-        }
         if self.times > 1 {
             let within = seconds(self.until_ns - self.at_ns);
-            write!(out, ", {} times within {within:.3} s, first", self.times)?;
+            write!(out, " (first of {} times in {within:.3} s)", self.times)?;
         }
-        write!(out, ": {}", self.evidence)
+        Ok(())
     }
+}
+
+/// Text that is one word, for a column.
+fn column(text: &str) -> String {
+    if text.is_empty() {
+        return "-".to_owned();
+    }
+    text.replace(' ', "\\x20")
 }
 
 #[cfg(test)]
@@ -317,5 +327,31 @@ mod tests {
         assert_eq!(record.entries().len(), ENTRIES_MAX);
         assert_eq!(record.entries()[0].evidence, "3");
         assert_eq!(record.forgotten(), 3);
+    }
+
+    #[test]
+    fn a_line_has_six_columns_whatever_is_known() {
+        let record = FlightRecord::new(["US prices".to_owned()]);
+        record.note(GAP, || "1 and 2 were missing".to_owned());
+        for at_ns in [1_500_000_000, 1_512_000_000] {
+            let blocked = Sighting {
+                at_ns,
+                kind: AnomalyKind::Blocked,
+                hop: Hop::Worker,
+                feed: None,
+                topic: None,
+                count: 1,
+            };
+            record.note(blocked, || "a lane waited: 120.0 ms".to_owned());
+        }
+        let lines: Vec<String> = record.entries().iter().map(Anomaly::to_string).collect();
+        assert_eq!(
+            lines,
+            [
+                "     0.000s  gap        network           2  US\\x20prices  BTC  1 and 2 were missing",
+                "     1.500s  blocked    worker            2  -  -  a lane waited: 120.0 ms (first of 2 times \
+                 in 0.012 s)",
+            ]
+        );
     }
 }

@@ -13,7 +13,7 @@ use std::{
 };
 
 use rustix::process::Signal;
-use support::{Pinfeed, free_endpoint, number, sealed};
+use support::{Pinfeed, free_endpoint, number, sealed, xpub};
 
 /// A feed with two lines that are copies of each other.
 fn copies(endpoints: &[String]) -> tempfile::NamedTempFile {
@@ -33,9 +33,7 @@ fn what_goes_wrong_is_said_as_it_happens() {
     let context = zmq::Context::new();
     let endpoints = [free_endpoint(), free_endpoint()];
     let [first, second] = [0, 1].map(|line: usize| {
-        let publisher = context.socket(zmq::XPUB).expect("a socket");
-        publisher.set_linger(0).expect("an option");
-        publisher.set_rcvtimeo(60_000).expect("an option");
+        let publisher = xpub(&context);
         publisher.bind(&endpoints[line]).expect("a free port");
         publisher
     });

@@ -17,7 +17,7 @@ use pinfeed::{
     stop::Stop,
     worker::Handler,
 };
-use support::{ENGINES, LIMIT, Pinfeed, finish, free_endpoint, number, wait_until};
+use support::{ENGINES, LIMIT, Pinfeed, bound_xpub, finish, number, wait_until};
 
 #[derive(Default)]
 struct Keep(Vec<(Vec<u8>, Vec<u8>)>);
@@ -32,11 +32,7 @@ impl Handler for Keep {
 /// Publishes messages by one connection, and returns what became of them.
 fn receive(engine: Engine, envelope: &str, messages: &[&[&[u8]]]) -> Outcome<Keep> {
     let context = zmq::Context::new();
-    let socket = context.socket(zmq::XPUB).unwrap();
-    socket.set_linger(0).unwrap();
-    socket.set_rcvtimeo(LIMIT.as_millis() as i32).unwrap();
-    let endpoint = free_endpoint();
-    socket.bind(&endpoint).unwrap();
+    let (socket, endpoint) = bound_xpub(&context);
     let envelope: Envelope = envelope.parse().expect("a name");
     let mut config = Config::connect(&endpoint, envelope);
     config.engine = Some(engine);
@@ -199,10 +195,7 @@ fn a_topic_of_64_kib() {
 #[test]
 fn the_summary_shows_samples() {
     let context = zmq::Context::new();
-    let socket = context.socket(zmq::XPUB).unwrap();
-    socket.set_linger(0).unwrap();
-    let endpoint = free_endpoint();
-    socket.bind(&endpoint).unwrap();
+    let (socket, endpoint) = bound_xpub(&context);
     let mut run = Pinfeed::start(&[
         "run",
         "--connect",

@@ -8,11 +8,16 @@ use std::{
     collections::HashMap,
     io::{Read, Write},
     net::TcpStream,
-    time::Duration,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    thread,
 };
 
 use pinfeed::{clock::Deadline, envelope::Envelope, message::Stamp};
-use support::{LIMIT, Pinfeed, assert_all_delivered, free_endpoint, number, wait_until};
+use rustix::process::Signal;
+use support::{
+    LIMIT, Pinfeed, assert_all_delivered, free_endpoint, number, sleeps, wait_until,
+    with_open_files,
+};
 use zmq::SocketType;
 
 /// Starts a blaster with these arguments on a free port, and returns it and its endpoint.
@@ -368,13 +373,73 @@ fn a_handshake_that_does_not_end_is_ended() {
 }
 
 #[test]
-fn a_capture_cannot_be_blasted() {
-    let mut process = Pinfeed::start(&["publish", "--blast", "--capture", "/nonexistent"]);
+fn a_capture_is_sent_over_and_over_when_it_was_captured() {
+    let mut capture = tempfile::NamedTempFile::new().unwrap();
+    let times_ns = [5_000_u64, 3_005_000, 9_005_000];
+    for time_ns in times_ns {
+        writeln!(capture, "{time_ns} {{\"stream\":\"a@trade\"}}").unwrap();
+    }
+    let path = capture.path().to_str().unwrap();
+    let (_process, endpoint) = blaster(&["--capture", path, "--speed", "3", "--messages", "6"]);
+    let socket = subscribed(&endpoint, &[b"binance.a@trade\0"]);
+    let stamps: Vec<Stamp> = (0..6)
+        .map(|_| open(&socket.recv_msg(0).unwrap()).1)
+        .collect();
+    // The second round comes after the mean distance, of 1.5 ms at three times the speed.
+    let due_ns = [0, 1_000_000, 3_000_000, 4_500_000, 5_500_000, 7_500_000];
+    for (sequence, (stamp, due_ns)) in (0..).zip(stamps.iter().zip(due_ns)) {
+        assert_eq!(stamp.sequence, sequence);
+        assert_eq!(stamp.timestamp_ns - stamps[0].timestamp_ns, due_ns);
+    }
+}
+
+#[test]
+fn a_capture_without_messages_is_refused() {
+    let empty = tempfile::NamedTempFile::new().unwrap();
+    let path = empty.path().to_str().unwrap();
+    let mut process = Pinfeed::start(&["publish", "--blast", "--capture", path]);
     let (status, _) = process.finish();
     assert_eq!(status.code(), Some(2));
-    for flag in ["--blast", "--capture"] {
-        assert!(process.said.contains(flag), "{}", process.said);
+    for text in ["--capture", "it has no messages"] {
+        assert!(process.said.contains(text), "{}", process.said);
     }
+}
+
+#[test]
+fn endpoints_get_topics_of_their_own_where_they_are_split() {
+    let bind = ["--bind", "tcp://127.0.0.1:*"];
+    let count = [
+        "--messages",
+        "20000",
+        "--rate",
+        "max",
+        "--wait-for",
+        "2",
+        "--split",
+    ];
+    let (_process, endpoints) = blaster(&[&bind[..], &count].concat());
+    let endpoints: Vec<&str> = endpoints.split(", ").collect();
+    let sockets = [0, 1].map(|index| subscribed(endpoints[index], &[b""]));
+    let (received, deadline) = (AtomicU64::new(0), Deadline::after(LIMIT));
+    let take = &|socket: zmq::Socket| {
+        socket.set_rcvtimeo(50).unwrap();
+        let mut numbered = Numbered::default();
+        while received.load(Relaxed) < 20_000 && !deadline.passed() {
+            if let Ok(message) = socket.recv_msg(0) {
+                numbered.check(&message);
+                received.fetch_add(1, Relaxed);
+            }
+        }
+        numbered.next
+    };
+    // Both at once: who is not read from holds the other one up.
+    let [first, second] = thread::scope(|scope| {
+        let readers = sockets.map(|socket| scope.spawn(move || take(socket)));
+        readers.map(|reader| reader.join().unwrap())
+    });
+    assert_eq!(received.load(Relaxed), 20_000);
+    assert!(!first.is_empty() && !second.is_empty());
+    assert!(first.keys().all(|topic| !second.contains_key(topic)));
 }
 
 #[test]
@@ -385,7 +450,7 @@ fn a_late_subscriber_gets_what_comes_after() {
     for sequence in first + 1..first + 1_000 {
         assert_eq!(open(&socket.recv_msg(0).unwrap()).1.sequence, sequence);
     }
-    process.signal(rustix::process::Signal::TERM);
+    process.signal(Signal::TERM);
     assert!(number(&process.json(143), "published") > first);
 }
 
@@ -397,18 +462,62 @@ fn a_stop_is_heard_while_a_subscriber_holds_everything_up() {
     subscriber.frame();
     // It reads no more, so the blaster sleeps once the kernel holds all it can.
     wait_until("the blaster waits", || sleeps(process.id()));
-    process.signal(rustix::process::Signal::INT);
+    process.signal(Signal::INT);
     assert!(number(&process.json(130), "published") > 0);
 }
 
-/// Tells whether a process has used no CPU for a while.
-fn sleeps(process: u32) -> bool {
-    let used = || std::fs::read_to_string(format!("/proc/{process}/schedstat")).unwrap();
-    let cpu = |text: &str| -> u64 { text.split(' ').next().unwrap().parse().unwrap() };
-    let before = cpu(&used());
-    let while_ = Deadline::after(Duration::from_millis(200));
-    while !while_.passed() {
-        std::thread::yield_now();
+#[test]
+fn a_subscriber_that_stands_still_does_not_hold_it_beyond_its_time() {
+    // More than sockets hold of it.
+    for rate in ["max", "2000000"] {
+        let (mut process, endpoint) = blaster(&["--rate", rate, "--for", "4s"]);
+        let shown = ["--handler", "print", "--every", "100000"];
+        let mut run = support::subscriber(&endpoint, &shown);
+        run.wait_for_text("sim.");
+        run.signal(Signal::STOP);
+        let said = process.wait_for_line("published ");
+        assert!(said.contains(" not sent"), "{said}");
+        run.signal(Signal::CONT);
+        run.signal(Signal::TERM);
+        let (published, received) = (process.json(0), run.json(143));
+        let unsent = number(&published, "unsent");
+        assert!(unsent > 0, "{published}");
+        assert!(
+            published["elapsed_s"].as_f64().unwrap() < 8.0,
+            "{published}"
+        );
+        assert!(number(&received, "received") <= number(&published, "published"));
+        if rate != "max" {
+            assert!(number(&published, "published") + unsent >= 8_000_000);
+        }
     }
-    cpu(&used()) - before < 20_000_000
+}
+
+#[test]
+fn with_too_many_open_files_it_waits_and_says_so_once() {
+    const STRANGERS: usize = 100;
+    let arguments = [
+        "publish",
+        "--blast",
+        "--messages",
+        "1000",
+        "--bind",
+        "tcp://127.0.0.1:*",
+    ];
+    let mut process = Pinfeed::spawn(&mut with_open_files(24, &arguments));
+    let endpoint = process.wait_for_line("publishing on ");
+    let strangers: Vec<TcpStream> = (0..STRANGERS).map(|_| stranger(&endpoint)).collect();
+    process.wait_for_line("warning: a connection was refused");
+    // One that has to wait as well, and that the kernel keeps meanwhile.
+    let socket = subscribed(&endpoint, &[b""]);
+    assert!(sleeps(process.id()), "it asks over and over");
+    drop(strangers);
+    let mut numbered = Numbered::default();
+    for _ in 0..1_000 {
+        numbered.check(&socket.recv_msg(0).unwrap());
+    }
+    drop(socket);
+    assert_eq!(process.finish().0.code(), Some(0));
+    let warnings = process.said.matches("was refused").count();
+    assert_eq!(warnings, 1, "{}", process.said);
 }

@@ -14,8 +14,7 @@ use std::{
 use pinfeed::clock::Deadline;
 
 use rustix::process::Signal;
-use serde_json::Value;
-use support::{Pinfeed, assert_all_delivered, number, publisher, wait_until};
+use support::{Pinfeed, assert_all_delivered, number, publisher, subscriber, wait_until};
 
 fn fails_with(arguments: &[&str], code: i32, texts: &[&str]) {
     let mut process = Pinfeed::start(arguments);
@@ -60,14 +59,24 @@ fn bad_flags_are_named_with_a_remedy() {
         &["--source", "::1"],
         &["--connect = tcp://127.0.0.1:5556", "of the other kind"],
     );
-    run(&["--workers", "0"], &["--workers = 0", "from 1 to 256"]);
+    for workers in ["0", "100000"] {
+        let expected = format!("--workers = {workers}");
+        run(&["--workers", workers], &[&expected, "from 1 to 256"]);
+        let demo = ["demo", "--workers", workers];
+        fails_with(&demo, 2, &[&expected, "from 1 to 256"]);
+    }
+    run(&["--max-loss", "-1"], &["--max-loss", "0 or more"]);
     run(
         &["--envelope", "morse"],
         &["--envelope", "morse", "raw, pinfeed"],
     );
     run(
         &["--digests", "/nonexistent/digests"],
-        &["/nonexistent/digests", "No such file"],
+        &[
+            "--digests = /nonexistent/digests",
+            "No such file",
+            "give a file",
+        ],
     );
     run(
         &["--handler", "null", "--digests", "x"],
@@ -88,6 +97,11 @@ fn bad_flags_are_named_with_a_remedy() {
     fails_with(&["publish", "--size", "3"], 2, &["--size = 3", "28 to"]);
     fails_with(&["publish", "--topics", "0"], 2, &["--topics = 0", "1 to"]);
     fails_with(&["publish", "--rate", "-5"], 2, &["--rate", "above 0"]);
+    fails_with(
+        &["publish", "--rate", "1e99"],
+        2,
+        &["--rate", "up to 1000000000"],
+    );
     fails_with(&["demo", "--rate", "0"], 2, &["--rate", "above 0"]);
 }
 
@@ -210,6 +224,15 @@ fn a_configuration_file_is_checked_whole() {
         &good.replace("name = \"a\"", "name = \"a\"\nnic = \"nosuch0\""),
         &["lane[0].nic = nosuch0"],
     );
+    let twice = format!("{good}{}", &good[good.find("[[feed.line]]").unwrap()..]);
+    run(
+        &twice,
+        &[
+            "feed[0].line[1].connect[0] = tcp://127.0.0.1:5556",
+            "lost together",
+            "nic",
+        ],
+    );
     run(
         &format!("{good}[handoff]\nbatches = 1\n"),
         &["handoff.batches = 1", "from 2 to"],
@@ -257,16 +280,7 @@ fn the_summary_has_what_scripts_rely_on() {
         "--skew",
         "0",
     ]);
-    let mut run = Pinfeed::start(&[
-        "run",
-        "--connect",
-        &endpoint,
-        "--envelope",
-        "pinfeed",
-        "--messages",
-        "20000",
-        "--json",
-    ]);
+    let mut run = subscriber(&endpoint, &["--messages", "20000"]);
     let summary = run.json(0);
     assert_all_delivered(&summary, 20_000);
     for zero in ["conflated", "dropped", "duplicates", "rejected"] {
@@ -310,18 +324,7 @@ fn the_summary_has_what_scripts_rely_on() {
 fn the_first_signal_drains_and_the_exit_code_tells_it() {
     for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
         let (mut publish, endpoint) = publisher(&["--rate", "50000"]);
-        let mut run = Pinfeed::start(&[
-            "run",
-            "--connect",
-            &endpoint,
-            "--envelope",
-            "pinfeed",
-            "--handler",
-            "print",
-            "--every",
-            "1000",
-            "--json",
-        ]);
+        let mut run = subscriber(&endpoint, &["--handler", "print", "--every", "1000"]);
         run.wait_for_line("1 sim.");
         run.signal(signal);
         let summary = run.json(code);
@@ -403,36 +406,27 @@ fn the_second_signal_ends_a_run_that_cannot_drain() {
 }
 
 #[test]
-fn an_interrupted_demo_claims_no_loss() {
+fn an_interrupted_demo_says_what_numbers_show() {
     let mut demo = Pinfeed::spawn(
         Command::new(env!("CARGO_BIN_EXE_pinfeed"))
             .args(["demo", "--rate", "50000", "--json"])
             .process_group(0),
     );
-    demo.wait_for_line("a synthetic exchange");
+    demo.wait_for_text("  queue p50 ");
     // As a terminal does, to the whole group.
     let group = rustix::process::Pid::from_raw(demo.id() as i32).unwrap();
     rustix::process::kill_process_group(group, Signal::INT).unwrap();
     let summary = demo.json(130);
-    assert_eq!(summary["lost"], Value::Null);
+    assert!(number(&summary, "received") > 0, "{summary}");
+    assert_eq!(number(&summary, "lost"), 0);
     assert_eq!(summary["balanced"], true);
+    assert!(demo.said.contains("stopped before all was published"));
 }
 
 #[test]
 fn a_summary_is_not_lost_with_the_digests() {
     let (_publish, endpoint) = publisher(&["--messages", "1000"]);
-    let mut run = Pinfeed::start(&[
-        "run",
-        "--connect",
-        &endpoint,
-        "--envelope",
-        "pinfeed",
-        "--messages",
-        "1000",
-        "--digests",
-        "/dev/full",
-        "--json",
-    ]);
+    let mut run = subscriber(&endpoint, &["--messages", "1000", "--digests", "/dev/full"]);
     let summary = run.json(1);
     assert_all_delivered(&summary, 1_000);
     assert!(
@@ -440,6 +434,52 @@ fn a_summary_is_not_lost_with_the_digests() {
         "{}",
         run.said
     );
+}
+
+#[test]
+fn a_file_that_is_there_is_kept() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name);
+    let (digests, hlog) = (path("digests.csv"), path("run.hlog"));
+    let old = [&digests, &hlog, &path("run.queue.hgrm")];
+    for file in old {
+        std::fs::write(file, "old").expect("written");
+    }
+    let (_publish, endpoint) = publisher(&["--messages", "10"]);
+    let mut run = Pinfeed::start(&[
+        "run",
+        "--connect",
+        &endpoint,
+        "--envelope",
+        "pinfeed",
+        "--messages",
+        "10",
+        "--digests",
+        digests.to_str().expect("UTF-8"),
+        "--hlog",
+        hlog.to_str().expect("UTF-8"),
+        "--hgrm",
+        path("run").to_str().expect("UTF-8"),
+    ]);
+    let (status, _) = run.finish();
+    assert!(status.success(), "{}", run.said);
+    for file in old {
+        let kept = format!("{}.1", file.display());
+        assert!(
+            run.said.contains(&format!("it is {kept} now")),
+            "{}",
+            run.said
+        );
+        assert_eq!(std::fs::read_to_string(kept).expect("kept"), "old");
+        assert_ne!(std::fs::read_to_string(file).expect("written"), "old");
+    }
+}
+
+#[test]
+fn a_rate_that_is_missed_is_said() {
+    let (mut publish, endpoint) = publisher(&["--rate", "900000000", "--messages", "200000"]);
+    let _run = Pinfeed::start(&["run", "--connect", &endpoint, "--messages", "200000"]);
+    publish.wait_for_text("warning: --rate 900000000 was missed by");
 }
 
 #[test]

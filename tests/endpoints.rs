@@ -7,7 +7,7 @@ use std::net::TcpListener;
 
 use pinfeed::config::Engine;
 use rustix::process::Signal;
-use support::{ENGINES, Pinfeed, assert_all_delivered, publisher, wait_until};
+use support::{ENGINES, Pinfeed, assert_all_delivered, publisher, subscriber, wait_until};
 
 const MESSAGES: &str = "5000";
 
@@ -150,22 +150,19 @@ fn only_topics_subscribed_to() {
 
 fn only_topics_subscribed_to_by(engine: Engine) {
     let (_publish, endpoint) = publisher(&["--skew", "0", "--topics", "20", "--wait-for", "2"]);
-    let mut run = Pinfeed::start(&[
-        "run",
-        "--engine",
-        engine.name(),
-        "--connect",
+    let mut run = subscriber(
         &endpoint,
-        "--envelope",
-        "pinfeed",
-        "--subscribe",
-        "sim.00007",
-        "--subscribe",
-        "sim.0001",
-        "--messages",
-        "1100",
-        "--json",
-    ]);
+        &[
+            "--engine",
+            engine.name(),
+            "--subscribe",
+            "sim.00007",
+            "--subscribe",
+            "sim.0001",
+            "--messages",
+            "1100",
+        ],
+    );
     let summary = run.json(0);
     assert_all_delivered(&summary, 1_100);
     assert_eq!(

@@ -6,7 +6,7 @@ mod support;
 use std::fs;
 
 use pinfeed::config::Engine;
-use support::{ENGINES, Pinfeed, assert_all_delivered, publisher};
+use support::{ENGINES, assert_all_delivered, publisher, subscriber};
 
 const MESSAGES: u64 = 1_000_000;
 
@@ -15,20 +15,17 @@ fn digests_by(engine: Engine) -> Vec<String> {
     let messages = MESSAGES.to_string();
     let (_publisher, endpoint) = publisher(&["--rate", "max", "--messages", &messages]);
     let digests = tempfile::NamedTempFile::new().expect("a file");
-    let mut run = Pinfeed::start(&[
-        "run",
-        "--engine",
-        engine.name(),
-        "--envelope",
-        "pinfeed",
-        "--connect",
+    let mut run = subscriber(
         &endpoint,
-        "--messages",
-        &messages,
-        "--digests",
-        digests.path().to_str().expect("UTF-8"),
-        "--json",
-    ]);
+        &[
+            "--engine",
+            engine.name(),
+            "--messages",
+            &messages,
+            "--digests",
+            digests.path().to_str().expect("UTF-8"),
+        ],
+    );
     assert_all_delivered(&run.json(0), MESSAGES);
     let text = fs::read_to_string(digests.path()).expect("the digests");
     let mut rows: Vec<String> = text.lines().map(str::to_owned).collect();

@@ -14,7 +14,7 @@ use pinfeed::{
     stop::Stop,
     worker::Handler,
 };
-use support::{ENGINES, LIMIT, Pinfeed, finish, free_endpoint, number, wait_until};
+use support::{ENGINES, Pinfeed, bound_xpub, finish, number, wait_until};
 
 #[derive(Default)]
 struct Topics(Vec<String>);
@@ -24,15 +24,6 @@ impl Handler for Topics {
         let topic = message.topic().escape_ascii().to_string();
         self.0.push(topic);
     }
-}
-
-/// A publisher that sees every subscription.
-fn publisher(context: &zmq::Context, endpoint: &str) -> zmq::Socket {
-    let socket = context.socket(zmq::XPUB).unwrap();
-    socket.set_linger(0).unwrap();
-    socket.set_rcvtimeo(LIMIT.as_millis() as i32).unwrap();
-    socket.bind(endpoint).unwrap();
-    socket
 }
 
 fn config(engine: Engine, endpoint: &str, envelope: &str, topics: &[&str]) -> Config {
@@ -74,9 +65,8 @@ fn a_delimiter_ends_a_topic() {
                 [b"BTC-USDT:|:1;2", b"BTC-USD:|:1;2", b"BTC-USD:;"],
             ),
         ] {
-            let endpoint = free_endpoint();
             let context = zmq::Context::new();
-            let socket = publisher(&context, &endpoint);
+            let (socket, endpoint) = bound_xpub(&context);
             let (mut pipeline, stop) = start(&config(engine, &endpoint, envelope, &["BTC-USD"]));
             assert_eq!(socket.recv_bytes(0).unwrap(), told, "{engine:?} {envelope}");
             for message in messages {
@@ -95,9 +85,8 @@ fn a_delimiter_ends_a_topic() {
 #[test]
 fn the_end_of_its_frame_ends_a_topic() {
     for engine in ENGINES {
-        let endpoint = free_endpoint();
         let context = zmq::Context::new();
-        let socket = publisher(&context, &endpoint);
+        let (socket, endpoint) = bound_xpub(&context);
         let mut config = config(engine, &endpoint, "bitcoind", &["hash", "rawtx"]);
         config.feeds[0].subscribe = vec!["sequ".to_owned()];
         let (mut pipeline, stop) = start(&config);
@@ -163,9 +152,8 @@ fn a_topic_that_no_message_can_have_is_refused() {
 
 #[test]
 fn the_command_takes_topics() {
-    let endpoint = free_endpoint();
     let context = zmq::Context::new();
-    let socket = publisher(&context, &endpoint);
+    let (socket, endpoint) = bound_xpub(&context);
     let mut run = Pinfeed::spawn(
         Command::new(env!("CARGO_BIN_EXE_pinfeed"))
             .args(["run", "--connect", &endpoint, "--envelope", "raw"])

@@ -27,6 +27,8 @@ fn a_busy_core_shows() {
     let core = usable_cores()[0];
     let stop = Stop::default();
     thread::scope(|scope| {
+        // Also where something fails here, or its threads would be waited for forever.
+        let _ending = Ending(&stop);
         for _ in 0..8 {
             scope.spawn(|| {
                 pin_current("spinner", Some(core), true).expect("a core of ours");
@@ -42,9 +44,17 @@ fn a_busy_core_shows() {
             thread::sleep(Duration::from_millis(100));
             longest_ns = longest_ns.max(hiccups.collect()[0].1.max());
         }
-        stop.request();
         assert!(longest_ns >= MS, "no hiccup above {longest_ns} ns");
     });
+}
+
+/// Requests a stop when dropped.
+struct Ending<'a>(&'a Stop);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.request();
+    }
 }
 
 /// The example that prints hiccups. Killed when dropped.

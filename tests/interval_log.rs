@@ -15,6 +15,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use support::{
     Pinfeed, assert_all_delivered, number, publisher, python::python_with_hdrhistogram, skip,
+    subscriber,
 };
 use tempfile::TempDir;
 
@@ -25,17 +26,8 @@ const TAGS: [&str; 3] = ["queue", "handler", "feed"];
 fn run(arguments: &[&str]) -> Value {
     let (_publisher, endpoint) = publisher(&["--rate", "40000"]);
     let messages = MESSAGES.to_string();
-    let fixed = [
-        "run",
-        "--json",
-        "--connect",
-        &endpoint,
-        "--envelope",
-        "pinfeed",
-        "--messages",
-        &messages,
-    ];
-    let summary = Pinfeed::start(&[&fixed[..], arguments].concat()).json(0);
+    let fixed = ["--messages", &messages];
+    let summary = subscriber(&endpoint, &[&fixed[..], arguments].concat()).json(0);
     assert_all_delivered(&summary, MESSAGES);
     summary
 }
@@ -168,19 +160,7 @@ fn a_signal_leaves_the_log_whole() {
     let folder = TempDir::new().expect("a folder");
     let log = log_in(&folder);
     let (_publisher, endpoint) = publisher(&["--rate", "20000"]);
-    let arguments = [
-        "run",
-        "--json",
-        "--connect",
-        &endpoint,
-        "--envelope",
-        "pinfeed",
-        "--hlog",
-        &log,
-        "--interval",
-        "200ms",
-    ];
-    let mut run = Pinfeed::start(&arguments);
+    let mut run = subscriber(&endpoint, &["--hlog", &log, "--interval", "200ms"]);
     support::wait_until("an interval is written", || {
         fs::metadata(&log).is_ok_and(|file| file.len() > 0)
     });
@@ -223,20 +203,10 @@ fn a_full_disk_stops_nothing_and_is_said_once() {
         return skip("there is no /dev/full");
     }
     let (_publisher, endpoint) = publisher(&["--rate", "40000"]);
-    let mut run = Pinfeed::start(&[
-        "run",
-        "--json",
-        "--connect",
+    let mut run = subscriber(
         &endpoint,
-        "--envelope",
-        "pinfeed",
-        "--for",
-        "2s",
-        "--hlog",
-        "/dev/full",
-        "--interval",
-        "200ms",
-    ]);
+        &["--for", "2s", "--hlog", "/dev/full", "--interval", "200ms"],
+    );
     let summary = run.json(1);
     assert_eq!(summary["balanced"], true, "{summary}");
     assert!(number(&summary, "delivered") > 0, "{summary}");
@@ -260,13 +230,14 @@ fn files_that_cannot_be_written_are_refused_before_the_start() {
     for (arguments, expected) in [
         (
             ["--hlog", "/nowhere/run.hlog"],
-            "/nowhere/run.hlog: No such file",
+            "--hlog = /nowhere/run.hlog: it can't be written (No such file",
         ),
         (
             ["--hgrm", "/nowhere/run"],
-            "/nowhere/run.queue.hgrm: No such file",
+            "--hgrm = /nowhere/run.queue.hgrm: it can't be written (No such file",
         ),
         (["--interval", "10ms"], "200ms or more"),
+        (["--hlog-max-size", "1"], "16384 or more"),
     ] {
         let fixed = ["run", "--bind", "tcp://127.0.0.1:*", "--envelope", "raw"];
         let mut run = Pinfeed::start(&[&fixed[..], &arguments].concat());

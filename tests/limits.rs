@@ -20,7 +20,7 @@ use pinfeed::{
     stop::Stop,
     worker::Handler,
 };
-use support::{ENGINES, LIMIT, finish, wait_until};
+use support::{ENGINES, bound_xpub, finish, wait_until, xpub};
 
 const MESSAGE_BYTES_MAX: u32 = 10_000;
 
@@ -53,13 +53,8 @@ fn receive_from(
     done: impl Fn(&Totals) -> bool,
 ) -> (Totals, u64) {
     let context = zmq::Context::new();
-    let socket = context.socket(zmq::XPUB).unwrap();
-    socket.bind("tcp://127.0.0.1:*").unwrap();
-    let endpoint = socket
-        .get_last_endpoint()
-        .unwrap()
-        .unwrap()
-        .replace("127.0.0.1", host);
+    let (socket, endpoint) = bound_xpub(&context);
+    let endpoint = endpoint.replace("127.0.0.1", host);
     let mut config = Config::connect(&endpoint, Envelope::Raw);
     config.engine = Some(engine);
     config.lanes[0].source = source;
@@ -69,7 +64,6 @@ fn receive_from(
         Good::default()
     })
     .unwrap();
-    socket.set_rcvtimeo(LIMIT.as_millis() as i32).unwrap();
     assert_eq!(socket.recv_bytes(0).unwrap(), [1]);
     publish(&socket);
     wait_until("what was published has come", || done(&pipeline.look()));
@@ -156,8 +150,7 @@ fn asks_again(engine: Engine) {
     });
     wrong.unbind(&endpoint).unwrap();
     drop(wrong);
-    let right = context.socket(zmq::XPUB).unwrap();
-    right.set_rcvtimeo(LIMIT.as_millis() as i32).unwrap();
+    let right = xpub(&context);
     wait_until("the port is free", || right.bind(&endpoint).is_ok());
     assert_eq!(right.recv_bytes(0).unwrap(), [1]);
     right.send("good", 0).unwrap();
@@ -180,8 +173,7 @@ fn an_ordinary_loss_is_left_to_libzmq() {
         let endpoint = support::free_endpoint();
         let context = zmq::Context::new();
         let publisher = || {
-            let socket = context.socket(zmq::XPUB).unwrap();
-            socket.set_rcvtimeo(LIMIT.as_millis() as i32).unwrap();
+            let socket = xpub(&context);
             wait_until("the port is free", || socket.bind(&endpoint).is_ok());
             socket
         };
@@ -245,8 +237,7 @@ fn does_not_count_strangers(engine: Engine) {
     .unwrap();
     let endpoint = pipeline.endpoints()[0].clone();
     let context = zmq::Context::new();
-    let publisher = context.socket(zmq::XPUB).unwrap();
-    publisher.set_rcvtimeo(LIMIT.as_millis() as i32).unwrap();
+    let publisher = xpub(&context);
     publisher.connect(&endpoint).unwrap();
     assert_eq!(publisher.recv_bytes(0).unwrap(), [1]);
     let address = endpoint.strip_prefix("tcp://").unwrap();

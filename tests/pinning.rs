@@ -14,7 +14,7 @@ use pinfeed::{
     stop::Stop,
     worker::handlers::Null,
 };
-use support::{ENGINES, finish, publisher, wait_until};
+use support::{ENGINES, Pinfeed, finish, publisher, wait_until};
 
 /// Returns the cores that a thread of this process may use, and the one it last ran on, as /proc
 /// shows them, for each thread whose name ends like this.
@@ -112,4 +112,50 @@ fn run_where_they_were_put(engine: Engine) {
     stop.request();
     let outcome = finish(pipeline);
     assert!(outcome.failure.is_none() && outcome.totals.balanced());
+}
+
+#[test]
+fn strict_is_about_cores_that_were_given() {
+    let cores = usable_cores();
+    let low = cores[0].to_string();
+    let limits = ["--workers", "2", "--for", "10ms", "--json"];
+    let strict = ["run", "--pin", "strict", "--cores", &low, "--bind"];
+    let bind = ["tcp://127.0.0.1:*"];
+    let mut run = Pinfeed::start(&[&strict[..], &bind, &limits].concat());
+    let summary = run.json(0);
+    let placed = |name: &str| {
+        let threads = summary["threads"].as_array().expect("a list").iter();
+        let mut found = threads.filter(|thread| thread["name"] == name);
+        let thread = found.next().expect("it is there");
+        (thread["core_wanted"].as_u64(), thread["core_got"].as_u64())
+    };
+    let core = Some(cores[0] as u64);
+    assert_eq!(placed("lane-0"), (core, core));
+    for worker in ["worker-0", "worker-1"] {
+        // Where there is only one core, it is tied to that anyway.
+        let anywhere = if cores.len() == 1 { core } else { None };
+        assert_eq!(placed(worker), (None, anywhere), "{summary}");
+    }
+}
+
+#[test]
+fn strict_leaves_threads_without_a_core_where_there_are_too_few() {
+    let cores = usable_cores();
+    let mut config = Config::bind("tcp://127.0.0.1:*", Envelope::Raw);
+    config.pin = Some(PinPolicy::Strict);
+    config.workers.count = cores.len() + 1;
+    let stop = Stop::default();
+    let pipeline = Pipeline::start(&config, Quota::unlimited(), stop.clone(), |_| Null).unwrap();
+    let workers = pipeline.placements().iter();
+    let workers: Vec<_> = workers
+        .filter(|one| one.name.starts_with("worker-"))
+        .collect();
+    assert_eq!(workers.len(), cores.len() + 1);
+    // Where there is only one core, they are tied to that anyway.
+    let anywhere = (cores.len() == 1).then(|| cores[0]);
+    for worker in workers {
+        assert_eq!((worker.core_wanted, worker.core_got), (None, anywhere));
+    }
+    stop.request();
+    assert!(finish(pipeline).failure.is_none());
 }

@@ -9,7 +9,7 @@ use pinfeed::{
     policy::Policy,
 };
 use rustix::process::Signal;
-use support::{Pinfeed, number, publisher};
+use support::{Pinfeed, number, publisher, subscriber};
 
 /// A feeds.toml for the publisher at `endpoint`, for which any message is late.
 fn snail(endpoint: &str, on_late: &str) -> tempfile::NamedTempFile {
@@ -68,20 +68,17 @@ fn sigusr1_shows_the_flight_record() {
 #[test]
 fn by_flags_a_policy_is_for_all_topics_or_for_some() {
     let (_publisher, endpoint) = publisher(&["--rate", "max", "--messages", "50000"]);
-    let mut run = Pinfeed::start(&[
-        "run",
-        "--json",
-        "--connect",
+    let mut run = subscriber(
         &endpoint,
-        "--envelope",
-        "pinfeed",
-        "--messages",
-        "50000",
-        "--policy",
-        "drop-newest",
-        "--policy",
-        "conflate:sim.000",
-    ]);
+        &[
+            "--messages",
+            "50000",
+            "--policy",
+            "drop-newest",
+            "--policy",
+            "conflate:sim.000",
+        ],
+    );
     let summary = run.json(0);
     assert_eq!(summary["balanced"], true, "{summary}");
     assert_eq!(number(&summary, "received"), 50_000);

@@ -15,7 +15,7 @@ use pinfeed::{
     stop::Stop,
     worker::Handler,
 };
-use support::{ENGINES, finish, free_endpoint, sealed, wait_until};
+use support::{ENGINES, bound_xpub, finish, sealed, wait_until};
 
 /// A topic, or the line, and what its quality became.
 type Change = (Option<Vec<u8>>, Quality);
@@ -47,10 +47,7 @@ impl Told {
 fn silence_gaps_and_lost_connections_are_told_and_pass() {
     for engine in ENGINES {
         let context = zmq::Context::new();
-        let publisher = context.socket(zmq::XPUB).unwrap();
-        publisher.set_linger(0).unwrap();
-        let endpoint = free_endpoint();
-        publisher.bind(&endpoint).unwrap();
+        let (publisher, endpoint) = bound_xpub(&context);
         let mut config = Config::connect(&endpoint, Envelope::Pinfeed);
         config.engine = Some(engine);
         config.workers.count = 1;

@@ -12,7 +12,7 @@ use std::{
 
 use flate2::bufread::MultiGzDecoder;
 use pinfeed::config::Engine;
-use support::{ENGINES, Pinfeed, assert_all_delivered, captures, number, publisher};
+use support::{ENGINES, assert_all_delivered, captures, number, publisher, subscriber};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 const CAPTURE: &str = "binance/usdm_btcusdt_20240808.gz";
@@ -79,22 +79,19 @@ fn ingested(path: &Path, workers: &str, engine: Engine, messages: u64, topics: u
     ]);
     let digests = tempfile::NamedTempFile::new().expect("a file");
     let digests_path = digests.path().to_str().expect("UTF-8");
-    let mut run = Pinfeed::start(&[
-        "run",
-        "--json",
-        "--engine",
-        engine.name(),
-        "--envelope",
-        "pinfeed",
-        "--workers",
-        workers,
-        "--connect",
+    let mut run = subscriber(
         &endpoint,
-        "--messages",
-        "93954",
-        "--digests",
-        digests_path,
-    ]);
+        &[
+            "--engine",
+            engine.name(),
+            "--workers",
+            workers,
+            "--messages",
+            "93954",
+            "--digests",
+            digests_path,
+        ],
+    );
     let summary = run.json(0);
     assert_all_delivered(&summary, messages);
     assert_eq!(number(&summary, "topics"), topics as u64);

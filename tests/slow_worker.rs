@@ -22,7 +22,7 @@ use pinfeed::{
     stop::Stop,
     worker::Handler,
 };
-use support::{ENGINES, Gate, finish, free_endpoint, publisher, sealed, wait_until};
+use support::{ENGINES, Gate, bound_xpub, finish, publisher, sealed, wait_until};
 
 const MESSAGES: u64 = 100_000;
 
@@ -149,10 +149,7 @@ fn is_passed_over_when_balanced() {
 fn is_told_late_what_no_lane_waits_to_tell() {
     for engine in ENGINES {
         let context = zmq::Context::new();
-        let publisher = context.socket(zmq::XPUB).unwrap();
-        publisher.set_linger(0).unwrap();
-        let endpoint = free_endpoint();
-        publisher.bind(&endpoint).unwrap();
+        let (publisher, endpoint) = bound_xpub(&context);
         let mut config = Config::connect(&endpoint, Envelope::Pinfeed);
         config.engine = Some(engine);
         config.sharding.mode = ShardingMode::Balanced;

@@ -1,32 +1,22 @@
 //! The highest rate that holds an objective: doubled until one does not, then halved between the highest
 //! that held and the lowest that did not.
+//!
+//! A run that says nothing of the subject, since the generator was late or a process failed, is repeated. Where
+//! none of the repetitions says anything the rate is out of reach, and the search goes on below it.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    bench::{LatencyRun, Objective, Verdict},
+    bench::{LatencyRun, Objective, REPEATS_MAX, Step, Tells},
     latency::Quantiles,
+    publish::RATE_MAX,
     report::{rate, time},
 };
 
 /// How near the highest rate that held and the lowest that did not have to come, as a ratio.
 pub const NEAR_ENOUGH: f64 = 1.05;
-/// The highest rate: schedules count in nanoseconds.
-const RATE_MAX: f64 = 1e9;
-
-/// What a step showed.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Step {
-    /// The run.
-    #[serde(flatten)]
-    pub run: LatencyRun,
-    /// What of the objective it did not hold; empty where it held all.
-    pub broken: Vec<String>,
-    /// Whether the generator's own lateness alone breaks as much.
-    pub by_generator: bool,
-}
 
 /// How a search ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,8 +24,11 @@ pub struct Step {
 pub enum SearchEnd {
     /// The subject's limit was found, to 5 %.
     Found,
-    /// The generator gave out before the subject did: the limit is its own.
+    /// The generator gave out before the subject did, however often it was tried: the limit is its own.
     GeneratorLimit,
+    /// Runs above what held say nothing, however often they were tried: too few messages came, or a process
+    /// failed.
+    Inconclusive,
     /// Not even the first rate held.
     NothingHeld,
     /// The highest rate there is held.
@@ -60,7 +53,10 @@ pub struct Search {
     steps: Vec<Step>,
     held: Option<f64>,
     broke: Option<f64>,
-    generator_gave_out: bool,
+    /// The lowest rate at which no run said anything, and what that makes of the search.
+    out_of_reach: Option<(f64, SearchEnd)>,
+    /// How often the last rate was repeated; `None` where its run said something.
+    repeats: Option<usize>,
 }
 
 impl Search {
@@ -72,7 +68,8 @@ impl Search {
             steps: Vec::new(),
             held: None,
             broke: None,
-            generator_gave_out: false,
+            out_of_reach: None,
+            repeats: None,
         }
     }
 
@@ -81,49 +78,55 @@ impl Search {
     /// # Errors
     /// The end, where there is nothing more to try.
     pub fn next_rate(&self) -> Result<f64, SearchEnd> {
-        if self.generator_gave_out {
-            return Err(SearchEnd::GeneratorLimit);
+        if let (Some(last), Some(_)) = (self.steps.last(), self.repeats) {
+            return Ok(last.run.rate);
         }
-        match (self.held, self.broke) {
+        let found = if self.held.is_some() {
+            SearchEnd::Found
+        } else {
+            SearchEnd::NothingHeld
+        };
+        let broke = self.broke.map(|rate| (rate, found));
+        let ends = broke.into_iter().chain(self.out_of_reach);
+        let above = ends.min_by(|one, other| one.0.total_cmp(&other.0));
+        match (self.held, above) {
             (None, None) => Ok(self.first),
-            (None, Some(_)) => Err(SearchEnd::NothingHeld),
+            (None, Some((_, end))) => Err(end),
             (Some(held), None) if held >= RATE_MAX => Err(SearchEnd::RateMax),
             (Some(held), None) => Ok((held * 2.0).min(RATE_MAX)),
-            (Some(held), Some(broke)) if broke <= held * NEAR_ENOUGH => Err(SearchEnd::Found),
-            (Some(held), Some(broke)) => {
-                let rate = f64::midpoint(held, broke).round();
-                if rate <= held || rate >= broke {
-                    // Nothing whole lies between them.
-                    return Err(SearchEnd::Found);
+            (Some(held), Some((above, end))) => {
+                let rate = f64::midpoint(held, above).round();
+                // Near enough, or nothing whole lies between them.
+                if above <= held * NEAR_ENOUGH || rate <= held || rate >= above {
+                    return Err(end);
                 }
                 Ok(rate)
             }
         }
     }
 
-    /// Notes what a run at the next rate showed. One that the generator did not hold, or for which it was
-    /// too late by itself, ends the search; one that the subject did not hold breaks any objective.
+    /// Notes what a run at the next rate showed.
     pub fn note(&mut self, run: LatencyRun, objective: &Objective) -> &Step {
-        let mut broken = objective.broken_by(&run);
-        let by_generator = objective.is_broken_by_generator(&run);
-        match run.verdict {
-            Verdict::Ok => self.generator_gave_out = by_generator,
-            Verdict::GeneratorGaveOut(_) => self.generator_gave_out = true,
-            Verdict::SubjectGaveOut(_) => broken.insert(0, "rate missed".to_owned()),
+        let step = Step::new(run, objective);
+        let rate = step.run.rate;
+        let nothing = match step.tells() {
+            Tells::Holds => {
+                self.held = Some(rate);
+                None
+            }
+            Tells::Breaks => {
+                self.broke = Some(rate);
+                None
+            }
+            Tells::GeneratorLimit => Some(SearchEnd::GeneratorLimit),
+            Tells::Nothing => Some(SearchEnd::Inconclusive),
+        };
+        let repeated = self.repeats.map_or(0, |repeats| repeats + 1);
+        self.repeats = nothing.and((repeated < REPEATS_MAX).then_some(repeated));
+        if let (Some(end), None) = (nothing, self.repeats) {
+            self.out_of_reach = Some((rate, end));
         }
-        if !self.generator_gave_out {
-            let side = if broken.is_empty() {
-                &mut self.held
-            } else {
-                &mut self.broke
-            };
-            *side = Some(run.rate);
-        }
-        self.steps.push(Step {
-            run,
-            broken,
-            by_generator,
-        });
+        self.steps.push(step);
         &self.steps[self.steps.len() - 1]
     }
 
@@ -163,26 +166,10 @@ impl fmt::Display for Search {
     }
 }
 
-impl Step {
-    /// Returns what came of it, for people.
-    #[must_use]
-    pub fn verdict(&self) -> String {
-        match (self.run.verdict, &self.broken[..]) {
-            (Verdict::Ok, []) => "holds".to_owned(),
-            (Verdict::Ok, broken) if self.by_generator => format!(
-                "INVALID: {}: the generator itself was that late",
-                broken.join(", ")
-            ),
-            (Verdict::Ok, broken) => format!("breaks: {}", broken.join(", ")),
-            (invalid, _) => invalid.to_string(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::Stage;
+    use crate::bench::{Stage, Verdict};
 
     fn run(rate: f64, feed_ns: u64, verdict: Verdict) -> LatencyRun {
         let mut feed = Stage::empty("feed");
@@ -242,10 +229,14 @@ mod tests {
     #[test]
     fn other_ends_are_told_apart() {
         let (found, end) = search(10_000.0, 1e8, 100_000.0);
-        assert_eq!(
-            (end, found.highest()),
-            (SearchEnd::GeneratorLimit, Some(80_000.0))
+        assert_eq!(end, SearchEnd::GeneratorLimit);
+        let highest = found.highest().unwrap();
+        assert!(
+            highest <= 100_000.0 && highest * NEAR_ENOUGH >= 100_000.0,
+            "it closes in below the generator's limit: {highest}"
         );
+        let (found, end) = search(10_000.0, 90_000.0, 130_000.0);
+        assert_eq!(end, SearchEnd::Found, "{found}");
         let (found, end) = search(10_000.0, 5_000.0, 1e9);
         assert_eq!((end, found.highest()), (SearchEnd::NothingHeld, None));
         assert_eq!(found.steps()[0].verdict(), "breaks: feed.p99 2.00 ms");
@@ -254,19 +245,44 @@ mod tests {
     }
 
     #[test]
-    fn a_generator_that_is_late_itself_ends_the_search() {
+    fn a_generator_that_is_late_itself_is_tried_again() {
         let objective = "p99<1ms".parse().unwrap();
-        for (late_ns, expected) in [
-            (100_000, SearchEnd::NothingHeld),
-            (5_000_000, SearchEnd::GeneratorLimit),
-        ] {
+        let late_by = |late_ns| {
             let mut run = run(1_000.0, 6_000_000, Verdict::Ok);
             let mut lateness = Stage::empty("lateness");
             lateness.histogram.record_n(late_ns, 100_000).unwrap();
             run.stages.push(lateness);
+            run
+        };
+        let mut search = Search::new(1_000.0);
+        search.note(late_by(100_000), &objective);
+        assert_eq!(search.next_rate(), Err(SearchEnd::NothingHeld));
+
+        let mut search = Search::new(1_000.0);
+        for _ in 0..=REPEATS_MAX {
+            assert_eq!(search.next_rate(), Ok(1_000.0));
+            search.note(late_by(5_000_000), &objective);
+        }
+        assert_eq!(search.next_rate(), Err(SearchEnd::GeneratorLimit));
+
+        let mut search = Search::new(1_000.0);
+        search.note(late_by(5_000_000), &objective);
+        search.note(run(1_000.0, 10_000, Verdict::Ok), &objective);
+        assert_eq!(search.next_rate(), Ok(2_000.0), "once was chance");
+    }
+
+    #[test]
+    fn too_few_messages_and_processes_that_fail_break_nothing() {
+        let objective = "p99.9999<1ms".parse().unwrap();
+        let failed = Verdict::Failed("the subject ended with exit status: 1".to_owned());
+        for verdict in [Verdict::Ok, failed] {
             let mut search = Search::new(1_000.0);
-            search.note(run, &objective);
-            assert_eq!(search.next_rate(), Err(expected));
+            while let Ok(rate) = search.next_rate() {
+                search.note(run(rate, 10_000, verdict.clone()), &objective);
+            }
+            assert_eq!(search.next_rate(), Err(SearchEnd::Inconclusive));
+            assert_eq!(search.steps().len(), 1 + REPEATS_MAX);
+            assert!(search.steps()[0].broken.is_empty());
         }
     }
 }

@@ -17,6 +17,8 @@ use crate::{
     latency::write_percentiles,
 };
 
+/// How folders that are being filled are called, before the process that fills them.
+const TEMPORARY: &str = ".pinfeed-bench-";
 /// Percentile files are in microseconds.
 const NS_PER_US: f64 = 1e3;
 
@@ -25,8 +27,8 @@ const NS_PER_US: f64 = 1e3;
 pub struct ResultFolder {
     /// Where the finished folder goes; `None` where results are not kept.
     parent: Option<PathBuf>,
-    /// The parent, if it was made for this.
-    made: Option<PathBuf>,
+    /// The parent and those above it, as far as they were made for this, the deepest first.
+    made: Vec<PathBuf>,
     temporary: PathBuf,
 }
 
@@ -34,21 +36,43 @@ impl ResultFolder {
     /// Makes a folder in `output`, which is made where it is missing, or one that is not kept.
     ///
     /// # Errors
-    /// [`Error::File`] where it can't be made.
+    /// [`Error::Config`], naming the flag `--output`, and [`Error::File`], where it can't be made.
     pub fn create(output: Option<&Path>) -> Result<Self> {
-        let made = output.filter(|path| !path.exists()).map(Path::to_owned);
-        if let Some(path) = output {
-            fs::create_dir_all(path).map_err(Error::file(path))?;
-        }
         let parent = output.map_or_else(std::env::temp_dir, Path::to_owned);
+        let missing = parent
+            .ancestors()
+            .take_while(|path| !path.as_os_str().is_empty() && !path.exists());
         // The time beside the number, which may be that of a process that was killed.
-        let temporary = parent.join(format!(".pinfeed-bench-{}-{}", process::id(), wall_ns()));
-        fs::create_dir(&temporary).map_err(Error::file(&temporary))?;
-        Ok(Self {
+        let name = format!("{TEMPORARY}{}-{}", process::id(), wall_ns());
+        // From here on what is made is removed where something fails.
+        let folder = Self {
             parent: output.map(Path::to_owned),
-            made,
-            temporary,
-        })
+            made: missing.map(Path::to_owned).collect(),
+            temporary: parent.join(name),
+        };
+        let made = fs::create_dir_all(&parent).and_then(|()| fs::create_dir(&folder.temporary));
+        made.map_err(|error| match output {
+            Some(output) => Error::config(
+                "--output",
+                output.display(),
+                format!("no folder can be made there ({error})"),
+                "give a folder that you may write to, or a place for one",
+            ),
+            None => Error::file(&folder.temporary)(error),
+        })?;
+        Ok(folder)
+    }
+
+    /// Removes what processes that are no more left beside this folder, and returns it.
+    #[must_use]
+    pub fn remove_leftovers(&self) -> Vec<PathBuf> {
+        let beside = self.temporary.parent().map(fs::read_dir);
+        let entries = beside.into_iter().flatten().flatten().flatten();
+        entries
+            .map(|entry| entry.path())
+            // What can't be removed is another one's.
+            .filter(|path| is_leftover(path) && fs::remove_dir_all(path).is_ok())
+            .collect()
     }
 
     /// Returns where a file of this name stands until the folder is finished.
@@ -104,13 +128,26 @@ impl Drop for ResultFolder {
     fn drop(&mut self) {
         // Neither is there to be removed once the folder is finished: the parent is not empty then.
         let _ = fs::remove_dir_all(&self.temporary);
-        let _ = self.made.as_deref().map(fs::remove_dir);
+        for made in &self.made {
+            let _ = fs::remove_dir(made);
+        }
     }
+}
+
+/// Tells whether a folder was being filled by a process that is no more.
+fn is_leftover(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    let process = name
+        .and_then(|name| name.strip_prefix(TEMPORARY))
+        .and_then(|rest| rest.split('-').next())
+        .and_then(|process| process.parse::<u32>().ok());
+    process.is_some_and(|process| !Path::new(&format!("/proc/{process}")).exists())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::slice;
 
     fn names(folder: &Path) -> Vec<String> {
         let entries = fs::read_dir(folder).unwrap();
@@ -137,6 +174,41 @@ mod tests {
         let mut files = names(&place);
         files.sort();
         assert_eq!(files, ["runs.csv", "summary.json"]);
+    }
+
+    #[test]
+    fn parents_that_were_made_are_removed_as_well() {
+        let parent = tempfile::tempdir().unwrap();
+        let output = parent.path().join("a/b/c");
+        drop(ResultFolder::create(Some(&output)).unwrap());
+        assert_eq!(names(parent.path()), [""; 0]);
+
+        fs::create_dir(parent.path().join("a")).unwrap();
+        drop(ResultFolder::create(Some(&output)).unwrap());
+        assert_eq!(names(parent.path()), ["a"], "it was there before");
+
+        let in_the_way = parent.path().join("file");
+        fs::write(&in_the_way, "").unwrap();
+        let error = ResultFolder::create(Some(&in_the_way.join("x/y"))).unwrap_err();
+        assert!(error.to_string().starts_with("--output = "), "{error}");
+    }
+
+    #[test]
+    fn what_the_dead_left_is_removed() {
+        let parent = tempfile::tempdir().unwrap();
+        // Process ids end far below.
+        let dead = parent.path().join(format!("{TEMPORARY}{}-1", u32::MAX));
+        let alive = parent
+            .path()
+            .join(format!("{TEMPORARY}{}-1", process::id()));
+        let other = parent.path().join("latency-rate1");
+        for path in [&dead, &alive, &other] {
+            fs::create_dir(path).unwrap();
+        }
+        fs::write(dead.join("run-1.hlog"), "half").unwrap();
+        let folder = ResultFolder::create(Some(parent.path())).unwrap();
+        assert_eq!(folder.remove_leftovers(), slice::from_ref(&dead));
+        assert!(!dead.exists() && alive.exists() && other.exists());
     }
 
     #[test]

@@ -16,34 +16,38 @@ pub(super) struct Pace {
     /// Messages a second; `None` for as many as possible.
     pub rate: Option<f64>,
     pub messages: u64,
+    /// The capture to send, and how many times as fast as it was captured.
+    pub capture: Option<(PathBuf, f64)>,
     /// When to give up, from the first message on.
     pub limit: Option<Duration>,
     /// Where to log how late it was.
     pub log: Option<PathBuf>,
 }
 
-/// Starts it, and returns it with its endpoint. It waits for one subscription.
-pub(super) fn start(bench: &Bench, pace: &Pace) -> Result<(Process, String)> {
+/// Starts it, and returns it with its endpoints. It waits for a subscription on each.
+pub(super) fn start(bench: &Bench, pace: &Pace) -> Result<(Process, Vec<String>)> {
     let shape = &bench.shape;
-    let rate = pace.rate.map_or("max".to_owned(), |rate| rate.to_string());
-    let mut arguments: Vec<String> = [
-        "publish",
-        "--blast",
-        "--until-stdin-ends",
-        "--json",
-        "--bind",
-        "tcp://127.0.0.1:*",
-    ]
-    .map(str::to_owned)
-    .to_vec();
-    for (flag, value) in [
-        ("--topics", shape.topics.to_string()),
-        ("--skew", shape.skew.to_string()),
-        ("--size", shape.payload_bytes.to_string()),
-        ("--rate", rate),
-        ("--messages", pace.messages.to_string()),
-    ] {
-        arguments.extend([flag.to_owned(), value]);
+    let mut arguments: Vec<String> = ["publish", "--blast", "--until-stdin-ends", "--json"]
+        .map(str::to_owned)
+        .to_vec();
+    let mut give = |flag: &str, value: String| arguments.extend([flag.to_owned(), value]);
+    for _ in 0..shape.connections {
+        give("--bind", "tcp://127.0.0.1:*".to_owned());
+    }
+    give("--wait-for", shape.connections.to_string());
+    give("--messages", pace.messages.to_string());
+    if let Some((path, speed)) = &pace.capture {
+        give("--capture", path.display().to_string());
+        give("--speed", speed.to_string());
+    } else {
+        let rate = pace.rate.map_or("max".to_owned(), |rate| rate.to_string());
+        give("--topics", shape.topics.to_string());
+        give("--skew", shape.skew.to_string());
+        give("--size", shape.payload_bytes.to_string());
+        give("--rate", rate);
+    }
+    if shape.connections > 1 {
+        arguments.push("--split".to_owned());
     }
     if let Some(limit) = pace.limit {
         let limit = humantime::format_duration(limit).to_string();
@@ -54,6 +58,7 @@ pub(super) fn start(bench: &Bench, pace: &Pace) -> Result<(Process, String)> {
     }
     let cores = [bench.cores.generator];
     let mut process = Process::start("the generator", &bench.program, &arguments, &cores)?;
-    let endpoint = process.wait_for_line("publishing on ", START_LIMIT)?;
-    Ok((process, endpoint))
+    let endpoints = process.wait_for_line("publishing on ", START_LIMIT)?;
+    let endpoints = endpoints.split(", ").map(str::to_owned).collect();
+    Ok((process, endpoints))
 }

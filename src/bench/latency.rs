@@ -1,40 +1,19 @@
 //! Runs at a fixed rate, open loop.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
 use crate::{
-    bench::{
-        Bench, LatencyRun, Progress, ResultFolder, Stage,
-        generator::{self, Pace},
-        hiccups::HiccupLog,
-        measured::warnings,
-        record::{GENERATOR_LOG, HICCUP_LOG, SERIES, SUBJECT_LOG},
-        subject::{self, Order},
-        verdict::Held,
-    },
-    clock::Deadline,
+    bench::{Bench, LatencyRun, Progress, ResultFolder, load::Load},
     error::{Error, Result},
-    latency::log::{self, FEED, HANDLER, LATENESS, QUEUE},
-    publish::Published,
+    publish::RATE_MAX,
 };
 
-/// The highest rate: schedules count in nanoseconds.
-const RATE_MAX: f64 = 1e9;
 /// The longest run.
-const LENGTH_MAX: Duration = Duration::from_secs(24 * 3_600);
+pub(super) const LENGTH_MAX: Duration = Duration::from_secs(24 * 3_600);
 /// The most runs.
-const RUNS_MAX: usize = 1_000;
-/// How much longer than due the generator may take, as a share and at least.
-const SLACK: f64 = 0.05;
-const SLACK_MIN: Duration = Duration::from_millis(100);
-/// How long the subject may take to start and connect.
-const START_LIMIT: Duration = Duration::from_secs(15);
-/// How often the two sides are looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// How long to wait, once all is sent, for what is under way.
-const ARRIVAL_LIMIT: Duration = Duration::from_secs(2);
+pub(super) const RUNS_MAX: usize = 1_000;
 
 /// What to run.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -51,7 +30,7 @@ pub struct LatencyPlan {
     pub runs: usize,
 }
 
-fn seconds<S: Serializer>(
+pub(super) fn seconds<S: Serializer>(
     length: &Duration,
     serializer: S,
 ) -> std::result::Result<S::Ok, S::Error> {
@@ -119,101 +98,15 @@ impl Bench {
         progress: &mut dyn Progress,
     ) -> Result<LatencyRun> {
         plan.check()?;
-        self.shape.check()?;
-        let due = plan.due();
-        let length = plan.warm_up + plan.length;
-        let limit = length + length.mul_f64(SLACK).max(SLACK_MIN);
-        let file = |end: &str| folder.path(&format!("{step}.{end}"));
-        let (late_log, wait_log) = (file(GENERATOR_LOG), file(SUBJECT_LOG));
-        let (hiccup_log, series) = (file(HICCUP_LOG), file(SERIES));
-        let pace = Pace {
-            rate: Some(plan.rate),
-            messages: due,
-            limit: Some(limit),
-            log: Some(late_log.clone()),
-        };
-        let mut hiccups = self
-            .hiccups
-            .then(|| HiccupLog::start(&self.cores.all(), &hiccup_log))
-            .transpose()?;
-        let (mut generator, endpoint) = generator::start(self, &pace)?;
-        let order = Order {
-            endpoint: &endpoint,
-            messages: due,
+        let load = Load {
+            rate: plan.rate,
+            due: plan.due(),
             warm_up: plan.warm_up,
-            limit: limit + 4 * START_LIMIT,
-            log: Some(&wait_log),
-            series: Some(&series),
+            length: plan.length,
+            capture: None,
         };
-        let mut subject = subject::start(self, &order)?;
-        progress.begin(step, plan.run_takes(), generator.id(), subject.id());
-        let deadline = Deadline::after(START_LIMIT + limit + ARRIVAL_LIMIT);
-        while !generator.wait(LOOK_EVERY, &self.stop)? && !deadline.passed() {
-            // Without a subject it would wait for one.
-            subject.check()?;
-            hiccups.iter_mut().try_for_each(HiccupLog::look)?;
-            let after = START_LIMIT + ARRIVAL_LIMIT + (limit - length);
-            progress.left(step, deadline.left().saturating_sub(after));
-        }
-        // It says so when all is in the kernel's hands. A subject that takes no more makes it wait.
-        let published: Published = generator.conclude(&self.stop)?;
-        subject.wait(ARRIVAL_LIMIT, &self.stop)?;
-        let summary: subject::Summary = subject.conclude(&self.stop)?;
-        let held = Held {
-            rate: plan.rate,
-            due,
-            published: published.published,
-            received: summary.received,
-            elapsed_s: published.elapsed_s,
-            blocked_s: published.blocked_s,
-        };
-        let mut stages = vec![
-            read(&wait_log, FEED)?,
-            read(&wait_log, QUEUE)?,
-            read(&wait_log, HANDLER)?,
-            read(&late_log, LATENESS)?,
-        ];
-        for tag in hiccups
-            .map(HiccupLog::stop)
-            .transpose()?
-            .into_iter()
-            .flatten()
-        {
-            stages.push(read(&hiccup_log, &tag)?);
-        }
-        for stage in &stages {
-            folder.write_percentiles(&format!("{step}.{}.hgrm", stage.name), &stage.histogram)?;
-        }
-        Ok(LatencyRun {
-            step: step.to_owned(),
-            rate: plan.rate,
-            verdict: held.verdict(),
-            due,
-            published: published.published,
-            elapsed_s: published.elapsed_s,
-            sent_per_s: held.sent_per_s(),
-            blocked_s: published.blocked_s,
-            received: summary.received,
-            lost: summary.lost,
-            balanced: summary.balanced,
-            cpu_ns_per_msg: summary.cpu_ns_per_msg,
-            threads: summary.threads,
-            warnings: warnings(&stages),
-            anomalies: summary.anomalies,
-            stages,
-        })
+        self.carry(&load, step, folder, progress)
     }
-}
-
-/// Reads all intervals of a log with a tag.
-fn read(path: &Path, tag: &str) -> Result<Stage> {
-    let mut stage = Stage::empty(tag);
-    for interval in log::read(path)? {
-        if interval.tag == tag {
-            stage.add(&interval.histogram);
-        }
-    }
-    Ok(stage)
 }
 
 #[cfg(test)]

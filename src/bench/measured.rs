@@ -6,10 +6,13 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, ser::SerializeMap};
 
 use crate::{
-    bench::{Spread, Verdict},
+    bench::{HasVerdict, Spread, Validity, Verdict, spread::known},
     flight::Anomaly,
     host::pin::Placement,
-    latency::{Quantiles, Stages},
+    latency::{
+        Quantiles, Stages,
+        log::{FEED, LATENESS},
+    },
     report::{count, rate, time},
 };
 
@@ -130,8 +133,13 @@ impl fmt::Display for LatencyRun {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             out,
-            "{}  {} msg/s sent, {} of {} received, {} lost; {:.0} ns of CPU each; generator blocked for {:.3} s",
+            "{}{}  {} msg/s sent, {} of {} received, {} lost; {:.0} ns of CPU each; generator blocked for {:.3} s",
             self.verdict,
+            if self.warnings.is_empty() {
+                ""
+            } else {
+                ", with a warning"
+            },
             rate(self.sent_per_s),
             count(self.received),
             count(self.due),
@@ -152,17 +160,35 @@ impl fmt::Display for LatencyRun {
 
 /// Returns what to mind when reading the figures of these stages.
 pub(super) fn warnings(stages: &[Stage]) -> Vec<String> {
-    let p99 = |name| {
-        let stage = stages.iter().find(|stage| stage.name == name)?;
-        stage.quantiles().p99
+    let columns = |name: &str| {
+        let stage = stages.iter().find(|stage| stage.name == name);
+        stage.map_or([None; 6], |stage| stage.quantiles().columns())
     };
-    match (p99("feed"), p99("lateness")) {
-        (Some(feed), Some(lateness)) if lateness * 2 > feed => vec![format!(
-            "the generator itself was late by {} at p99: feed shows that, too; give it a core that nothing else \
-             uses",
-            time(lateness as f64)
-        )],
-        _ => Vec::new(),
+    let (feed, lateness) = (columns(FEED), columns(LATENESS));
+    let by_generator = Quantiles::NAMES
+        .iter()
+        .zip(feed.into_iter().zip(lateness))
+        .filter_map(|(name, (feed, late))| match (feed, late) {
+            (Some(feed), Some(late)) if late * 2 > feed => Some(format!(
+                "{} of {} at {name}",
+                time(late as f64),
+                time(feed as f64)
+            )),
+            _ => None,
+        });
+    let by_generator: Vec<String> = by_generator.collect();
+    if by_generator.is_empty() {
+        return Vec::new();
+    }
+    vec![format!(
+        "much of the feed's latency is the generator's own lateness, {}: give it a core that nothing else uses",
+        by_generator.join(", ")
+    )]
+}
+
+impl HasVerdict for LatencyRun {
+    fn verdict(&self) -> &Verdict {
+        &self.verdict
     }
 }
 
@@ -216,47 +242,63 @@ pub fn csv(runs: &[LatencyRun]) -> String {
     text
 }
 
-/// The medians of several runs' percentiles, with the lowest and the highest.
+/// The medians of several runs' percentiles of the feed's latency, with the lowest and the highest, of the runs
+/// that are valid.
 #[must_use]
 pub fn spread(runs: &[LatencyRun]) -> impl fmt::Display + use<> {
-    let figures: Vec<Quantiles> = runs
-        .iter()
-        .filter_map(|run| run.stage("feed").map(Stage::quantiles))
-        .collect();
-    SpreadOfRuns(figures)
+    SpreadOfRuns {
+        columns: feed_spread(runs),
+        validity: Validity::of(runs.iter().map(|run| &run.verdict)),
+    }
 }
 
-struct SpreadOfRuns(Vec<Quantiles>);
+/// The feed's latency over the runs that are valid, in nanoseconds, in the order of [`Quantiles::NAMES`].
+#[must_use]
+pub fn feed_spread(runs: &[LatencyRun]) -> [Spread; 6] {
+    let valid = runs.iter().filter(|run| run.verdict.is_ok());
+    let figures: Vec<Quantiles> = valid
+        .filter_map(|run| run.stage(FEED).map(Stage::quantiles))
+        .collect();
+    std::array::from_fn(|column| {
+        let values = figures.iter().filter_map(|run| run.columns()[column]);
+        Spread::of(values.map(|ns| ns as f64))
+    })
+}
+
+struct SpreadOfRuns {
+    columns: [Spread; 6],
+    validity: Validity,
+}
 
 impl fmt::Display for SpreadOfRuns {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "feed, {} runs          ", self.0.len())?;
+        let Validity { runs, valid } = self.validity;
+        if valid == 0 {
+            return writeln!(out, "{}", self.validity);
+        }
+        let title = if valid == runs {
+            format!("feed, {runs} runs")
+        } else {
+            format!("feed, {valid} valid runs")
+        };
+        write!(out, "{title:<25}")?;
         for name in Quantiles::NAMES {
             write!(out, "{name:>10}")?;
         }
         writeln!(out)?;
-        let columns: Vec<Spread> = (0..Quantiles::NAMES.len())
-            .map(|column| {
-                let values = self.0.iter().filter_map(|run| run.columns()[column]);
-                Spread::of(values.map(|ns| ns as f64))
-            })
-            .collect();
         for (name, figure) in [
             ("median", (|one| one.median) as fn(&Spread) -> f64),
             ("lowest", |one| one.lowest),
             ("highest", |one| one.highest),
         ] {
             write!(out, "  {name:<23}")?;
-            for column in &columns {
-                let ns = figure(column);
-                let shown = if ns.is_nan() {
-                    "-".to_owned()
-                } else {
-                    time(ns)
-                };
-                write!(out, "{shown:>10}")?;
+            for column in &self.columns {
+                write!(out, "{:>10}", known(figure(column), time))?;
             }
             writeln!(out)?;
+        }
+        if valid < runs {
+            writeln!(out, "  {}", self.validity)?;
         }
         Ok(())
     }

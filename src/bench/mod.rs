@@ -15,34 +15,46 @@ mod folder;
 mod generator;
 mod hiccups;
 mod latency;
+mod load;
 mod measured;
 mod objective;
 mod process;
 pub mod record;
+mod replay;
 pub mod series;
 mod spread;
+mod step;
 mod subject;
+mod sweep;
 mod throughput;
 mod verdict;
 
-pub use capacity::{Found, NEAR_ENOUGH, Search, SearchEnd, Step};
+pub use capacity::{Found, NEAR_ENOUGH, Search, SearchEnd};
 pub use folder::ResultFolder;
 pub use latency::LatencyPlan;
-pub use measured::{LatencyRun, Stage, csv, spread};
-pub use objective::{BadObjective, Objective};
+pub use measured::{LatencyRun, Stage, csv, feed_spread, spread};
+pub use objective::{BadObjective, Judgement, Objective};
+pub use replay::{
+    ReplayEnd, ReplayPlan, ReplayStep, SPEED_MAX, highest_speed, replay_table, speeds,
+};
 pub use spread::Spread;
+pub use step::{REPEATS_MAX, Step, Tells};
+pub use sweep::{
+    AtRate, BadVary, FlatOut, Point, Property, Vary, at_rate_csv, at_rate_figures, at_rate_table,
+    flat_out_csv, flat_out_figures, flat_out_table,
+};
 pub use throughput::{
     Contender, Figures, Ratio, Throughput, ThroughputPlan, ThroughputRun, ratios, throughput_csv,
     throughput_table,
 };
-pub use verdict::Verdict;
+pub use verdict::{HasVerdict, Validity, Verdict};
 
 use std::{path::PathBuf, time::Duration};
 
 use serde::Serialize;
 
 use crate::{
-    config::Engine,
+    config::{BATCH_MESSAGES_MAX, Engine},
     envelope::pinfeed::OVERHEAD_BYTES,
     error::{Error, Result},
     handoff::HandoffKind,
@@ -58,6 +70,8 @@ const TOPIC_BYTES: usize = 9;
 const TOPICS_MAX: usize = 100_000;
 /// The most workers.
 const WORKERS_MAX: usize = 256;
+/// The most connections.
+const CONNECTIONS_MAX: usize = 256;
 /// The longest frame whose length takes one byte.
 const SHORT_FRAME_BYTES_MAX: usize = 255;
 
@@ -81,6 +95,23 @@ pub struct Shape {
     /// How its threads wait.
     #[serde(serialize_with = "displayed")]
     pub wait: Wait,
+    /// Messages in one of its batches, at most.
+    pub batch_messages: usize,
+    /// Connections that messages come over, each with topics of its own.
+    pub connections: usize,
+}
+
+/// How the subject is set up, where a capture says what is sent.
+#[derive(Clone, Debug, Serialize)]
+pub struct SubjectShape {
+    workers: usize,
+    #[serde(serialize_with = "engine_name")]
+    engine: Engine,
+    #[serde(serialize_with = "displayed")]
+    handoff: HandoffKind,
+    #[serde(serialize_with = "displayed")]
+    wait: Wait,
+    batch_messages: usize,
 }
 
 fn engine_name<S: serde::Serializer>(
@@ -98,6 +129,18 @@ fn displayed<T: std::fmt::Display, S: serde::Serializer>(
 }
 
 impl Shape {
+    /// Returns how the subject is set up.
+    #[must_use]
+    pub fn of_subject(&self) -> SubjectShape {
+        SubjectShape {
+            workers: self.workers,
+            engine: self.engine,
+            handoff: self.handoff,
+            wait: self.wait,
+            batch_messages: self.batch_messages,
+        }
+    }
+
     /// Returns the bytes of a message, its envelope included.
     #[must_use]
     pub fn message_bytes(&self) -> usize {
@@ -132,13 +175,19 @@ impl Shape {
             payload_bytes: self.payload_bytes,
             ..Parameters::default()
         })?;
-        if self.workers == 0 || self.workers > WORKERS_MAX {
-            return Err(Error::config(
-                "--workers",
-                self.workers,
-                "it is out of range",
-                format!("give 1 to {WORKERS_MAX}"),
-            ));
+        for (flag, value, max) in [
+            ("--workers", self.workers, WORKERS_MAX),
+            ("--batch-messages", self.batch_messages, BATCH_MESSAGES_MAX),
+            (
+                "--connections",
+                self.connections,
+                CONNECTIONS_MAX.min(self.topics),
+            ),
+        ] {
+            if value == 0 || value > max {
+                let range = format!("give 1 to {max}");
+                return Err(Error::config(flag, value, "it is out of range", range));
+            }
         }
         Ok(())
     }
@@ -247,7 +296,7 @@ pub trait Progress {
     /// A step has begun, with processes of these ids; it takes about `left`, as far as that is known.
     fn begin(&mut self, step: &str, left: Duration, generator: u32, subject: u32);
 
-    /// Called some ten times a second.
+    /// Called some five times a second.
     fn left(&mut self, step: &str, left: Duration);
 }
 

@@ -12,11 +12,30 @@ use std::{fmt, str::FromStr, time::Duration};
 
 use crate::{
     bench::LatencyRun,
-    latency::{is_supported, log::LATENESS},
+    latency::{
+        SAMPLES_BEYOND_MIN, is_supported,
+        log::{FEED, HANDLER, LATENESS, QUEUE},
+    },
     report::{count, time},
 };
 
-const STAGES: [&str; 3] = ["feed", "queue", "handler"];
+const STAGES: [&str; 3] = [FEED, QUEUE, HANDLER];
+
+/// By how much more messages than a percentile needs are asked for: what came within the warm-up is left out to
+/// the batch.
+const MARGIN: f64 = 1.25;
+
+/// What a run says of an objective.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Judgement {
+    /// What it does not hold, for people.
+    pub broken: Vec<String>,
+    /// What too few messages tell.
+    pub inconclusive: Vec<String>,
+    /// Whether the generator's own lateness breaks all that is broken: then the run says nothing about the
+    /// subject.
+    pub by_generator: bool,
+}
 
 /// What a rate has to hold: all of its limits.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,11 +88,11 @@ fn parse(limit: &str) -> Option<Limit> {
         figure
             .trim()
             .split_once('.')
-            .map_or(("feed", figure.trim()), |(first, rest)| {
+            .map_or((FEED, figure.trim()), |(first, rest)| {
                 if STAGES.contains(&first) {
                     (first, rest)
                 } else {
-                    ("feed", figure.trim())
+                    (FEED, figure.trim())
                 }
             });
     let percentile = match figure {
@@ -100,56 +119,60 @@ impl fmt::Display for Objective {
 }
 
 impl Objective {
-    /// Returns what a run does not hold, for people; nothing where it holds all.
+    /// Holds a run against it.
     #[must_use]
-    pub fn broken_by(&self, run: &LatencyRun) -> Vec<String> {
-        let broken = |limit: &Limit| limit.broken_by(run);
-        self.limits.iter().filter_map(broken).collect()
-    }
-
-    /// Tells whether the generator's own lateness breaks each limit that the run breaks: then the run says
-    /// nothing about the subject.
-    #[must_use]
-    pub fn is_broken_by_generator(&self, run: &LatencyRun) -> bool {
-        let mut broken = self
-            .limits
-            .iter()
-            .filter(|limit| limit.broken_by(run).is_some());
-        let by_generator = |limit: &Limit| match limit {
-            Limit::Latency {
-                stage: "feed",
-                percentile,
-                below_ns,
-            } => {
-                let own = Limit::Latency {
-                    stage: LATENESS,
-                    percentile: *percentile,
-                    below_ns: *below_ns,
-                };
-                // What it is to blame for is no more than what it was late by.
-                let ns = |limit: &Limit| limit.ns(run).unwrap_or(0);
-                own.broken_by(run).is_some() && ns(&own) >= ns(limit) / 2
+    pub fn judge(&self, run: &LatencyRun) -> Judgement {
+        let mut judgement = Judgement::default();
+        let mut by_generator = true;
+        for limit in &self.limits {
+            match limit.judge(run) {
+                Judged::Held => {}
+                Judged::Unknown(name) => judgement.inconclusive.push(name),
+                Judged::Broken(figure) => {
+                    judgement.broken.push(figure);
+                    by_generator &= limit.is_broken_by_generator(run);
+                }
             }
-            _ => false,
-        };
-        broken.clone().next().is_some() && broken.all(by_generator)
+        }
+        judgement.by_generator = by_generator && !judgement.broken.is_empty();
+        judgement
     }
 
-    /// Returns the first percentile that so many messages can't tell, as people write it.
-    #[must_use]
-    pub fn unsupported(&self, messages: u64) -> Option<String> {
-        self.limits.iter().find_map(|limit| match limit {
+    /// Checks that a run with so many messages can tell all of its percentiles, with a quarter to spare.
+    ///
+    /// # Errors
+    /// The first percentile that it can't tell, as people write it, and how many messages it takes.
+    pub fn check_messages(&self, messages: u64) -> Result<(), (String, u64)> {
+        let needed = |limit: &Limit| match limit {
             Limit::Latency {
                 percentile: Some(percentile),
                 ..
-            } if !is_supported(messages, percentile / 100.0) => Some(format!("p{percentile}")),
+            } => {
+                let beyond = 1.0 - percentile / 100.0;
+                // To the nearest first, since 1 - 0.999 is a little more than 0.001.
+                let needed = (SAMPLES_BEYOND_MIN / beyond).round() * MARGIN;
+                Some((format!("p{percentile}"), needed.ceil() as u64))
+            }
             _ => None,
-        })
+        };
+        let mut needed = self.limits.iter().filter_map(needed);
+        needed
+            .find(|(_, needed)| messages < *needed)
+            .map_or(Ok(()), Err)
     }
 }
 
+/// What became of a limit.
+enum Judged {
+    Held,
+    /// What was measured.
+    Broken(String),
+    /// What can't be told.
+    Unknown(String),
+}
+
 impl Limit {
-    /// Returns the value that is limited, in nanoseconds, of a limit on latency.
+    /// Returns the value that is limited, in nanoseconds, of a limit on latency that enough messages tell.
     fn ns(&self, run: &LatencyRun) -> Option<u64> {
         let Self::Latency {
             stage, percentile, ..
@@ -158,35 +181,59 @@ impl Limit {
             return None;
         };
         let histogram = &run.stage(stage)?.histogram;
-        Some(percentile.map_or(histogram.max(), |one| histogram.value_at_percentile(one)))
+        match percentile {
+            None => (!histogram.is_empty()).then(|| histogram.max()),
+            Some(one) => is_supported(histogram.len(), one / 100.0)
+                .then(|| histogram.value_at_percentile(one)),
+        }
     }
 
-    fn broken_by(&self, run: &LatencyRun) -> Option<String> {
+    fn judge(&self, run: &LatencyRun) -> Judged {
         match *self {
             Self::Loss(allowed) => {
                 let missing = run.missing();
-                (missing > allowed).then(|| format!("loss {}", count(missing)))
+                if missing > allowed {
+                    Judged::Broken(format!("loss {}", count(missing)))
+                } else {
+                    Judged::Held
+                }
             }
             Self::Latency {
                 stage,
                 percentile,
                 below_ns,
             } => {
-                let histogram = &run.stage(stage)?.histogram;
                 let name = percentile.map_or("max".to_owned(), |one| format!("p{one}"));
-                let ns = match percentile {
-                    None if histogram.is_empty() => {
-                        return Some(format!("{stage}.{name}: too few messages"));
+                match self.ns(run) {
+                    None => Judged::Unknown(format!("{stage}.{name}")),
+                    Some(ns) if ns >= below_ns => {
+                        Judged::Broken(format!("{stage}.{name} {}", time(ns as f64)))
                     }
-                    None => histogram.max(),
-                    Some(percentile) if is_supported(histogram.len(), percentile / 100.0) => {
-                        histogram.value_at_percentile(percentile)
-                    }
-                    Some(_) => return Some(format!("{stage}.{name}: too few messages")),
-                };
-                (ns >= below_ns).then(|| format!("{stage}.{name} {}", time(ns as f64)))
+                    Some(_) => Judged::Held,
+                }
             }
         }
+    }
+
+    /// Tells whether the generator's own lateness breaks a limit that the run breaks: then that says nothing
+    /// about the subject.
+    fn is_broken_by_generator(&self, run: &LatencyRun) -> bool {
+        let Self::Latency {
+            stage: FEED,
+            percentile,
+            below_ns,
+        } = *self
+        else {
+            return false;
+        };
+        let own = Self::Latency {
+            stage: LATENESS,
+            percentile,
+            below_ns,
+        };
+        // What it is to blame for is no more than what it was late by.
+        let ns = |limit: &Self| limit.ns(run).unwrap_or(0);
+        ns(&own) >= below_ns && ns(&own) >= ns(self) / 2
     }
 }
 
@@ -217,8 +264,9 @@ mod tests {
                 Limit::Loss(3),
             ]
         );
-        assert_eq!(objective.unsupported(10_000), None);
-        assert_eq!(objective.unsupported(9_999).unwrap(), "p99.9");
+        assert_eq!(objective.check_messages(12_500), Ok(()));
+        let missing = objective.check_messages(12_499).unwrap_err();
+        assert_eq!(missing, ("p99.9".to_owned(), 12_500));
     }
 
     #[test]

@@ -2,9 +2,9 @@
 
 use std::{
     io::{BufRead, BufReader},
-    os::unix::process::CommandExt,
+    os::unix::process::{CommandExt, ExitStatusExt},
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     thread,
     time::Duration,
 };
@@ -34,9 +34,11 @@ pub(super) struct Process {
     child: Child,
     /// The lines of standard error.
     words: Receiver<String>,
-    /// The first line of standard output.
+    /// The first line of standard output; disconnected once that has ended.
     output: Receiver<String>,
     result: Option<String>,
+    /// Whether it was asked to end by a signal.
+    is_asked_to_end: bool,
 }
 
 impl Process {
@@ -81,6 +83,7 @@ impl Process {
                 if let Some(line) = lines.next() {
                     let _ = say_output.send(line);
                 }
+                lines.for_each(drop);
             });
         }
         Ok(Self {
@@ -89,6 +92,7 @@ impl Process {
             words,
             output,
             result: None,
+            is_asked_to_end: false,
         })
     }
 
@@ -148,12 +152,44 @@ impl Process {
     pub(super) fn conclude<T: DeserializeOwned>(&mut self, stop: &Stop) -> Result<T> {
         if self.result.is_none() {
             // Where it has ended by itself, it is still a child.
+            self.is_asked_to_end = true;
             let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
             self.wait(ENDING_LIMIT, stop)?;
         }
         let result = self.result.take();
         let parsed = result.and_then(|line| serde_json::from_str(&line).ok());
         parsed.ok_or_else(|| self.failed(&["it said no result".to_owned()]))
+    }
+
+    /// Waits until it has ended, and returns what was wrong with how it did. To be called once it has said its
+    /// result.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] where `stop` was requested.
+    pub(super) fn end(&mut self, stop: &Stop) -> Result<Option<String>> {
+        let deadline = Deadline::after(ENDING_LIMIT);
+        while self.output.recv_timeout(deadline.left().min(TICK))
+            != Err(RecvTimeoutError::Disconnected)
+        {
+            if stop.requested() {
+                return Err(Error::Stopped);
+            }
+            if deadline.passed() {
+                let limit = ENDING_LIMIT.as_secs();
+                return Ok(Some(format!("{} did not end within {limit} s", self.name)));
+            }
+        }
+        let status = self.child.wait().map_err(|error| Error::Helper {
+            helper: self.name.to_owned(),
+            problem: format!("its end can't be waited for: {error}"),
+        })?;
+        Ok((!self.is_clean(status)).then(|| format!("{} ended with {status}", self.name)))
+    }
+
+    fn is_clean(&self, status: ExitStatus) -> bool {
+        let asked = Signal::TERM.as_raw();
+        let by_request = status.code() == Some(128 + asked) || status.signal() == Some(asked);
+        status.success() || self.is_asked_to_end && by_request
     }
 
     /// Returns what it said, as the reason of its failure.
@@ -179,5 +215,38 @@ impl Drop for Process {
         // It fails where the process has ended, and then there is nothing to do.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::topology::usable_cores;
+
+    /// Concludes a shell's script that says a number, and returns what was wrong with its end.
+    fn end_of(script: &str) -> Option<String> {
+        let arguments = ["-c", script].map(str::to_owned);
+        let shell = Path::new("/bin/sh");
+        let mut process = Process::start("the shell", shell, &arguments, &usable_cores()).unwrap();
+        process.wait_for_line("ready", ENDING_LIMIT).unwrap();
+        let stop = Stop::default();
+        assert_eq!(process.conclude::<u32>(&stop).unwrap(), 7);
+        process.end(&stop).unwrap()
+    }
+
+    #[test]
+    fn an_end_that_is_not_clean_is_told_although_there_is_a_result() {
+        assert_eq!(end_of("echo 7; echo ready >&2"), None);
+        assert_eq!(
+            end_of("echo 7; echo ready >&2; exit 3").unwrap(),
+            "the shell ended with exit status: 3"
+        );
+        let killed = end_of("echo 7; echo ready >&2; kill -9 $$").unwrap();
+        assert!(killed.contains("signal: 9"), "{killed}");
+        assert_eq!(
+            end_of("trap 'echo 7; exit 143' TERM; echo ready >&2; while :; do sleep 0.01; done"),
+            None,
+            "as it was asked to"
+        );
     }
 }

@@ -47,6 +47,8 @@ pub struct Summary<P, E, R> {
     pub parameters: P,
     /// The machine before the first run.
     pub environment: E,
+    /// Whether the results as a whole say anything, for people.
+    pub verdict: String,
     /// What it showed.
     pub results: R,
 }
@@ -141,6 +143,7 @@ impl Record {
                 command_line: whole.command_line,
                 parameters: whole.parameters,
                 environment: whole.environment,
+                verdict: whole.verdict,
                 results: (),
             },
         };

@@ -45,13 +45,12 @@ pub struct SeriesWriter {
 }
 
 impl SeriesWriter {
-    /// Begins a file, in place of one that is there.
+    /// Begins in an empty file. `path` is what errors name.
     ///
     /// # Errors
     /// [`Error::File`].
-    pub fn create(path: impl Into<PathBuf>) -> Result<Self> {
+    pub fn new(path: impl Into<PathBuf>, file: File) -> Result<Self> {
         let path = path.into();
-        let file = File::create(&path).map_err(Error::file(&path))?;
         let mut writer = Self {
             path,
             out: csv::WriterBuilder::new()
@@ -124,7 +123,7 @@ mod tests {
     fn what_is_written_is_read() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("series.csv");
-        let mut writer = SeriesWriter::create(&path).unwrap();
+        let mut writer = SeriesWriter::new(&path, File::create(&path).unwrap()).unwrap();
         assert_eq!(read(&path).unwrap(), []);
         let row = |thread: &str, batches| Row {
             time_s: 1_760_000_000.25,

@@ -33,6 +33,15 @@ impl Spread {
     }
 }
 
+/// Shows a figure, or `-` where there is none.
+pub(super) fn known(figure: f64, show: impl FnOnce(f64) -> String) -> String {
+    if figure.is_nan() {
+        "-".to_owned()
+    } else {
+        show(figure)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -24,9 +24,16 @@ pub(super) struct Summary {
     pub anomalies: Vec<Anomaly>,
 }
 
+impl Summary {
+    /// Returns what is wrong with it.
+    pub(super) fn problem(&self) -> Option<String> {
+        (!self.balanced).then(|| "the subject's ledger does not balance".to_owned())
+    }
+}
+
 /// How much it is to receive, and what it is to leave behind.
 pub(super) struct Order<'a> {
-    pub endpoint: &'a str,
+    pub endpoints: &'a [String],
     pub messages: u64,
     /// What to leave out of its log.
     pub warm_up: Duration,
@@ -48,16 +55,20 @@ pub(super) fn start(bench: &Bench, order: &Order<'_>) -> Result<Process> {
         "pinfeed",
         "--handler",
         "null",
+        "--until-stdin-ends",
     ]
     .map(str::to_owned)
     .to_vec();
     let time = |length: Duration| humantime::format_duration(length).to_string();
+    for endpoint in order.endpoints {
+        arguments.extend(["--connect".to_owned(), endpoint.clone()]);
+    }
     for (flag, value) in [
-        ("--connect", order.endpoint.to_owned()),
         ("--engine", shape.engine.name().to_owned()),
         ("--workers", shape.workers.to_string()),
         ("--handoff", shape.handoff.to_string()),
         ("--wait", shape.wait.to_string()),
+        ("--batch-messages", shape.batch_messages.to_string()),
         ("--messages", order.messages.to_string()),
         ("--for", time(order.limit)),
     ] {

@@ -6,10 +6,11 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::{
     bench::{
-        Bench, Progress, Spread,
+        Bench, HasVerdict, Progress, Spread, Validity, Verdict,
         baseline::{Baseline, Cost},
         generator::{self, Pace},
         process::Process,
+        spread::known,
         subject::{self, Order},
     },
     clock::Deadline,
@@ -51,8 +52,10 @@ pub enum Contender {
 }
 
 /// What a run flat out showed.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ThroughputRun {
+    /// Whether it says anything.
+    pub verdict: Verdict,
     /// From the first message to the last, in seconds.
     pub elapsed_s: f64,
     /// Messages a second.
@@ -69,7 +72,7 @@ pub struct Throughput {
     pub name: Contender,
     /// Messages in each run.
     pub messages: u64,
-    /// The runs, in order.
+    /// The runs, in order. Figures over them leave out those that are invalid.
     pub runs: Vec<ThroughputRun>,
 }
 
@@ -156,6 +159,13 @@ impl Bench {
         MESSAGES.min(BYTES_MAX / self.shape.wire_bytes())
     }
 
+    /// Returns how many messages make a run of the subject of about a second.
+    #[must_use]
+    pub fn messages_of_subject(&self) -> u64 {
+        let subject = Contender::Pinfeed(self.shape.engine);
+        self.messages() / if subject.is_libzmq() { LIBZMQ_PART } else { 1 }
+    }
+
     /// Returns the subject and all that it is compared with.
     #[must_use]
     pub fn contenders(&self, plan: &ThroughputPlan) -> Vec<Throughput> {
@@ -173,7 +183,7 @@ impl Bench {
     /// Lets a contender take its messages in once.
     ///
     /// # Errors
-    /// [`Error::Helper`] where a process fails or messages are missing, [`Error::Stopped`].
+    /// [`Error::Helper`] where a process fails without a result or messages are missing, [`Error::Stopped`].
     pub fn throughput(
         &self,
         contender: Contender,
@@ -185,14 +195,15 @@ impl Bench {
         let pace = Pace {
             rate: None,
             messages,
+            capture: None,
             limit: None,
             log: None,
         };
-        let (mut generator, endpoint) = generator::start(self, &pace)?;
+        let (mut generator, endpoints) = generator::start(self, &pace)?;
         let mut receiver = match contender {
             Contender::Pinfeed(_) => {
                 let order = Order {
-                    endpoint: &endpoint,
+                    endpoints: &endpoints,
                     messages,
                     warm_up: Duration::ZERO,
                     limit: 2 * limit,
@@ -201,7 +212,7 @@ impl Bench {
                 };
                 subject::start(self, &order)?
             }
-            Contender::Baseline(baseline) => self.start_baseline(baseline, &endpoint, messages)?,
+            Contender::Baseline(baseline) => self.start_baseline(baseline, &endpoints, messages)?,
         };
         progress.begin(step, Duration::ZERO, generator.id(), receiver.id());
         let deadline = Deadline::after(limit);
@@ -221,43 +232,65 @@ impl Bench {
         if !is_done && contender != Contender::Pinfeed(self.shape.engine) {
             return incomplete(0);
         }
-        match contender {
+        let (mut run, problem) = match contender {
             Contender::Pinfeed(_) => {
                 let summary: subject::Summary = receiver.conclude(&self.stop)?;
-                if summary.received != messages || !summary.balanced {
+                if summary.received != messages {
                     return incomplete(summary.received);
                 }
-                Ok(ThroughputRun {
+                let run = ThroughputRun {
+                    verdict: Verdict::Ok,
                     elapsed_s: summary.elapsed_s,
                     msgs_per_s: summary.msgs_per_s,
                     cpu_ns_per_msg: summary.cpu_ns_per_msg,
-                })
+                };
+                (run, summary.problem())
             }
             Contender::Baseline(_) => {
                 let cost: Cost = receiver.conclude(&self.stop)?;
                 let elapsed_s = cost.elapsed_ns as f64 / 1e9;
-                Ok(ThroughputRun {
+                let run = ThroughputRun {
+                    verdict: Verdict::Ok,
                     elapsed_s,
                     msgs_per_s: messages as f64 / elapsed_s,
                     cpu_ns_per_msg: cost.cpu_ns as f64 / messages as f64,
-                })
+                };
+                (run, None)
             }
+        };
+        // The generator goes after the last subscriber.
+        let problems = [
+            problem,
+            receiver.end(&self.stop)?,
+            generator.end(&self.stop)?,
+        ];
+        let problems: Vec<String> = problems.into_iter().flatten().collect();
+        if !problems.is_empty() {
+            run.verdict = Verdict::Failed(problems.join("; "));
         }
+        Ok(run)
     }
 
-    fn start_baseline(&self, baseline: Baseline, endpoint: &str, messages: u64) -> Result<Process> {
-        let arguments = [
+    fn start_baseline(
+        &self,
+        baseline: Baseline,
+        endpoints: &[String],
+        messages: u64,
+    ) -> Result<Process> {
+        let mut arguments = [
             "bench",
             "baseline",
             &baseline.to_string(),
-            "--connect",
-            endpoint,
             "--messages",
             &messages.to_string(),
             "--wire-bytes",
             &self.shape.wire_bytes().to_string(),
         ]
-        .map(str::to_owned);
+        .map(str::to_owned)
+        .to_vec();
+        for endpoint in endpoints {
+            arguments.extend(["--connect".to_owned(), endpoint.clone()]);
+        }
         Process::start(
             "the baseline",
             &self.program,
@@ -267,18 +300,56 @@ impl Bench {
     }
 }
 
+impl HasVerdict for ThroughputRun {
+    fn verdict(&self) -> &Verdict {
+        &self.verdict
+    }
+}
+
 impl Throughput {
-    /// Returns messages a second, over the runs.
+    /// Returns messages a second, over the runs that are valid.
     #[must_use]
     pub fn msgs_per_s(&self) -> Spread {
-        Spread::of(self.runs.iter().map(|run| run.msgs_per_s))
+        Spread::of(self.valid().map(|run| run.msgs_per_s))
     }
 
-    /// Returns the CPU time a message in nanoseconds, over the runs.
+    /// Returns the CPU time a message in nanoseconds, over the runs that are valid.
     #[must_use]
     pub fn cpu_ns_per_msg(&self) -> Spread {
-        Spread::of(self.runs.iter().map(|run| run.cpu_ns_per_msg))
+        Spread::of(self.valid().map(|run| run.cpu_ns_per_msg))
     }
+
+    /// Returns how many of its runs are valid.
+    #[must_use]
+    pub fn validity(&self) -> Validity {
+        Validity::of(self.runs.iter().map(|run| &run.verdict))
+    }
+
+    fn valid(&self) -> impl Iterator<Item = &ThroughputRun> {
+        self.runs.iter().filter(|run| run.verdict.is_ok())
+    }
+}
+
+/// The figures of one line of a table: messages a second and CPU time a message, each with its spread.
+pub(super) fn write_figures(
+    out: &mut fmt::Formatter<'_>,
+    rates: &Spread,
+    cpu_ns: &Spread,
+) -> fmt::Result {
+    let ns = |ns: f64| format!("{ns:.1}");
+    let range = |spread: &Spread, show: fn(f64) -> String| {
+        known(spread.lowest, |lowest| {
+            format!("{} - {}", show(lowest), show(spread.highest))
+        })
+    };
+    write!(
+        out,
+        "{:>9}{:>19}{:>13}{:>19}",
+        known(rates.median, rate),
+        range(rates, rate),
+        known(cpu_ns.median, ns),
+        range(cpu_ns, ns),
+    )
 }
 
 /// Returns how the first contender stands to each of the others.
@@ -311,27 +382,23 @@ impl fmt::Display for Table<'_> {
             "median", "messages", "msg/s", "lowest - highest", "CPU ns/msg", "lowest - highest"
         )?;
         for one in self.0 {
-            let (rates, cpu_ns) = (one.msgs_per_s(), one.cpu_ns_per_msg());
-            writeln!(
-                out,
-                "{:<36}{:>10}{:>9}{:>19}{:>13.1}{:>19}",
-                one.name.to_string(),
-                rate(one.messages as f64),
-                rate(rates.median),
-                format!("{} - {}", rate(rates.lowest), rate(rates.highest)),
-                cpu_ns.median,
-                format!("{:.1} - {:.1}", cpu_ns.lowest, cpu_ns.highest),
-            )?;
+            let name = one.name.to_string();
+            write!(out, "{name:<36}{:>10}", rate(one.messages as f64))?;
+            write_figures(out, &one.msgs_per_s(), &one.cpu_ns_per_msg())?;
+            match one.validity() {
+                Validity { runs, valid } if valid == runs => writeln!(out)?,
+                some_invalid => writeln!(out, "  {some_invalid}")?,
+            }
         }
         let subject = self.0.first().map(|one| one.name.to_string());
         writeln!(out, "{} to", subject.unwrap_or_default())?;
         for ratio in ratios(self.0) {
             writeln!(
                 out,
-                "  {:<44}{:>9.2}{:>32.2}",
+                "  {:<44}{:>9}{:>32}",
                 ratio.to.to_string(),
-                ratio.msgs_per_s,
-                ratio.cpu_ns_per_msg
+                known(ratio.msgs_per_s, |ratio| format!("{ratio:.2}")),
+                known(ratio.cpu_ns_per_msg, |ratio| format!("{ratio:.2}")),
             )?;
         }
         Ok(())
@@ -341,13 +408,14 @@ impl fmt::Display for Table<'_> {
 /// The runs as CSV, a line a run.
 #[must_use]
 pub fn throughput_csv(contenders: &[Throughput]) -> String {
-    let mut text = "run,name,messages,elapsed_s,msgs_per_s,cpu_ns_per_msg\n".to_owned();
+    let mut text = "run,name,messages,verdict,elapsed_s,msgs_per_s,cpu_ns_per_msg\n".to_owned();
     for contender in contenders {
         for (number, run) in (1..).zip(&contender.runs) {
             text += &format!(
-                "{number},\"{}\",{},{},{},{}\n",
+                "{number},\"{}\",{},{},{},{},{}\n",
                 contender.name,
                 contender.messages,
+                run.verdict.word(),
                 run.elapsed_s,
                 run.msgs_per_s,
                 run.cpu_ns_per_msg

@@ -7,8 +7,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 /// The share of the rate that may be missed.
 const MISSED_MAX: f64 = 0.01;
 
-/// Whether a rate was held, and if not, who gave out. The share is that of the rate that was missed.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// Whether a run says anything; at a rate, whether that was held, and if not, who gave out. The share is that
+/// of the rate that was missed.
+#[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
     /// The generator sent at the rate, and the subject received all.
     Ok,
@@ -16,6 +17,8 @@ pub enum Verdict {
     GeneratorGaveOut(f64),
     /// The subject made the generator wait, or did not receive all in time.
     SubjectGaveOut(f64),
+    /// Generator or subject did not do its part, for this reason: figures are of nothing that is known.
+    Failed(String),
 }
 
 /// What came of a run at a rate.
@@ -59,17 +62,18 @@ impl Held {
 impl Verdict {
     /// Tells whether the run's figures are of the rate that was asked for.
     #[must_use]
-    pub fn is_ok(self) -> bool {
-        self == Self::Ok
+    pub fn is_ok(&self) -> bool {
+        *self == Self::Ok
     }
 
     /// Returns it in a word.
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub fn word(&self) -> &'static str {
         match self {
             Self::Ok => "ok",
             Self::GeneratorGaveOut(_) => "generator-gave-out",
             Self::SubjectGaveOut(_) => "subject-gave-out",
+            Self::Failed(_) => "failed",
         }
     }
 }
@@ -80,6 +84,7 @@ impl fmt::Display for Verdict {
             Self::Ok => return out.write_str("OK"),
             Self::GeneratorGaveOut(share) => (share, "the generator gave out"),
             Self::SubjectGaveOut(share) => (share, "the subject took no more"),
+            Self::Failed(reason) => return write!(out, "INVALID: {reason}"),
         };
         write!(out, "INVALID: rate missed by {:.1} %: {why}", 100.0 * share)
     }
@@ -109,9 +114,15 @@ impl FromStr for Verdict {
                 .into_iter()
                 .find(|verdict| verdict.to_string().ends_with(why))
         };
+        let failed = || {
+            let reason = text.strip_prefix("INVALID: ")?;
+            (!reason.is_empty()).then(|| Self::Failed(reason.to_owned()))
+        };
         match text {
             "OK" => Ok(Self::Ok),
-            _ => missed().ok_or_else(|| UnknownVerdict(text.to_owned())),
+            _ => missed()
+                .or_else(failed)
+                .ok_or_else(|| UnknownVerdict(text.to_owned())),
         }
     }
 }
@@ -120,6 +131,49 @@ impl<'de> Deserialize<'de> for Verdict {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         text.parse().map_err(de::Error::custom)
+    }
+}
+
+/// A run, of whatever kind.
+pub trait HasVerdict {
+    /// Returns whether it says anything.
+    fn verdict(&self) -> &Verdict;
+}
+
+/// How many of several runs say anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Validity {
+    /// All runs.
+    pub runs: usize,
+    /// Those that are valid.
+    pub valid: usize,
+}
+
+impl Validity {
+    /// Counts verdicts.
+    #[must_use]
+    pub fn of<'a>(verdicts: impl IntoIterator<Item = &'a Verdict>) -> Self {
+        let mut counted = Self { runs: 0, valid: 0 };
+        for verdict in verdicts {
+            counted.runs += 1;
+            counted.valid += usize::from(verdict.is_ok());
+        }
+        counted
+    }
+}
+
+impl fmt::Display for Validity {
+    /// Writes `OK`, or begins with `INVALID` where no run is valid.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { runs, valid } = *self;
+        match runs - valid {
+            0 => out.write_str("OK"),
+            invalid if valid == 0 => write!(
+                out,
+                "INVALID: {invalid} of {runs} runs, so nothing is known"
+            ),
+            invalid => write!(out, "OK, {invalid} of {runs} runs INVALID and left out"),
+        }
     }
 }
 
@@ -156,6 +210,10 @@ mod tests {
             (read.word(), read.to_string()),
             ("generator-gave-out", shown)
         );
+        for failed in ["the subject ended with exit status: 1", "rate missed"] {
+            let failed = Verdict::Failed(failed.to_owned());
+            assert_eq!(failed.to_string().parse(), Ok(failed));
+        }
         assert!("INVALID: ".parse::<Verdict>().is_err());
         let blocked = Held {
             blocked_s: 0.2,
@@ -167,10 +225,27 @@ mod tests {
             ..GOOD
         };
         assert_eq!(incomplete.verdict(), Verdict::SubjectGaveOut(0.5));
+        let failed = Verdict::Failed("the subject ended with exit status: 3".to_owned());
+        assert_eq!(
+            failed.to_string(),
+            "INVALID: the subject ended with exit status: 3"
+        );
         let a_little_late = Held {
             elapsed_s: 2.01,
             ..GOOD
         };
         assert_eq!(a_little_late.verdict(), Verdict::Ok);
+    }
+
+    #[test]
+    fn several_runs_are_valid_where_one_is() {
+        let bad = Verdict::SubjectGaveOut(0.5);
+        let of = |verdicts: &[&Verdict]| Validity::of(verdicts.iter().copied()).to_string();
+        assert_eq!(of(&[&Verdict::Ok, &Verdict::Ok]), "OK");
+        assert_eq!(
+            of(&[&Verdict::Ok, &bad]),
+            "OK, 1 of 2 runs INVALID and left out"
+        );
+        assert!(of(&[&bad, &bad]).starts_with("INVALID: 2 of 2 runs"));
     }
 }

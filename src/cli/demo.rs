@@ -27,6 +27,7 @@ use crate::{
     clock::Deadline,
     config::Config,
     envelope::Envelope,
+    error::Error,
     lane::Quota,
     ledger::Totals,
     pipeline::Pipeline,
@@ -73,6 +74,15 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
     let (stop, board) = (signals.stop().clone(), Board::new(args.workers));
     let pipeline = Pipeline::start(&config, Quota::unlimited(), stop, |worker| {
         board.handler(worker)
+    })
+    .map_err(|error| match error {
+        Error::Config {
+            key,
+            value,
+            problem,
+            remedy,
+        } if key == "workers.count" => Error::config("--workers", value, problem, remedy),
+        other => other,
     })?;
     warn_of_placements(&pipeline, &config);
     let endpoint = &pipeline.endpoints()[0];
@@ -84,7 +94,7 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
     let mut publisher = PublisherProcess::start(args, endpoint)?;
 
     let mut arrival = None;
-    let tick = |totals: &Totals| {
+    let tick = |_: &mut Pipeline<_>, totals: &Totals| {
         if let Some(published) = publisher.finished() {
             let deadline = *arrival.get_or_insert_with(|| Deadline::after(ARRIVAL_LIMIT));
             if totals.received >= published || deadline.passed() {
@@ -116,12 +126,16 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
     let handlers = std::mem::take(&mut outcome.handlers).into_iter();
     let rows = Count::merge(handlers.map(|handler: Watched| handler.count));
     let mut summary = Summary::new(&outcome, Some(rows.len() as u64));
-    summary.lost = published.map(|published| published.published.saturating_sub(summary.received));
     if let Some(published) = published {
+        summary.lost = Some(published.published.saturating_sub(summary.received));
         say(format_args!(
             "{:<14}{:>15}",
             "published",
             count(published.published)
+        ));
+    } else {
+        say(format_args!(
+            "stopped before all was published: lost is what the numbers of messages show"
         ));
     }
     conclude(&summary, outcome, Some(0), args.json, &signals)

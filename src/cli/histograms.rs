@@ -8,8 +8,7 @@ use std::{
 };
 
 use crate::{
-    cli::{EXIT_FAILURE, Failure, intervals::Interval, say},
-    error::Error,
+    cli::{EXIT_FAILURE, Failure, intervals::Interval, outputs, say},
     latency::{
         Stages,
         log::{FEED, HANDLER, IntervalLog, QUEUE},
@@ -20,6 +19,8 @@ use crate::{
 /// Shorter ones could not be kept to: a worker that is idle hands over what it has within 100 ms.
 const INTERVAL_MIN: Duration = Duration::from_millis(200);
 const NS_PER_US: f64 = 1e3;
+/// Some intervals at least: one of three stages takes up to some 4 KiB.
+const LOG_BYTES_MIN: u64 = 16 << 10;
 
 /// Which files of histograms to write.
 #[derive(Debug, clap::Args)]
@@ -34,12 +35,13 @@ pub(super) struct HistogramFiles {
     #[arg(long, value_name = "TIME", requires = "hlog", default_value = "1s", value_parser = parse_interval)]
     interval: Duration,
 
-    /// Begin a new log file before this one has more bytes; the last nine are kept as FILE.1 to FILE.9
-    #[arg(long, value_name = "BYTES", requires = "hlog", default_value_t = 64 << 20)]
+    /// Begin a new log file before this one has more bytes, at least 16384; the last nine are kept as FILE.1 to
+    /// FILE.9
+    #[arg(long, value_name = "BYTES", requires = "hlog", default_value_t = 64 << 20, value_parser = parse_log_size)]
     hlog_max_size: u64,
 
     /// At the end, write each stage's percentiles to FILE.queue.hgrm, FILE.handler.hgrm and FILE.feed.hgrm, in
-    /// microseconds
+    /// microseconds. Files that are there become FILE.queue.hgrm.1 and so on
     #[arg(long, value_name = "FILE")]
     hgrm: Option<PathBuf>,
 }
@@ -52,11 +54,18 @@ fn parse_interval(text: &str) -> Result<Duration, String> {
     }
 }
 
+fn parse_log_size(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(bytes) if bytes >= LOG_BYTES_MIN => Ok(bytes),
+        _ => Err(format!("give a number of bytes, {LOG_BYTES_MIN} or more")),
+    }
+}
+
 impl HistogramFiles {
     /// Opens the files: after the run it would be too late to learn that they can't be written.
     pub(super) fn open(&self) -> Result<Histograms, Failure> {
         let log = self.hlog.as_deref();
-        let log = log.map(|path| IntervalLog::create(path, self.hlog_max_size));
+        let log = log.map(|path| outputs::log("--hlog", path, self.hlog_max_size));
         let stages = [QUEUE, HANDLER, FEED];
         let percentiles = self.hgrm.as_deref();
         let percentiles =
@@ -129,11 +138,8 @@ impl PercentileFile {
         let mut name = path.as_os_str().to_owned();
         name.push(format!(".{stage}.hgrm"));
         let path = PathBuf::from(name);
-        let file = File::create(&path).map_err(Error::file(&path))?;
-        Ok(Self {
-            path,
-            out: BufWriter::new(file),
-        })
+        let out = BufWriter::new(outputs::file("--hgrm", &path)?);
+        Ok(Self { path, out })
     }
 
     fn write(

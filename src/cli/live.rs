@@ -45,15 +45,15 @@ pub(super) enum Show {
 }
 
 /// Watches a pipeline until it has stopped, and writes its histograms to the log, if there is one,
-/// interval by interval; and what threads do to `series`. `tick` is called some fifty times a second with the ledger, and may request the
-/// pipeline to stop. Times recorded within `warm_up` after the first message are forgotten, and not logged.
+/// interval by interval; and what threads do to `series`. `tick` is called some fifty times a second, with the
+/// ledger too, and may request the pipeline to stop. Times recorded within `warm_up` after the first message are forgotten, and not logged.
 pub(super) fn watch<H: Handler>(
     mut pipeline: Pipeline<H>,
     show: Show,
     mut warm_up: Option<Duration>,
     histograms: &mut Histograms,
     mut series: Option<Series>,
-    mut tick: impl FnMut(&Totals),
+    mut tick: impl FnMut(&mut Pipeline<H>, &Totals),
 ) -> Outcome<H> {
     let on_terminal = std::io::stderr().is_terminal() && show != Show::Never;
     let shown = on_terminal || show == Show::Always;
@@ -72,7 +72,7 @@ pub(super) fn watch<H: Handler>(
         if let Some(series) = &mut series {
             series.look(&pipeline);
         }
-        tick(&totals);
+        tick(&mut pipeline, &totals);
         if let Some(length) = warm_up
             && totals.received > 0
             && pipeline.now_ns() - totals.first_received_ns >= length.as_nanos() as u64

@@ -1,11 +1,14 @@
 //! The commands: one file each. Nothing imports this module but `main`.
 
 mod bench;
+mod control;
+mod ctl;
 mod demo;
 mod envelope;
 mod histograms;
 mod intervals;
 mod live;
+mod outputs;
 mod publish;
 mod report;
 mod run;
@@ -44,6 +47,7 @@ snail), 130/143 ended by SIGINT/SIGTERM after a clean drain (a second signal \
 aborts).";
 
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one")]
 enum Command {
     /// Receive feeds, as a feeds.toml or flags say
     Run(Box<run::Args>),
@@ -56,6 +60,8 @@ enum Command {
     Bench(bench::Command),
     /// Show results of bench, and logs of run, as one HTML page, as Markdown, or compared
     Report(report::Args),
+    /// Ask a running `pinfeed run --control SOCKET` for something
+    Ctl(ctl::Args),
     /// Show publisher and subscriber at work for ten seconds, with nothing to configure
     Demo(demo::Args),
 }
@@ -77,6 +83,7 @@ pub fn run() -> ExitCode {
         Command::Envelope(args) => envelope::run(&args),
         Command::Bench(command) => bench::run(&command),
         Command::Report(args) => report::run(&args),
+        Command::Ctl(args) => ctl::run(&args),
         Command::Demo(args) => demo::run(&args),
     };
     match outcome {
@@ -99,6 +106,13 @@ struct Failure {
 }
 
 impl Failure {
+    fn refused(reason: &str) -> Self {
+        Self {
+            exit_code: EXIT_BAD_INPUT,
+            message: reason.to_owned(),
+        }
+    }
+
     fn running(what: &str, error: &dyn StdError) -> Self {
         Self {
             exit_code: EXIT_FAILURE,

@@ -1,18 +1,18 @@
 //! `pinfeed publish`: a publisher to test with.
 
-use std::{fmt, io, path::PathBuf, thread, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use hdrhistogram::Histogram;
 
 use crate::{
-    cli::{Ending, Failure, print_json, say, signals::Signals},
-    clock::wall_ns,
+    cli::{Ending, Failure, outputs, print_json, say, signals::Signals},
+    clock::{SECOND_NS, wall_ns},
     config::check_bind,
     envelope::Envelope,
     error::Error,
-    latency::log::{IntervalLog, LATENESS},
+    latency::log::LATENESS,
     publish::{
-        self, Blaster, Published, Publisher, PublisherOptions, Source, Until,
+        self, Blaster, Published, Publisher, PublisherOptions, RATE_MAX, Schedule, Source, Until,
         capture::{Capture, Speed},
         exchange::{Exchange, Parameters},
     },
@@ -23,6 +23,10 @@ use crate::{
 /// How long to stay, once all is published, for subscribers to take it and go.
 const DEPARTURE_LIMIT: Duration = Duration::from_secs(10);
 
+/// The share of a rate that may be missed without a word, and the time.
+const MISSED_MAX: f64 = 0.01;
+const BEHIND_S_MIN: f64 = 0.05;
+
 /// Publish a synthetic exchange or a capture, to test with. Stays until its subscribers have gone, at
 /// most ten seconds after the last message.
 #[derive(Debug, clap::Args)]
@@ -30,6 +34,10 @@ pub(super) struct Args {
     /// Stop when standard input ends: so that it does not outlive the command that started it
     #[arg(long, hide = true)]
     until_stdin_ends: bool,
+
+    /// With --blast: each endpoint gets topics of its own, in place of all
+    #[arg(long, requires = "blast", conflicts_with = "capture")]
+    split: bool,
 
     /// Bind for subscribers (repeatable) [default: tcp://127.0.0.1:5556, without --connect]
     #[arg(long, value_name = "ENDPOINT")]
@@ -79,9 +87,9 @@ pub(super) struct Args {
     #[arg(long, value_name = "TIMES", default_value = "1", value_parser = parse_speed, allow_negative_numbers = true, requires = "capture")]
     speed: Speed,
 
-    /// Encode some 16,000 messages beforehand and send them over and over, without libzmq: with --rate max
-    /// tens of millions a second. At a rate, it takes a whole core to keep to it
-    #[arg(long, conflicts_with = "capture")]
+    /// Encode some 16,000 messages, or the whole capture, beforehand and send them over and over, without
+    /// libzmq: with --rate max tens of millions a second. At a rate, it takes a whole core to keep to it
+    #[arg(long)]
     blast: bool,
 
     /// Wait for this many subscriptions first; every prefix of every subscriber is one
@@ -180,10 +188,25 @@ impl Publishing for Blaster {
     }
 }
 
+fn warn_of_refusals(blaster: &mut Blaster) {
+    blaster.on_refused(|reason| {
+        say(format_args!(
+            "warning: a connection was refused ({reason}), and is tried again from time to time; is the \
+             limit on open files high enough (ulimit -n)?"
+        ));
+    });
+}
+
 impl Args {
     fn open(&self) -> Result<Box<dyn Publishing>, Error> {
         if let Some(path) = &self.capture {
-            let source: Box<dyn Source> = Box::new(Capture::open(path, self.speed)?);
+            let mut capture = Capture::open(path, self.speed)?;
+            if self.blast {
+                let mut blaster = Blaster::open_capture(&self.options()?, &mut capture)?;
+                warn_of_refusals(&mut blaster);
+                return Ok(Box::new(blaster));
+            }
+            let source: Box<dyn Source> = Box::new(capture);
             return Ok(Box::new((source, Publisher::open(&self.options()?)?)));
         }
         let parameters = Parameters {
@@ -198,11 +221,43 @@ impl Args {
         let options = self.options()?;
         if self.blast {
             let schedule = parameters.schedule();
-            let blaster = Blaster::open(&options, &mut exchange, self.topics, schedule)?;
+            let open = if self.split {
+                Blaster::open_split
+            } else {
+                Blaster::open
+            };
+            let mut blaster = open(&options, &mut exchange, self.topics, schedule)?;
+            warn_of_refusals(&mut blaster);
             return Ok(Box::new(blaster));
         }
         let source: Box<dyn Source> = Box::new(exchange);
         Ok(Box::new((source, Publisher::open(&options)?)))
+    }
+
+    /// Says that messages took longer than the rate allows them.
+    fn warn_of_missed_rate(&self, done: &Published) {
+        let (Some(wanted), None) = (self.rate.0, &self.capture) else {
+            return;
+        };
+        let schedule = Schedule {
+            rate: self.rate.0,
+            burst: self.burst,
+        };
+        let last = done.published.saturating_sub(1);
+        let due_s = schedule.due_ns(last).unwrap_or(0) as f64 / SECOND_NS as f64;
+        let behind_s = done.elapsed_s - due_s;
+        if behind_s < BEHIND_S_MIN || behind_s < done.elapsed_s * MISSED_MAX {
+            return;
+        }
+        let remedy = if self.blast {
+            "a subscriber took no more, or this host sends no more: give a lower --rate"
+        } else {
+            "give a lower --rate, or --blast"
+        };
+        say(format_args!(
+            "warning: --rate {wanted} was missed by {:.1} %: {remedy}",
+            100.0 * behind_s / done.elapsed_s
+        ));
     }
 
     fn options(&self) -> Result<PublisherOptions, Error> {
@@ -225,13 +280,12 @@ impl Args {
 pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
     let signals = Signals::listen(false)?;
     if args.until_stdin_ends {
-        let stop = signals.stop().clone();
-        thread::spawn(move || {
-            // However it ends: there is nobody any more.
-            let _ = io::copy(&mut io::stdin(), &mut io::sink());
-            stop.request();
-        });
+        signals.stop_when_stdin_ends();
     }
+    let log = args.hlog.as_deref();
+    let mut log = log
+        .map(|path| outputs::log("--hlog", path, u64::MAX))
+        .transpose()?;
     let mut publisher = args.open()?;
     say(format_args!(
         "publishing on {}",
@@ -244,10 +298,6 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
         ));
         publisher.wait_for_subscriptions(args.wait_for, signals.stop())?;
     }
-    let log = args.hlog.as_deref();
-    let mut log = log
-        .map(|path| IntervalLog::create(path, u64::MAX))
-        .transpose()?;
     let start = Duration::from_nanos(wall_ns());
     let until = Until {
         messages: args.messages,
@@ -264,8 +314,12 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
     } else {
         String::new()
     };
+    let unsent = match done.unsent {
+        0 => String::new(),
+        unsent => format!(", {} not sent", count(unsent)),
+    };
     say(format_args!(
-        "published {} messages in {:.2} s: {} msg/s{lateness}",
+        "published {} messages in {:.2} s: {} msg/s{lateness}{unsent}",
         count(done.published),
         done.elapsed_s,
         rate(if done.elapsed_s > 0.0 {
@@ -274,6 +328,7 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
             0.0
         }),
     ));
+    args.warn_of_missed_rate(&done);
     if let (Some(log), Some(lateness_ns)) = (&mut log, publisher.lateness_ns()) {
         let length = Duration::from_secs_f64(done.elapsed_s);
         log.write(start, length, &[(LATENESS, lateness_ns)])?;
@@ -286,7 +341,10 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
 }
 
 pub(super) fn parse_rate(text: &str) -> Result<Rate, String> {
-    positive_or_max(text).map(Rate)
+    match positive_or_max(text)? {
+        Some(rate) if rate > RATE_MAX => Err(format!("give a number up to {RATE_MAX}, or max")),
+        rate => Ok(Rate(rate)),
+    }
 }
 
 fn parse_speed(text: &str) -> Result<Speed, String> {

@@ -8,13 +8,15 @@ use std::{
 };
 
 use clap::ValueEnum;
+use serde::Serialize;
 
 use crate::{
     cli::{
         Ending, Failure,
+        control::Control,
         histograms::HistogramFiles,
         live::{self, Show},
-        print_json, say,
+        outputs, print_json, say,
         series::Series,
         shape::Shape,
         signals::Signals,
@@ -25,7 +27,7 @@ use crate::{
     error::Error,
     flight::FlightRecord,
     host::{pin::Placement, topology},
-    lane::Quota,
+    lane::{Quota, Unreached},
     ledger::Totals,
     pipeline::{Outcome, Pipeline},
     report::{Summary, count},
@@ -38,6 +40,10 @@ use crate::{
 /// Receive feeds, as a feeds.toml or flags say.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
+    /// Stop when standard input ends: so that it does not outlive the command that started it
+    #[arg(long, hide = true)]
+    until_stdin_ends: bool,
+
     #[command(flatten)]
     shape: Shape,
 
@@ -49,7 +55,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", default_value_t = 10)]
     top: usize,
 
-    /// With --handler count: write all topics to this file, as CSV with digests of their payloads
+    /// With --handler count: write all topics to this file, as CSV with digests of their payloads. A file
+    /// that is there becomes FILE.1
     #[arg(long, value_name = "FILE")]
     digests: Option<PathBuf>,
 
@@ -70,8 +77,12 @@ pub(super) struct Args {
     warm_up: Option<Duration>,
 
     /// Fail with exit code 3 where more messages than this are lost, as far as their numbers tell
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_count, allow_negative_numbers = true)]
     max_loss: Option<u64>,
+
+    /// Listen at this path for what `pinfeed ctl` asks for: a Unix socket, of this user alone
+    #[arg(long, value_name = "SOCKET")]
+    control: Option<PathBuf>,
 
     #[command(flatten)]
     histogram_files: HistogramFiles,
@@ -159,6 +170,11 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
     }
 }
 
+fn parse_count(text: &str) -> Result<u64, &'static str> {
+    text.parse()
+        .map_err(|_| "give a whole number of messages, 0 or more")
+}
+
 /// Runs the pipeline and sums it up. `board` is where handlers note down topics, if they do. `evaluate` makes what it likes of the handlers, and returns the
 /// number of distinct topics if it knows, and whether it succeeded.
 fn receive<H: Handler>(
@@ -170,13 +186,20 @@ fn receive<H: Handler>(
 ) -> Result<Ending, Failure> {
     let mut histograms = args.histogram_files.open()?;
     let series = args.series.as_deref().map(Series::create).transpose()?;
+    let mut control = Control::new(args.control.as_deref(), config.sharding.rebalance)?;
     let signals = Signals::listen(args.tui)?;
+    if args.until_stdin_ends {
+        signals.stop_when_stdin_ends();
+    }
     let quota = args.messages.map_or(Quota::unlimited(), Quota::of);
     let pipeline = Pipeline::start(config, quota, signals.stop().clone(), handler)
         .map_err(|error| args.shape.name_flags(error))?;
     warn_of_placements(&pipeline, config);
     for endpoint in pipeline.endpoints() {
         say(format_args!("listening on {endpoint}"));
+    }
+    if let Some(path) = &args.control {
+        say(format_args!("answering at {}", path.display()));
     }
     if args.max_loss.is_some() && !config.feeds.iter().all(Feed::is_numbered) {
         say(format_args!(
@@ -190,7 +213,8 @@ fn receive<H: Handler>(
         HandlerName::Count | HandlerName::Null => Show::OnTerminal,
     };
     let flight = pipeline.flight_record().clone();
-    let tick = |_: &Totals| {
+    let tick = |pipeline: &mut Pipeline<H>, _: &Totals| {
+        control.serve(pipeline);
         if signals.asked() {
             say_flight(&flight);
         }
@@ -224,6 +248,15 @@ fn say_flight(flight: &FlightRecord) {
     }
 }
 
+/// What a run says of itself in JSON.
+#[derive(Serialize)]
+struct Concluded<'a> {
+    #[serde(flatten)]
+    summary: &'a Summary,
+    /// Endpoints that were to be connected to and never were.
+    unreached: &'a [Unreached],
+}
+
 /// Prints the summary and decides how the command ends. Without `max_loss` any number may be lost.
 pub(super) fn conclude<H>(
     summary: &Summary,
@@ -232,9 +265,22 @@ pub(super) fn conclude<H>(
     json: bool,
     signals: &Signals,
 ) -> Result<Ending, Failure> {
-    say(format_args!("{summary}"));
+    say(format_args!("{}", summary.to_string().trim_end()));
+    for unreached in &outcome.unreached {
+        say(format_args!(
+            "never connected to {}, line {} of {}: {}; {} attempts failed",
+            unreached.endpoint,
+            unreached.line,
+            unreached.feed,
+            unreached.reason,
+            count(unreached.attempts)
+        ));
+    }
     if json {
-        print_json(summary)?;
+        print_json(&Concluded {
+            summary,
+            unreached: &outcome.unreached,
+        })?;
     }
     match (outcome.failure, signals.caught()) {
         (Some(failure), _) => Err(failure.into()),
@@ -314,10 +360,9 @@ struct DigestFile {
 
 impl DigestFile {
     fn create(path: &Path) -> Result<Self, Failure> {
-        let file = File::create(path).map_err(Error::file(path))?;
         Ok(Self {
             path: path.into(),
-            file: BufWriter::new(file),
+            file: BufWriter::new(outputs::file("--digests", path)?),
         })
     }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::{
     bench::series::{Row, SeriesWriter},
-    cli::{say, threads::Threads},
+    cli::{outputs, say, threads::Threads},
     clock::{SECOND_NS, wall_ns},
     error::Error,
     pipeline::Pipeline,
@@ -23,7 +23,7 @@ pub(super) struct Series {
 impl Series {
     pub(super) fn create(path: &Path) -> Result<Self, Error> {
         Ok(Self {
-            writer: SeriesWriter::create(path)?,
+            writer: SeriesWriter::new(path, outputs::file("--series", path)?)?,
             threads: Threads::default(),
             looked_ns: None,
             is_failing: false,

@@ -61,6 +61,10 @@ pub(super) struct Shape {
     #[arg(long, value_name = "NAME")]
     handoff: Option<HandoffKind>,
 
+    /// The number of messages at which a batch is handed over to a worker [default: 1024]
+    #[arg(long, value_name = "N")]
+    batch_messages: Option<usize>,
+
     /// What happens when a worker is slow: block, drop-newest, drop-oldest, conflate or snail, for all topics
     /// or as NAME:PREFIX for some; conflate only as conflate:PREFIX or conflate:* (repeatable; in place of
     /// the file's) [default: block]
@@ -74,6 +78,10 @@ pub(super) struct Shape {
     /// How topics are split over workers [default: keyed]
     #[arg(long, value_enum)]
     sharding: Option<Sharding>,
+
+    /// Move shards away from workers that are behind, once a second
+    #[arg(long)]
+    rebalance: bool,
 
     /// How threads wait for work: spin, park or adaptive [default: park]
     #[arg(long, value_name = "NAME")]
@@ -147,6 +155,9 @@ impl Shape {
         if let Some(handoff) = self.handoff {
             config.handoff.kind = handoff;
         }
+        if let Some(batch_messages) = self.batch_messages {
+            config.handoff.batch_messages = batch_messages;
+        }
         if !self.policy.is_empty() {
             for feed in &mut config.feeds {
                 feed.policies.clone_from(&self.policy);
@@ -160,6 +171,9 @@ impl Shape {
                 Sharding::Keyed => ShardingMode::Keyed,
                 Sharding::Balanced => ShardingMode::Balanced,
             };
+        }
+        if self.rebalance {
+            config.sharding.rebalance = true;
         }
         if let Some(wait) = self.wait {
             config.wait = wait;
@@ -208,6 +222,11 @@ impl Shape {
             ("lane[0].source", "--source", self.source.is_some()),
             ("workers.cores", "--cores", self.cores.is_some()),
             ("workers.count", "--workers", self.workers.is_some()),
+            (
+                "handoff.batch_messages",
+                "--batch-messages",
+                self.batch_messages.is_some(),
+            ),
         ];
         let is_policy = key.starts_with("feed[") && key.contains("].policy[");
         let is_core = key.starts_with("lane[") && key.ends_with("core");

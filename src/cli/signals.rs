@@ -75,6 +75,12 @@ impl Signals {
         &self.stop
     }
 
+    /// Requests to stop when standard input ends.
+    pub(super) fn stop_when_stdin_ends(&self) {
+        let stop = self.stop.clone();
+        when_stdin_ends(move || stop.request());
+    }
+
     /// Does what SIGINT does: for a terminal that sends none.
     pub(super) fn interrupt(&self) {
         // The signal exists.
@@ -104,6 +110,16 @@ impl Signals {
     pub(super) fn interrupted(&self) -> bool {
         self.armed.load(Relaxed) || self.caught().is_some()
     }
+}
+
+/// Does something when standard input ends, which for a process that another one holds the other end of is when
+/// that has ended, however it did.
+pub(super) fn when_stdin_ends(then: impl FnOnce() + Send + 'static) {
+    thread::spawn(move || {
+        // That it can't be read is an end as well.
+        let _ = io::copy(&mut io::stdin(), &mut io::sink());
+        then();
+    });
 }
 
 /// Starts a thread that ends the process at the second byte written to what it returns, or at the first

@@ -16,3 +16,4 @@ pub use schema::{
     Config, Engine, Feed, HandlerPanic, Handoff, Lane, Line, OnLate, PinPolicy, PolicyLimits,
     Receive, Sharding, ShardingMode, SocketKind, TopicOverride, TopicPolicy, Workers,
 };
+pub(crate) use validate::BATCH_MESSAGES_MAX;

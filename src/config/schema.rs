@@ -275,6 +275,10 @@ pub struct Sharding {
     /// Topics that go to a given worker. Only with [`ShardingMode::Keyed`].
     #[serde(rename = "override", default)]
     pub overrides: Vec<TopicOverride>,
+    /// Whether `pinfeed run` moves shards away from workers that are behind, once a second:
+    /// [`Pipeline::rebalance`](crate::pipeline::Pipeline::rebalance). Only with [`ShardingMode::Keyed`].
+    #[serde(default)]
+    pub rebalance: bool,
 }
 
 /// The rule by which a message finds its worker.
@@ -347,7 +351,8 @@ pub struct PolicyLimits {
     /// waits, in milliseconds.
     pub conflate_after_ms: u32,
     /// With [`Policy::Snail`]: how old a message may be when its handler is done, in milliseconds since its
-    /// publisher's timestamp, or where it has none since it was received.
+    /// publisher's timestamp, or where it has none since it was received. With the other policies: since it
+    /// was received, and all that follows is an entry in the flight record.
     pub late_after_ms: u32,
     /// With [`Policy::Snail`]: for how long all messages may be later than that, in milliseconds.
     pub grace_ms: u32,
@@ -530,16 +535,28 @@ where
 mod tests {
     use super::*;
 
+    fn shown_in_the_readme() -> Vec<&'static str> {
+        let blocks = include_str!("../../README.md").split("```toml\n").skip(1);
+        blocks
+            .filter_map(|block| block.split("```").next())
+            .filter(|block| block.contains("[[lane]]"))
+            .collect()
+    }
+
+    #[test]
+    fn whole_configurations_of_the_readme_can_be_carried_out() {
+        // The first one is for a larger machine.
+        for text in &shown_in_the_readme()[1..] {
+            let config: Config = toml::from_str(text).expect("it is one");
+            assert!(config.validate().is_ok(), "{text}");
+        }
+        assert_eq!(shown_in_the_readme().len(), 3);
+    }
+
     /// The README shows a whole configuration, with the default of each key that has one.
     #[test]
     fn the_readme_shows_the_defaults() {
-        let readme = include_str!("../../README.md");
-        let example = readme
-            .split("```toml\n")
-            .nth(1)
-            .and_then(|rest| rest.split("```").next())
-            .expect("the README has a configuration");
-        let shown: Config = toml::from_str(example).expect("it is one");
+        let shown: Config = toml::from_str(shown_in_the_readme()[0]).expect("it is one");
         let default = Config::default();
         assert_eq!(shown.wait, default.wait);
         assert_eq!(shown.workers.count, default.workers.count);

@@ -11,7 +11,7 @@ use crate::{
     message::HEADER_BYTES,
     policy::Policy,
     sequence::arbiter,
-    shard::{Override, ShardTable},
+    shard::{Override, SHARDS, ShardTable},
     wait::Wait,
 };
 
@@ -22,7 +22,7 @@ const FEEDS_MAX: usize = 1 << 16;
 /// The most lines of a feed: a message carries its line in 8 bits.
 const LINES_MAX: usize = 1 << 8;
 /// The most messages in a batch.
-const BATCH_MESSAGES_MAX: usize = 1 << 16;
+pub(crate) const BATCH_MESSAGES_MAX: usize = 1 << 16;
 /// The largest limit on messages and batches: offsets within a batch have 32 bits.
 const BYTES_MAX: usize = 1 << 30;
 /// The most batches between a lane and a worker.
@@ -72,6 +72,7 @@ impl Config {
             for (index, line) in feed.lines.iter().enumerate() {
                 self.check_line(&format!("{key}.line[{index}]"), line, &mut bound)?;
             }
+            self.check_ways(&key, feed)?;
             self.check_policies(&key, feed)?;
         }
         if self.sharding.mode == ShardingMode::Balanced
@@ -101,6 +102,7 @@ impl Config {
         }
         within("lane", self.lanes.len(), 1, LANES_MAX)?;
         within("feed", self.feeds.len(), 1, FEEDS_MAX)?;
+        within("workers.count", self.workers.count, 1, SHARDS)?;
         let handoff = &self.handoff;
         within(
             "handoff.batch_messages",
@@ -163,6 +165,30 @@ impl Config {
             first as usize,
             whole_int / 2,
         )
+    }
+
+    /// Checks that no publisher's messages come twice by the same way. Who pulls gets a share of them, not a
+    /// copy.
+    fn check_ways(&self, feed_key: &str, feed: &Feed) -> Result<()> {
+        if feed.socket == SocketKind::Pull {
+            return Ok(());
+        }
+        let mut ways = HashSet::new();
+        for (index, line) in feed.lines.iter().enumerate() {
+            let lane = self.lanes.iter().find(|lane| lane.name == line.lane);
+            let way = lane.map(|lane| (&lane.nic, lane.source));
+            for (place, endpoint) in line.connect.iter().enumerate() {
+                if !ways.insert((way, endpoint)) {
+                    return Err(Error::config(
+                        format!("{feed_key}.line[{index}].connect[{place}]"),
+                        endpoint,
+                        "another line of the feed has it: copies that come by one way are lost together",
+                        "give each line an endpoint of its own, or lanes that differ in `nic` or `source`",
+                    ));
+                }
+            }
+        }
+        Ok(())
     }
 
     fn check_policies(&self, feed_key: &str, feed: &Feed) -> Result<()> {
@@ -320,6 +346,14 @@ impl Config {
                 format!("{} rules", self.sharding.overrides.len()),
                 "with `mode = \"balanced\"` no topic has a worker of its own",
                 "remove the overrides, or use `mode = \"keyed\"`",
+            ));
+        }
+        if self.sharding.mode == ShardingMode::Balanced && self.sharding.rebalance {
+            return Err(Error::config(
+                "sharding.rebalance",
+                true,
+                "with `mode = \"balanced\"` there are no shards to move",
+                "leave it out, or use `mode = \"keyed\"`",
             ));
         }
         let overrides = self.sharding.overrides.iter().map(|rule| Override {

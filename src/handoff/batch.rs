@@ -8,11 +8,11 @@
 //! core to core, beside which a copy within the lane's cache is nothing; at 16 KiB a fifth less CPU
 //! time, which no price feed would notice.
 
-use std::ops::Deref;
+use std::{mem, ops::Deref};
 
 use crate::{
     envelope::{Fields, Place},
-    handoff::notes::Notes,
+    handoff::{Fence, fence::Mark, notes::Notes},
     message::{FRAMES_MAX, Header, Message, Notice, Origin},
     receipt::Receipt,
 };
@@ -47,6 +47,8 @@ pub struct Batch {
     receipts: Vec<(usize, Receipt)>,
     /// What happened between the messages, in order. Mostly nothing.
     notes: Notes,
+    /// Of a fence right behind the messages, where there is one.
+    mark: Option<Mark>,
     /// The outlet that fills this batch, and so the one to return it to.
     pub(crate) source: usize,
     /// The slot that carries this batch over.
@@ -67,6 +69,7 @@ impl Batch {
             },
             receipts: Vec::new(),
             notes: Notes::default(),
+            mark: None,
             source,
             slot,
         }
@@ -96,12 +99,36 @@ impl Batch {
         self.notes.is_empty() && self.receipts.is_empty()
     }
 
-    /// Forgets the messages, but not what happened between them.
+    /// Forgets the messages, but neither what happened between them nor a fence.
     pub(crate) fn clear_messages(&mut self) {
-        let notes = std::mem::take(&mut self.notes);
+        let notes = mem::take(&mut self.notes);
+        let mark = self.mark.take();
         self.clear();
-        self.notes = notes;
+        (self.notes, self.mark) = (notes, mark);
         self.notes.move_ahead();
+    }
+
+    /// Has a fence right behind the messages.
+    pub(crate) fn fence(&mut self, fence: &Fence) {
+        self.mark = Some(fence.mark());
+    }
+
+    /// Tells whether there is a fence right behind the messages.
+    pub(crate) fn is_fenced(&self) -> bool {
+        self.mark.is_some()
+    }
+
+    /// Takes over the fence of a batch that was before, or is merged with this one. An outlet has one at a
+    /// time.
+    pub(crate) fn take_fence(&mut self, other: &mut Self) {
+        self.mark = other.mark.take().or(self.mark.take());
+    }
+
+    /// Exchanges all but the homes of two batches.
+    pub(super) fn swap_contents(&mut self, other: &mut Self) {
+        mem::swap(self, other);
+        mem::swap(&mut self.source, &mut other.source);
+        mem::swap(&mut self.slot, &mut other.slot);
     }
 
     /// Makes an empty batch with the same limits and home.
@@ -177,6 +204,7 @@ impl Batch {
         self.receipts.clear();
         self.bounds.truncate(1);
         self.notes.clear();
+        self.mark = None;
         if self.bytes.capacity() > 2 * self.limits.bytes {
             self.bytes.shrink_to(self.limits.bytes);
         }

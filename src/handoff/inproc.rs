@@ -6,7 +6,7 @@
 //! never contended (libzmq hands the number over only once the batch is in place), and costs some
 //! 20 ns a batch. One message at a time, a handover costs several hundred nanoseconds, nearly all of
 //! it libzmq's queue and wake-up; a batch shares that among its messages (`cargo bench --bench
-//! handoff`).
+//! inproc`).
 //!
 //! Bounded by the number of batches that an [`Outlet`] starts with: an empty store of spares is what
 //! a full handoff looks like. The high-water marks of the sockets are off, since they can't be met.

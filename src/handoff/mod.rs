@@ -6,6 +6,8 @@
 //! travel by is the handoff's [kind](HandoffKind).
 
 mod batch;
+mod fence;
+pub mod held;
 pub mod inproc;
 mod notes;
 mod queue;
@@ -15,6 +17,7 @@ use std::{fmt, str::FromStr, time::Duration};
 
 pub use crate::message::FRAMES_MAX;
 pub use batch::{Batch, BatchLimits};
+pub(crate) use fence::Fence;
 pub(crate) use notes::Notes;
 
 use crate::error::Result;
@@ -44,6 +47,8 @@ pub enum Outlet {
     Ring(ring::Outlet),
     /// Over PUSH.
     Inproc(inproc::Outlet),
+    /// Nowhere yet.
+    Held(held::Outlet),
 }
 
 /// A worker's end of the handoffs from all lanes.
@@ -73,6 +78,7 @@ impl Outlet {
         match self {
             Self::Ring(outlet) => outlet.is_empty(),
             Self::Inproc(outlet) => outlet.is_empty(),
+            Self::Held(outlet) => outlet.is_empty(),
         }
     }
 
@@ -82,6 +88,7 @@ impl Outlet {
         match self {
             Self::Ring(outlet) => outlet.spare(),
             Self::Inproc(outlet) => outlet.spare(),
+            Self::Held(outlet) => outlet.spare(),
         }
     }
 
@@ -93,6 +100,8 @@ impl Outlet {
         match self {
             Self::Ring(outlet) => outlet.wait_for_spare(limit),
             Self::Inproc(outlet) => outlet.wait_for_spare(limit),
+            // Nobody gives any back but who is asking.
+            Self::Held(outlet) => Ok(outlet.spare()),
         }
     }
 
@@ -107,6 +116,10 @@ impl Outlet {
                 Ok(())
             }
             Self::Inproc(outlet) => outlet.send(batch),
+            Self::Held(outlet) => {
+                outlet.send(batch);
+                Ok(())
+            }
         }
     }
 
@@ -116,6 +129,7 @@ impl Outlet {
         match self {
             Self::Ring(outlet) => outlet.take_back(most, into),
             Self::Inproc(_) => {}
+            Self::Held(outlet) => outlet.take_back(most, into),
         }
     }
 
@@ -124,6 +138,7 @@ impl Outlet {
         match self {
             Self::Ring(outlet) => outlet.keep(batch),
             Self::Inproc(_) => unreachable!("nothing is taken back over inproc"),
+            Self::Held(outlet) => outlet.keep(batch),
         }
     }
 }

@@ -1,11 +1,13 @@
 //! Messages in, batches out: which outlet, which batch, and when it is handed over.
 
+mod moves;
+
 use std::{ops::Deref, time::Duration};
 
 use crate::{
     envelope::Fields,
     error::Result,
-    handoff::{Batch, Notes, Outlet},
+    handoff::{Batch, HandoffLimits, Notes, Outlet, held},
     lane::{
         pressure::{Place, Pressure},
         tally::Tally,
@@ -14,6 +16,8 @@ use crate::{
     policy::{Policy, Rules},
     shard::ShardTable,
 };
+pub(super) use moves::LOOK_AFTER;
+use moves::Moves;
 
 /// How long a lane waits for one worker's spare batch before it looks at the others again.
 const SPARE_WAIT: Duration = Duration::from_millis(1);
@@ -33,12 +37,14 @@ pub(crate) enum Routing {
 
 /// One end of all handoffs, and the batches being filled for them.
 ///
-/// There is an outlet for each class of topics and each worker: those of class `c` are the outlets from
-/// `c * workers` on.
+/// There is an outlet for each class of topics and each worker, and one more for each class for what no worker
+/// may have yet: those of class `c` are the outlets from `c * ways` on.
 pub(crate) struct Dispatch {
     routing: Routing,
     rules: Rules,
     workers: usize,
+    /// Outlets a class: the workers, and one more.
+    ways: usize,
     outlets: Vec<Outlet>,
     /// By outlet: the batch being filled.
     filling: Vec<Option<Box<Batch>>>,
@@ -50,27 +56,38 @@ pub(crate) struct Dispatch {
     owing: bool,
     /// By class: whose turn it is, without keyed routing.
     turns: Vec<usize>,
+    moves: Moves,
     pressure: Pressure,
 }
 
 impl Dispatch {
-    /// `outlets` are by class, and in it by worker.
+    /// `to_workers` are by class, and in it by worker.
     pub(crate) fn new(
         routing: Routing,
         rules: Rules,
-        outlets: Vec<Outlet>,
+        to_workers: Vec<Outlet>,
+        limits: HandoffLimits,
         pressure: Pressure,
     ) -> Self {
         let classes = rules.classes().len();
+        let workers = to_workers.len() / classes;
+        let mut outlets = Vec::new();
+        let mut to_workers = to_workers.into_iter();
+        for _ in 0..classes {
+            outlets.extend(to_workers.by_ref().take(workers));
+            outlets.push(Outlet::Held(held::Outlet::new(limits)));
+        }
         Self {
             routing,
-            workers: outlets.len() / classes,
+            workers,
+            ways: workers + 1,
             filling: outlets.iter().map(|_| None).collect(),
             owed: outlets.iter().map(|_| Notes::default()).collect(),
             owed_to_any: (0..classes).map(|_| Notes::default()).collect(),
             owing: false,
             outlets,
             turns: vec![0; classes],
+            moves: Moves::default(),
             rules,
             pressure,
         }
@@ -84,7 +101,7 @@ impl Dispatch {
             Routing::Keyed(table) => table.worker_of(topic, hash),
             Routing::Balanced => self.turns[class],
         };
-        class * self.workers + worker
+        class * self.ways + worker
     }
 
     /// Puts a message into the batch of its outlet. Where that is full, does as its policy says.
@@ -161,17 +178,45 @@ impl Dispatch {
 
     /// Returns an outlet that a batch is being filled for.
     fn find_open(&self, wanted: usize, candidates: usize) -> Option<usize> {
-        let class = wanted / self.workers;
-        (0..candidates)
-            .map(|offset| class * self.workers + (wanted + offset) % self.workers)
+        self.candidates_from(wanted, candidates)
             .find(|&outlet| self.filling[outlet].is_some())
+    }
+
+    /// The outlets that may take a message, the wanted one first.
+    fn candidates_from(
+        &self,
+        wanted: usize,
+        candidates: usize,
+    ) -> impl Iterator<Item = usize> + use<> {
+        let (workers, class) = (self.workers, wanted - wanted % self.ways);
+        let first = wanted % self.ways;
+        (0..candidates).map(move |offset| match offset {
+            0 => wanted,
+            _ => class + (first + offset) % workers,
+        })
+    }
+
+    /// The worker that what goes by an outlet is for.
+    #[inline]
+    fn worker_of(&self, outlet: usize) -> usize {
+        match outlet % self.ways {
+            worker if worker < self.workers => worker,
+            // It holds something only while a shard moves.
+            _ => self.moves.to().unwrap_or_default(),
+        }
+    }
+
+    /// The outlets to workers.
+    fn to_workers(&self) -> impl Iterator<Item = usize> + use<> {
+        let (workers, ways) = (self.workers, self.ways);
+        (0..self.outlets.len()).filter(move |outlet| outlet % ways < workers)
     }
 
     /// Keeps a notice until there is room. Where any worker may get the message that it comes before, so may
     /// any be told.
     fn owe(&mut self, wanted: usize, candidates: usize, notice: &Notice<'_>) {
         let owed = if candidates > 1 {
-            &mut self.owed_to_any[wanted / self.workers]
+            &mut self.owed_to_any[wanted / self.ways]
         } else {
             &mut self.owed[wanted]
         };
@@ -182,8 +227,8 @@ impl Dispatch {
     /// Tells workers that there is room for by now what they are yet to be told, but for that of one outlet.
     #[cold]
     fn tell_owed(&mut self, spared: Option<usize>) {
-        for outlet in 0..self.outlets.len() {
-            let any = &self.owed_to_any[outlet / self.workers];
+        for outlet in self.to_workers() {
+            let any = &self.owed_to_any[outlet / self.ways];
             if Some(outlet) != spared
                 && !(self.owed[outlet].is_empty() && any.is_empty())
                 && self.filling[outlet].is_none()
@@ -205,6 +250,10 @@ impl Dispatch {
         first: usize,
         candidates: usize,
     ) -> Result<Option<usize>> {
+        if self.is_moving() {
+            // It comes before what is received now, where its worker has room.
+            self.hand_held_over(tally)?;
+        }
         match self.open_for(first, candidates) {
             Some(outlet) => Ok(Some(outlet)),
             None => self.without_spare(tally, first, candidates),
@@ -222,9 +271,7 @@ impl Dispatch {
 
     /// Takes a spare batch of an outlet that has none being filled.
     fn take_spare(&mut self, first: usize, candidates: usize) -> Option<usize> {
-        let class = first / self.workers;
-        for offset in 0..candidates {
-            let outlet = class * self.workers + (first + offset) % self.workers;
+        for outlet in self.candidates_from(first, candidates) {
             if self.filling[outlet].is_none()
                 && let Some(batch) = self.outlets[outlet].spare()
             {
@@ -237,14 +284,14 @@ impl Dispatch {
 
     fn fill_next(&mut self, outlet: usize, mut batch: Box<Batch>) {
         if self.owing {
-            let any = &mut self.owed_to_any[outlet / self.workers];
+            let any = &mut self.owed_to_any[outlet / self.ways];
             for owed in [&mut self.owed[outlet], any] {
                 batch.note_all(owed);
                 owed.clear();
             }
         }
         self.filling[outlet] = Some(batch);
-        self.turns[outlet / self.workers] = outlet % self.workers;
+        self.turns[outlet / self.ways] = outlet % self.ways;
     }
 
     #[cold]
@@ -254,7 +301,7 @@ impl Dispatch {
         first: usize,
         candidates: usize,
     ) -> Result<Option<usize>> {
-        let policy = self.rules.classes()[first / self.workers];
+        let policy = self.rules.classes()[first / self.ways];
         match policy {
             Policy::Block | Policy::Snail => {
                 self.wait_for_spare(tally, first, candidates).map(Some)
@@ -262,7 +309,7 @@ impl Dispatch {
             Policy::DropNewest | Policy::DropOldest | Policy::Conflate => {
                 let at = Place {
                     outlet: first,
-                    worker: first % self.workers,
+                    worker: self.worker_of(first),
                 };
                 let outlet = &mut self.outlets[first];
                 let room = self.pressure.make_room(tally, policy, at, outlet)?;
@@ -284,7 +331,7 @@ impl Dispatch {
         hash: u64,
         topic: &[u8],
     ) {
-        let worker = outlet % self.workers;
+        let worker = self.worker_of(outlet);
         self.pressure
             .drop_newest(tally, worker, origin, received_ns, (hash, topic));
     }
@@ -299,11 +346,15 @@ impl Dispatch {
         // message.
         self.flush_open(tally)?;
         tally.counters().blocked.add(1);
-        let worker = first % self.workers;
+        let worker = self.worker_of(first);
         let mut since_ns = self.pressure.clock.now_ns();
         let mut stall = None;
         loop {
-            let returned = self.outlets[first].wait_for_spare(SPARE_WAIT)?;
+            let returned = if self.is_moving() {
+                self.wait_while_moving(tally, first, SPARE_WAIT)?
+            } else {
+                self.outlets[first].wait_for_spare(SPARE_WAIT)?
+            };
             let now_ns = self.pressure.clock.now_ns();
             let blocked_ns = now_ns.saturating_sub(since_ns);
             tally.counters().blocked_ns.add(blocked_ns);
@@ -336,9 +387,13 @@ impl Dispatch {
             return Ok(());
         };
         tally.settle();
-        tally.counters().ways[outlet % self.workers].batches.add(1);
+        let worker = self.worker_of(outlet);
+        if let Routing::Keyed(table) = &self.routing {
+            tally.note_load(&batch, table, outlet % self.ways);
+        }
+        tally.counters().ways[worker].batches.add(1);
         self.pressure.work.handed_over += 1;
-        self.turns[outlet / self.workers] = (outlet + 1) % self.workers;
+        self.turns[outlet / self.ways] = (worker + 1) % self.workers;
         self.outlets[outlet].send(batch)
     }
 
@@ -352,7 +407,10 @@ impl Dispatch {
         if self.owing {
             self.tell_owed(None);
         }
-        for outlet in 0..self.outlets.len() {
+        if self.is_moving() {
+            self.go_on_moving(tally)?;
+        }
+        for outlet in self.to_workers() {
             if self.filling[outlet].is_some() && self.outlets[outlet].is_empty() {
                 self.hand_over(tally, outlet)?;
             }
@@ -368,13 +426,17 @@ impl Dispatch {
         if self.owing {
             self.tell_owed(None);
         }
+        if self.is_moving() {
+            self.go_on_moving(tally)?;
+        }
         self.flush_open(tally)?;
         self.pressure.note_rest(tally);
         Ok(())
     }
 
     fn flush_open(&mut self, tally: &mut Tally) -> Result<()> {
-        (0..self.outlets.len()).try_for_each(|outlet| self.hand_over(tally, outlet))
+        self.to_workers()
+            .try_for_each(|outlet| self.hand_over(tally, outlet))
     }
 
     /// As [`flush`](Self::flush), for the last time: waits for workers that are yet to be told something,
@@ -384,8 +446,9 @@ impl Dispatch {
     /// As [`put`](Self::put).
     pub(super) fn end(&mut self, tally: &mut Tally) -> Result<()> {
         self.flush(tally)?;
-        for outlet in 0..self.outlets.len() {
-            let class = outlet / self.workers;
+        self.finish_moves(tally)?;
+        for outlet in self.to_workers() {
+            let class = outlet / self.ways;
             while !(self.owed[outlet].is_empty() && self.owed_to_any[class].is_empty()) {
                 if let Some(batch) = self.outlets[outlet].wait_for_spare(SPARE_WAIT)? {
                     self.fill_next(outlet, batch);

@@ -24,6 +24,7 @@ use crate::{
     lane::{
         Dispatch,
         attendance::{Absence, Attendance},
+        dispatch::LOOK_AFTER,
         line::Told,
         tally::Tally,
     },
@@ -149,8 +150,16 @@ impl Merge {
     /// Returns when something is due, in nanoseconds of the pipeline's clock.
     pub(super) fn due_ns(&self) -> u64 {
         let quality_ns = self.quality.due_ns().unwrap_or(u64::MAX);
-        let due_ns = self.arbiter.due_ns().min(quality_ns);
+        let mut due_ns = self.arbiter.due_ns().min(quality_ns);
+        if self.dispatch.is_moving() {
+            due_ns = due_ns.min(self.heard_ns + LOOK_AFTER.as_nanos() as u64);
+        }
         due_ns.saturating_add(self.deaf_ns)
+    }
+
+    /// As [`Dispatch::move_shard`].
+    pub(super) fn move_shard(&mut self, shard: usize, worker: usize) {
+        self.dispatch.move_shard(shard, worker);
     }
 
     /// Takes note of the time, and returns the one by which it judges.
@@ -324,6 +333,9 @@ impl Merge {
         };
         self.quality.tick(heard_ns, &mut |event| told.tell(event));
         told.outcome?;
+        if self.dispatch.is_moving() {
+            self.dispatch.go_on_moving(tally)?;
+        }
         if due {
             self.dispatch.offer(tally)?;
         }

@@ -11,6 +11,7 @@ mod native;
 mod orders;
 mod pressure;
 mod quota;
+mod reach;
 mod router;
 mod subscriptions;
 mod tally;
@@ -23,9 +24,11 @@ pub(crate) use libzmq::LibzmqLane;
 pub(crate) use line::{LineRoute, Watch};
 pub(crate) use merge::{Merge, Share};
 pub(crate) use native::NativeLane;
-pub(crate) use orders::{Order, OrderSender, Orders, orders};
+pub(crate) use orders::{Change, Order, OrderSender, Orders, orders};
 pub(crate) use pressure::{Pressure, Work};
 pub use quota::Quota;
+pub(crate) use reach::Reach;
+pub use reach::Unreached;
 pub(crate) use router::Router;
 pub(crate) use tally::Tally;
 
@@ -89,6 +92,14 @@ impl Lane {
         match self {
             Self::Native(lane) => lane.bound().map(str::to_owned).collect(),
             Self::Libzmq(lane) => lane.bound().map(str::to_owned).collect(),
+        }
+    }
+
+    /// Returns what will tell which of the endpoints that it connects to were reached.
+    pub(crate) fn reaches(&self) -> Vec<Reach> {
+        match self {
+            Self::Native(lane) => lane.reaches().cloned().collect(),
+            Self::Libzmq(lane) => lane.reaches().cloned().collect(),
         }
     }
 

@@ -1,4 +1,4 @@
-//! What a running lane may be asked for from outside: to subscribe, and to no longer.
+//! What a running lane may be asked for from outside: to subscribe, to no longer, and to move a shard.
 //!
 //! Orders come through a bounded queue, and a byte in an eventfd wakes a lane that sleeps until
 //! something arrives.
@@ -15,9 +15,20 @@ use rustix::event::{EventfdFlags, eventfd};
 /// Orders that wait for a lane before it is said to be too busy.
 const ORDERS_MAX: usize = 16_384;
 
+/// What a lane is asked for.
+#[derive(Clone, Debug)]
+pub(crate) enum Order {
+    Subscribe(Change),
+    /// To move a shard to a worker, both by number.
+    Move {
+        shard: usize,
+        worker: usize,
+    },
+}
+
 /// A change of what a feed is subscribed to.
 #[derive(Clone, Debug)]
-pub(crate) struct Order {
+pub(crate) struct Change {
     /// The feed's place in the configuration.
     pub feed: u16,
     /// What the topics start with.
@@ -77,6 +88,12 @@ impl Orders {
     #[inline]
     pub(crate) fn next(&self) -> Option<Order> {
         self.orders.try_recv().ok()
+    }
+
+    /// Tells whether there are any.
+    #[inline]
+    pub(crate) fn wait(&self) -> bool {
+        !self.orders.is_empty()
     }
 
     /// Stops the ringing. To be called before the orders are taken.

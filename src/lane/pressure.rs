@@ -239,6 +239,7 @@ impl Pressure {
             match work.taken.last_mut() {
                 Some(last) => {
                     last.note_all(batch.notes());
+                    last.take_fence(&mut batch);
                     batch.clear();
                 }
                 None => batch.clear_messages(),

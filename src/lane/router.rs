@@ -15,6 +15,7 @@ use crate::{
     flight::FlightRecord,
     lane::{
         Dispatch, LineRoute,
+        dispatch::LOOK_AFTER,
         line::{Told, Watch},
         merge::Arrival,
         tally::Tally,
@@ -278,6 +279,26 @@ impl Router {
         }
     }
 
+    /// Moves a shard to a worker, for everything that comes by the lane.
+    #[cold]
+    pub(crate) fn move_shard(&mut self, shard: usize, worker: usize) {
+        self.dispatch.move_shard(shard, worker);
+        for line in &self.lines {
+            if let Watch::Merged(share) = &line.watch {
+                share
+                    .lock_for(&self.tally, &self.clock)
+                    .move_shard(shard, worker);
+            }
+        }
+    }
+
+    /// Tells whether a shard is being moved, but for those of feeds whose lines are merged: then
+    /// [`tick`](Self::tick) is due all the time.
+    #[inline]
+    pub(crate) fn is_moving(&self) -> bool {
+        self.dispatch.is_moving()
+    }
+
     /// Does what is due by now: to be called at least every [`due_in`](Self::due_in).
     ///
     /// # Errors
@@ -309,13 +330,21 @@ impl Router {
             }
         }
         self.counters().untracked.set(untracked);
+        if self.dispatch.is_moving() {
+            self.dispatch.go_on_moving(&mut self.tally)?;
+        }
         Ok(())
     }
 
     /// Returns how long the lane may sleep before something is due, at most [`IDLE_AFTER`].
     pub(crate) fn due_in(&self) -> Duration {
         let now_ns = self.clock.now_ns();
-        let mut left_ns = IDLE_AFTER.as_nanos() as u64;
+        let limit = if self.dispatch.is_moving() {
+            LOOK_AFTER
+        } else {
+            IDLE_AFTER
+        };
+        let mut left_ns = limit.as_nanos() as u64;
         for line in &self.lines {
             let line_left_ns = match &line.watch {
                 Watch::Nothing => None,

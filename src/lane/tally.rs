@@ -8,10 +8,15 @@ use std::{
 
 use crate::{
     clock::process_cpu_ns,
+    handoff::Batch,
     ledger::{LaneLedger, Ledger, Rejection, SAMPLES_MAX, Sample},
     message::Origin,
     sequence::EventKind,
+    shard::{ShardTable, shard_of},
 };
+
+/// Of this many messages handed over, the shard of one is looked at.
+const LOAD_OF: usize = 16;
 
 /// Messages that the ledger may not know of yet while none is handed over.
 const PENDING_MAX: u64 = 1_024;
@@ -70,6 +75,20 @@ impl Tally {
     pub(super) fn heard(&self, now_ns: u64) -> u64 {
         let counters = self.counters();
         now_ns.saturating_sub(counters.blocked_ns.get() + counters.queued_ns.get())
+    }
+
+    /// Counts what the shards of a worker get with a batch. A few messages stand for all, each time others, so
+    /// that no order of topics escapes it.
+    pub(super) fn note_load(&self, batch: &Batch, table: &ShardTable, worker: usize) {
+        let counters = self.counters();
+        let turn = counters.ways[0].batches.get() as usize;
+        for run in batch.headers().chunks(LOAD_OF) {
+            let shard = shard_of(run[turn % run.len()].topic_hash);
+            // Others have their worker by a prefix.
+            if table.owner_of(shard) == worker {
+                counters.by_shard[shard].add(run.len() as u64);
+            }
+        }
     }
 
     #[inline(always)]

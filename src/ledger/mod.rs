@@ -20,7 +20,7 @@ use serde::Serialize;
 pub use parts::{LaneTotals, WorkerTotals};
 pub use samples::{RejectedSample, SAMPLE_BYTES_MAX, SAMPLES_MAX, Sample, SampleFrame, Samples};
 
-use crate::zmtp::Violation;
+use crate::{shard::SHARDS, zmtp::Violation};
 
 /// Why a message was not delivered: the message's own fault, or a limit of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,6 +123,9 @@ pub struct LaneLedger {
     pub conflated: Counter,
     /// Its ways to the workers, by worker.
     pub ways: Box<[CachePadded<WayLedger>]>,
+    /// Messages handed over, by shard, as a sample of them tells; but for topics whose worker has them by a
+    /// prefix.
+    pub by_shard: Box<[Counter]>,
     /// Times the handoff was full, so that the lane had to wait.
     pub blocked: Counter,
     /// Nanoseconds the lane waited for a full handoff.
@@ -164,6 +167,8 @@ pub struct LaneLedger {
     pub restarts: Counter,
     /// Messages of topics beyond the limit on those tracked.
     pub untracked: Counter,
+    /// Moves of shards from one worker to another, done.
+    pub moves: Counter,
     /// When a message was last rejected, discarded, superseded or found to be a copy here, in nanoseconds
     /// of the pipeline's clock.
     pub last_accounted_ns: Counter,
@@ -216,6 +221,7 @@ impl Ledger {
         let lane = |_| {
             CachePadded::new(LaneLedger {
                 ways: ways(),
+                by_shard: (0..SHARDS).map(|_| Counter::default()).collect(),
                 ..LaneLedger::default()
             })
         };

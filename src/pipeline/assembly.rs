@@ -20,7 +20,7 @@ use crate::{
     ledger::Ledger,
     libzmq::Context,
     message::Origin,
-    pipeline::{Running, crew::Crew, outcome::CpuMarks},
+    pipeline::{Running, crew::Crew, outcome::CpuMarks, shards::Shards},
     policy::{Policy, Rules, TopicTally},
     sequence::{Numbering, StaleRule, Tracker, TrackerOptions, arbiter},
     stop::Stop,
@@ -255,7 +255,26 @@ impl<'a> Assembly<'a> {
             routing,
             self.rules.clone(),
             outlets,
+            self.config.handoff.limits(),
             pressure,
+        ))
+    }
+
+    /// Notes down which worker is to have which shard, to begin with.
+    pub(super) fn shards(&self) -> Result<Shards> {
+        let config = self.config;
+        let merged = config
+            .feeds
+            .iter()
+            .filter(|feed| feed.arbitration.is_some());
+        // Each lane, and each lane's part in a feed whose lines are merged.
+        let sources = config.lanes.len() + merged.map(|feed| feed.lines.len()).sum::<usize>();
+        Ok(Shards::new(
+            config.sharding.mode,
+            config.shard_table()?,
+            config.workers.count,
+            sources,
+            config.handoff.batches,
         ))
     }
 

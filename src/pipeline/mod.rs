@@ -12,6 +12,7 @@
 mod assembly;
 mod crew;
 mod outcome;
+mod shards;
 
 pub(crate) use outcome::ratio;
 pub use outcome::{LineGlance, LineOutcome, Outcome};
@@ -28,7 +29,7 @@ use crate::{
     error::{Error, Result},
     flight::FlightRecord,
     host::pin::Placement,
-    lane::{Lane, Order, OrderSender, Quota},
+    lane::{Change, Lane, Order, OrderSender, Quota, Reach, Unreached},
     latency::{Collector, FeedClocks, Stages},
     ledger::{LaneTotals, Ledger, RejectedSample, Totals, WorkerTotals},
     policy::{ByTopic, TopicTally},
@@ -38,6 +39,7 @@ use crate::{
 use assembly::{Assembly, Merged};
 use crew::join;
 use outcome::CpuMarks;
+use shards::Shards;
 
 /// A thread, and what it ends with.
 type Running<T> = JoinHandle<Option<Result<T>>>;
@@ -60,8 +62,11 @@ pub struct Pipeline<H> {
     workers: Vec<Running<WorkerEnd<H>>>,
     placements: Vec<Placement>,
     endpoints: Vec<String>,
+    /// Of the endpoints that lanes connect to.
+    reaches: Vec<Reach>,
     engine: Engine,
     batches_per_worker: usize,
+    shards: Shards,
     /// By lane.
     orders: Vec<OrderSender>,
     feeds: Vec<String>,
@@ -108,6 +113,8 @@ impl<H: Handler> Pipeline<H> {
         let (lanes, orders) = assembly.open_lanes(&quota)?;
         let mut placements = assembly.pin_io_threads()?;
         let endpoints = lanes.iter().flat_map(Lane::bound).collect();
+        let shards = assembly.shards()?;
+        let reaches = lanes.iter().flat_map(Lane::reaches).collect();
         let (lanes, merges) = assembly.start_lanes(lanes, outlets)?;
         placements.extend(assembly.crew.set_off(lanes.len() + workers.len())?);
         Ok(Self {
@@ -115,8 +122,10 @@ impl<H: Handler> Pipeline<H> {
             workers,
             placements,
             endpoints,
+            reaches,
             engine: config.engine(),
             batches_per_worker: assembly::batches_per_worker(config),
+            shards,
             orders,
             feeds: config.feeds.iter().map(|feed| feed.name.clone()).collect(),
             numbered: config.feeds.iter().all(Feed::is_numbered),
@@ -142,6 +151,12 @@ impl<H: Handler> Pipeline<H> {
     #[must_use]
     pub fn endpoints(&self) -> &[String] {
         &self.endpoints
+    }
+
+    /// Returns the endpoints that were to be connected to and never were so far, with the last reason.
+    #[must_use]
+    pub fn unreached(&self) -> Vec<Unreached> {
+        self.reaches.iter().filter_map(Reach::unreached).collect()
     }
 
     /// Returns where the threads run: libzmq's I/O threads if there are any, then workers and lanes.
@@ -190,12 +205,12 @@ impl<H: Handler> Pipeline<H> {
             return Err(Error::LaneBusy);
         }
         for orders in &self.orders {
-            let order = Order {
+            let change = Change {
                 feed: index as u16,
                 prefix: prefix.to_vec(),
                 subscribe,
             };
-            if !orders.send(order) {
+            if !orders.send(Order::Subscribe(change)) {
                 return Err(Error::LaneBusy);
             }
         }
@@ -387,6 +402,7 @@ impl<H: Handler> Pipeline<H> {
             uncollected,
             feed_clocks: self.feed_clocks.clone(),
             lines: self.lines(),
+            unreached: self.unreached(),
             placements: mem::take(&mut self.placements),
             rejected_samples: self.rejected_samples(),
             handlers,

@@ -8,7 +8,7 @@ use crate::{
     error::Error,
     flight::FlightRecord,
     host::pin::Placement,
-    lane::Absence,
+    lane::{Absence, Unreached},
     latency::{FeedClocks, Stages},
     ledger::{RejectedSample, Totals},
     policy::ByTopic,
@@ -37,6 +37,8 @@ pub struct Outcome<H> {
     pub feed_clocks: FeedClocks,
     /// How the lines of feeds that are copies of each other stood against one another.
     pub lines: Vec<LineOutcome>,
+    /// The endpoints that were to be connected to and never were, with the last reason.
+    pub unreached: Vec<Unreached>,
     /// Where the threads ran.
     pub placements: Vec<Placement>,
     /// The first few messages rejected, of each reason.

@@ -120,10 +120,11 @@ impl Conflator {
                 }
                 filling.append(&batch.message(kept.index), kept.receipt);
             }
+            filling.take_fence(&mut batch);
             batch.clear();
             emptied.push(batch);
         }
-        if filling.is_empty() && filling.notes().is_empty() {
+        if filling.is_empty() && filling.notes().is_empty() && !filling.is_fenced() {
             self.scratch = Some(filling);
         } else {
             batches.push(filling);

@@ -71,6 +71,12 @@ impl Capture {
         })
     }
 
+    /// Returns the file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     fn topic_index(&mut self, stream: &[u8]) -> usize {
         if let Some(&index) = self.indices.get(stream) {
             return index;

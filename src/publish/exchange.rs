@@ -9,7 +9,7 @@ use rand_distr::{Distribution, weighted::WeightedAliasIndex};
 
 use crate::{
     error::{Error, Result},
-    publish::{Item, Schedule, Source},
+    publish::{Item, RATE_MAX, Schedule, Source},
     random,
 };
 
@@ -182,12 +182,9 @@ impl Exchange {
         if !(0.0..=10.0).contains(&skew) {
             return refuse("--skew", skew.to_string(), "0 (uniform) to 10".into());
         }
-        if rate.is_some_and(|rate| !(rate > 0.0 && rate.is_finite())) {
-            return refuse(
-                "--rate",
-                format!("{rate:?}"),
-                "a number above 0, or max".into(),
-            );
+        if let Some(rate) = rate.filter(|rate| !(*rate > 0.0 && *rate <= RATE_MAX)) {
+            let range = format!("a number above 0, up to {RATE_MAX}, or max");
+            return refuse("--rate", rate.to_string(), range);
         }
         if burst == 0 {
             return refuse("--burst", burst.to_string(), "1 or more".into());

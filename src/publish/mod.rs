@@ -11,11 +11,13 @@ pub mod capture;
 pub mod exchange;
 mod format;
 mod publisher;
+mod recording;
 mod schedule;
 
 pub use blast::Blaster;
 pub use publisher::{Publisher, PublisherOptions};
-pub use schedule::Schedule;
+pub use recording::Recording;
+pub use schedule::{RATE_MAX, Schedule};
 
 use std::{thread, time::Duration};
 
@@ -70,6 +72,11 @@ pub struct Published {
     /// How long subscribers made a [`Blaster`] wait, in seconds.
     #[serde(default)]
     pub blocked_s: f64,
+    /// Messages that a [`Blaster`] has not sent in full to the subscriber that is furthest behind, when its
+    /// time is over or it is stopped: those among the published, and at a rate those that were due by the
+    /// end besides.
+    #[serde(default)]
+    pub unsent: u64,
 }
 
 /// When to stop publishing, if not at the source's end.

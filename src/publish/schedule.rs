@@ -2,6 +2,9 @@
 
 use crate::clock::SECOND_NS;
 
+/// The highest rate, in messages a second: schedules count in nanoseconds.
+pub const RATE_MAX: f64 = 1e9;
+
 /// A rate, kept on average: messages are due at equal distances, or as many at once as a burst has.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Schedule {
@@ -22,6 +25,26 @@ impl Schedule {
         // To the nearest nanosecond, or the distance between two would now and then be one short.
         Some((first_of_burst as f64 * SECOND_NS as f64 / rate + 0.5) as u64)
     }
+}
+
+/// Returns how many messages are due before `end_ns`, given when each is, ascending; 0 where they are due as
+/// soon as possible.
+pub(super) fn due_before(due_ns: impl Fn(u64) -> Option<u64>, end_ns: u64) -> u64 {
+    let is_due = |message| due_ns(message).is_some_and(|due_ns| due_ns < end_ns);
+    let (mut due, mut not_due) = (0, 1);
+    while is_due(not_due - 1) && not_due < u64::MAX / 2 {
+        (due, not_due) = (not_due, 2 * not_due);
+    }
+    // Between the two: the first one counted from 0 that is not due.
+    while due < not_due {
+        let middle = due + (not_due - due) / 2;
+        if is_due(middle) {
+            due = middle + 1;
+        } else {
+            not_due = middle;
+        }
+    }
+    due
 }
 
 #[cfg(test)]
@@ -55,5 +78,25 @@ mod tests {
             burst: 3,
         };
         assert_eq!(flat_out.due_ns(7), None);
+    }
+
+    #[test]
+    fn what_is_due_before_a_time_is_counted() {
+        for (rate, burst) in [(1_000.0, 1), (1_000.0, 3), (333_333.0, 7), (0.5, 1)] {
+            let schedule = Schedule {
+                rate: Some(rate),
+                burst,
+            };
+            for end_ns in [0, 1, 999_999, 1_000_000, 1_000_001, 3_000_000, 20_000_000] {
+                let due = due_before(|message| schedule.due_ns(message), end_ns);
+                let first_not_due = (0..).find(|&n| schedule.due_ns(n) >= Some(end_ns));
+                assert_eq!(Some(due), first_not_due, "{rate} {burst} {end_ns}");
+            }
+        }
+        let flat_out = Schedule {
+            rate: None,
+            burst: 1,
+        };
+        assert_eq!(due_before(|message| flat_out.due_ns(message), 1_000_000), 0);
     }
 }

@@ -41,18 +41,18 @@ pub(crate) struct Work {
     #[expect(clippy::vec_box, reason = "they travel in their boxes")]
     emptied: Vec<Box<Batch>>,
     lateness: Lateness,
+    late_after_ns: u64,
 }
 
 impl Work {
     pub(crate) fn new(limits: &PolicyLimits) -> Self {
+        let late_after_ns = u64::from(limits.late_after_ms) * MS_NS;
         Self {
             conflator: Conflator::default(),
             taken: Vec::new(),
             emptied: Vec::new(),
-            lateness: Lateness::new(
-                u64::from(limits.late_after_ms) * MS_NS,
-                u64::from(limits.grace_ms) * MS_NS,
-            ),
+            lateness: Lateness::new(late_after_ns, u64::from(limits.grace_ms) * MS_NS),
+            late_after_ns,
         }
     }
 }
@@ -133,12 +133,15 @@ impl Patience {
         if at.end_ns.saturating_sub(at.start_ns) > SLOW_NS {
             self.note_slow(batch, at);
         }
-        if self.policies[batch.source] != Policy::Snail {
-            return None;
-        }
         // If even the newest is late, all are.
         let newest = batch.headers().last()?;
         let queue_ns = at.end_ns.saturating_sub(newest.received_ns);
+        if self.policies[batch.source] != Policy::Snail {
+            if queue_ns > self.work.late_after_ns {
+                self.note_late(batch, newest.origin().feed, at, queue_ns);
+            }
+            return None;
+        }
         let late_ns = newest.timestamp_ns().map_or(queue_ns, |stamped_ns| {
             let done_wall_ns = at.start_wall_ns + at.end_ns.saturating_sub(at.start_ns);
             clocks.feed_ns(newest.origin(), done_wall_ns, stamped_ns).0
@@ -175,6 +178,31 @@ impl Patience {
             limit_ms,
             late_ms: late_ns / MS_NS,
         })
+    }
+
+    /// Notes a batch all of which waited for too long on our side: by our clock alone, since a publisher's may
+    /// be off.
+    #[cold]
+    fn note_late(&self, batch: &Batch, feed: u16, at: HandledAt, queue_ns: u64) {
+        let sighting = Sighting {
+            at_ns: at.end_ns,
+            kind: AnomalyKind::Late,
+            hop: Hop::Worker,
+            feed: Some(feed),
+            topic: None,
+            count: batch.len() as u64,
+        };
+        self.flight.note(sighting, || {
+            format!(
+                "worker-{} was done with the newest of {} messages {} ms after it was received, {} ms of that in \
+                 the handler with its batch; the limit is {} ms",
+                self.worker,
+                batch.len(),
+                queue_ns / MS_NS,
+                (at.end_ns - at.start_ns) / MS_NS,
+                self.limits.late_after_ms
+            )
+        });
     }
 
     #[cold]

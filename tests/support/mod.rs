@@ -56,6 +56,40 @@ impl Gate {
     }
 }
 
+/// The arguments of `sh` to run the command where only so many files may be open.
+pub fn with_open_files(files_max: u32, arguments: &[&str]) -> Command {
+    let mut command = Command::new("sh");
+    command
+        .args([
+            "-c",
+            &format!("ulimit -n {files_max} && exec \"$0\" \"$@\""),
+        ])
+        .arg(env!("CARGO_BIN_EXE_pinfeed"))
+        .args(arguments);
+    command
+}
+
+/// The CPU time that the threads of a process have used, in nanoseconds.
+pub fn cpu_ns(process: u32) -> u64 {
+    let threads = std::fs::read_dir(format!("/proc/{process}/task")).expect("it runs");
+    let used = threads.flatten().map(|thread| {
+        let text = std::fs::read_to_string(thread.path().join("schedstat")).unwrap_or_default();
+        let first = text.split(' ').next().unwrap_or_default();
+        first.parse::<u64>().unwrap_or(0)
+    });
+    used.sum()
+}
+
+/// Tells whether a process uses next to no CPU for a while.
+pub fn sleeps(process: u32) -> bool {
+    let before_ns = cpu_ns(process);
+    let while_ = Deadline::after(Duration::from_millis(200));
+    while !while_.passed() {
+        thread::yield_now();
+    }
+    cpu_ns(process) - before_ns < 20_000_000
+}
+
 /// A `pinfeed` process. Killed, should it still run, when dropped, or after [`LIMIT`].
 pub struct Pinfeed {
     child: Child,
@@ -173,6 +207,37 @@ pub fn publisher(arguments: &[&str]) -> (Pinfeed, String) {
         Pinfeed::start(&[&["publish", "--bind", "tcp://127.0.0.1:*"], arguments].concat());
     let endpoint = process.wait_for_line("publishing on ");
     (process, endpoint)
+}
+
+/// Starts `pinfeed run --json` with these arguments, connected to a `pinfeed publish`.
+pub fn subscriber(endpoint: &str, arguments: &[&str]) -> Pinfeed {
+    let fixed = [
+        "run",
+        "--json",
+        "--envelope",
+        "pinfeed",
+        "--connect",
+        endpoint,
+    ];
+    Pinfeed::start(&[&fixed[..], arguments].concat())
+}
+
+/// A publisher by libzmq that is told of subscriptions.
+pub fn xpub(context: &zmq::Context) -> zmq::Socket {
+    let socket = context.socket(zmq::XPUB).expect("a socket");
+    socket.set_linger(0).expect("an option");
+    socket
+        .set_rcvtimeo(LIMIT.as_millis() as i32)
+        .expect("an option");
+    socket
+}
+
+/// The same bound to a free port, with its endpoint.
+pub fn bound_xpub(context: &zmq::Context) -> (zmq::Socket, String) {
+    let socket = xpub(context);
+    socket.bind("tcp://127.0.0.1:*").expect("a free port");
+    let endpoint = socket.get_last_endpoint().expect("an endpoint");
+    (socket, endpoint.expect("text"))
 }
 
 /// An empty message in the envelope `pinfeed`.

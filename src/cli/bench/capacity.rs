@@ -1,29 +1,23 @@
 //! `pinfeed bench capacity`: the highest rate that holds an objective.
 
-use std::time::Duration;
-
 use serde::Serialize;
 
 use crate::{
-    bench::{Found, LatencyPlan, Objective, Search, SearchEnd, csv},
+    bench::{Found, LatencyPlan, NEAR_ENOUGH, Objective, REPEATS_MAX, Search, SearchEnd, csv},
     cli::{
         Ending, Failure,
-        bench::{
-            Common,
-            progress::Lines,
-            results::{Results, clear_line},
-        },
+        bench::{Common, Lengths, Traffic, parse_rate, results::Findings, session::Session},
         say,
-        signals::Signals,
     },
     error::Error,
     report::rate,
 };
 
 /// The highest rate that holds an objective: doubled until one does not, then between the two to 5 %, each
-/// step a run as with `bench latency`. Where the generator gives out first, that is said to be its limit.
-/// Exit code 1 where not even the first rate holds.
+/// step a run as with `bench latency`. A step in which the generator was late is repeated up to twice; where it
+/// is late each time, that is said to be its limit. Exit code 1 where not even the first rate holds.
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("length", |arg| arg.default_value("5s")), mut_arg("warm_up", |arg| arg.default_value("1s")))]
 pub(in crate::cli) struct Args {
     /// What to hold: pNN[.N]<TIME or max<TIME for the feed's latency, queue. or handler. in front for theirs,
     /// loss=N; with commas between
@@ -35,17 +29,16 @@ pub(in crate::cli) struct Args {
         long,
         value_name = "N",
         default_value_t = 10_000.0,
+        value_parser = parse_rate,
         allow_negative_numbers = true
     )]
     from: f64,
 
-    /// How long each step is measured for
-    #[arg(long = "for", value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
-    length: Duration,
+    #[command(flatten)]
+    lengths: Lengths,
 
-    /// How long messages flow before that
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = humantime::parse_duration)]
-    warm_up: Duration,
+    #[command(flatten)]
+    traffic: Traffic,
 
     #[command(flatten)]
     common: Common,
@@ -61,50 +54,45 @@ struct Parameters<'a> {
 pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
     let plan = LatencyPlan {
         rate: args.from,
-        length: args.length,
-        warm_up: args.warm_up,
+        length: args.lengths.length,
+        warm_up: args.lengths.warm_up,
         runs: 1,
     };
     plan.check().map_err(name_from)?;
     let measured = (plan.rate * plan.length.as_secs_f64()) as u64;
-    if let Some(percentile) = args.objective.unsupported(measured) {
+    if let Err((percentile, needed)) = args.objective.check_messages(measured) {
+        let length_s = (needed as f64 / plan.rate).ceil();
         return Err(Error::config(
-            "--objective",
-            &args.objective,
-            format!("{measured} messages at the first rate are too few to tell {percentile}"),
-            "give a higher --from or a longer --for",
+            "--for",
+            humantime::format_duration(plan.length),
+            format!(
+                "{measured} messages at the first rate are too few to tell {percentile}, which takes {needed}"
+            ),
+            format!("give {length_s}s or more, or a higher --from"),
         )
         .into());
     }
-    let signals = Signals::listen(false)?;
-    let bench = args.common.bench(&signals)?;
-    let results = Results::open(args.common.output.as_deref(), args.common.json)?;
-    let mut progress = Lines::new();
+    let mut session = Session::open(&args.common, &args.traffic)?;
     let mut search = Search::new(plan.rate);
     let end = loop {
         let next = match search.next_rate() {
             Ok(next) => next,
             Err(end) => break end,
         };
-        let step = format!("step-{}-rate{next}", search.steps().len() + 1);
+        let name = format!("step-{}-rate{next}", search.steps().len() + 1);
         let plan = LatencyPlan { rate: next, ..plan };
-        let run = bench.latency(&plan, &step, &results.folder, &mut progress);
-        clear_line();
-        if let Some(signal) = signals.caught() {
-            return Ok(Ending::Signal(signal));
-        }
-        let noted = search.note(run?, &args.objective);
+        let run = session
+            .step(|bench, folder, progress| bench.latency(&plan, &name, folder, progress))?;
+        let run = match run {
+            Ok(run) => run,
+            Err(ending) => return Ok(ending),
+        };
+        let noted = search.note(run, &args.objective);
         say(format_args!("{} msg/s: {}", rate(next), noted.verdict()));
     };
     say(format_args!("{search}"));
-    say(format_args!(
-        "{}",
-        conclusion(&search, end, &args.objective)
-    ));
-    let name = format!(
-        "capacity-size{}-topics{}-workers{}",
-        bench.shape.payload_bytes, bench.shape.topics, bench.shape.workers
-    );
+    let conclusion = conclusion(&search, end, &args.objective);
+    say(format_args!("{conclusion}"));
     let found = Found {
         highest_msgs_per_s: search.highest(),
         end,
@@ -115,7 +103,18 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
         objective: args.objective.to_string(),
     };
     let runs: Vec<_> = search.steps().iter().map(|step| step.run.clone()).collect();
-    results.finish(&name, &bench, &parameters, &found, &csv(&runs))?;
+    let shape = session.bench.shape.clone();
+    session.finish(Findings {
+        name: format!(
+            "capacity-size{}-topics{}-workers{}",
+            shape.payload_bytes, shape.topics, shape.workers
+        ),
+        plan: &parameters,
+        shape,
+        verdict: conclusion,
+        results: &found,
+        csv: csv(&runs),
+    })?;
     Ok(if search.highest().is_some() {
         Ending::Ok
     } else {
@@ -142,20 +141,32 @@ fn name_from(error: Error) -> Error {
 }
 
 fn conclusion(search: &Search, end: SearchEnd, objective: &Objective) -> String {
+    let tries = REPEATS_MAX + 1;
     let Some(highest) = search.highest() else {
         return match end {
-            SearchEnd::GeneratorLimit => {
-                "nothing is known: the generator gave out or was itself too late at the first rate; try again, or give a lower --from".to_owned()
-            }
+            SearchEnd::GeneratorLimit => format!(
+                "INVALID: nothing is known: in each of {tries} tries at the first rate the generator gave out or \
+                 was itself too late; try again, or give a lower --from"
+            ),
+            SearchEnd::Inconclusive => format!(
+                "INVALID: nothing is known: none of {tries} tries at the first rate says anything; the steps say why"
+            ),
             _ => format!("no rate holds {objective}, not even the first: give a lower --from"),
         };
     };
-    let highest = format!("{} msg/s", rate(highest));
+    let held = format!("{} msg/s hold {objective}", rate(highest));
+    let near = 100.0 * (NEAR_ENOUGH - 1.0);
     match end {
-        SearchEnd::Found | SearchEnd::NothingHeld => format!("{highest} hold {objective}, to 5 %"),
+        SearchEnd::Found | SearchEnd::NothingHeld => {
+            format!("{held}, to {near:.0} %: beyond that the subject breaks it")
+        }
         SearchEnd::GeneratorLimit => format!(
-            "{highest} hold {objective}; beyond that the generator gave out or was itself too late, which is its limit, not the subject's"
+            "{held}; beyond that the generator gave out or was itself too late, {tries} times in turn, which is \
+             its limit, not the subject's"
         ),
-        SearchEnd::RateMax => format!("{highest} hold {objective}, the highest rate there is"),
+        SearchEnd::Inconclusive => {
+            format!("{held}; beyond that {tries} tries in turn say nothing: the steps say why")
+        }
+        SearchEnd::RateMax => format!("{held}, the highest rate there is"),
     }
 }

@@ -1,18 +1,11 @@
 //! `pinfeed bench latency`: runs at a fixed rate.
 
-use std::time::Duration;
-
 use crate::{
-    bench::{LatencyPlan, LatencyRun, csv, spread},
+    bench::{LatencyPlan, LatencyRun, Validity, csv, spread},
     cli::{
         Ending, Failure,
-        bench::{
-            Common,
-            progress::Lines,
-            results::{Results, clear_line},
-        },
+        bench::{Common, Lengths, Traffic, parse_rate, results::Findings, session::Session},
         say,
-        signals::Signals,
     },
 };
 
@@ -26,21 +19,20 @@ pub(in crate::cli) struct Args {
         long,
         value_name = "N",
         default_value_t = 100_000.0,
+        value_parser = parse_rate,
         allow_negative_numbers = true
     )]
     rate: f64,
 
-    /// How long each run is measured for
-    #[arg(long = "for", value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
-    length: Duration,
-
-    /// How long messages flow before that
-    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = humantime::parse_duration)]
-    warm_up: Duration,
+    #[command(flatten)]
+    lengths: Lengths,
 
     /// How many runs
     #[arg(long, value_name = "N", default_value_t = 3)]
     runs: usize,
+
+    #[command(flatten)]
+    traffic: Traffic,
 
     #[command(flatten)]
     common: Common,
@@ -49,36 +41,41 @@ pub(in crate::cli) struct Args {
 pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
     let plan = LatencyPlan {
         rate: args.rate,
-        length: args.length,
-        warm_up: args.warm_up,
+        length: args.lengths.length,
+        warm_up: args.lengths.warm_up,
         runs: args.runs,
     };
     plan.check()?;
-    let signals = Signals::listen(false)?;
-    let bench = args.common.bench(&signals)?;
-    let results = Results::open(args.common.output.as_deref(), args.common.json)?;
-    let mut progress = Lines::new();
+    let mut session = Session::open(&args.common, &args.traffic)?;
     let mut runs: Vec<LatencyRun> = Vec::new();
     for number in 1..=plan.runs {
-        progress.after = plan.run_takes() * (plan.runs - number) as u32;
-        let step = format!("run-{number}");
-        let measured = bench.latency(&plan, &step, &results.folder, &mut progress);
-        clear_line();
-        if let Some(signal) = signals.caught() {
-            return Ok(Ending::Signal(signal));
-        }
-        let measured = measured?;
+        session.progress.after = plan.run_takes() * (plan.runs - number) as u32;
+        let name = format!("run-{number}");
+        let measured = session
+            .step(|bench, folder, progress| bench.latency(&plan, &name, folder, progress))?;
+        let measured = match measured {
+            Ok(measured) => measured,
+            Err(ending) => return Ok(ending),
+        };
         say(format_args!("{measured}"));
         runs.push(measured);
     }
     if runs.len() > 1 {
         say(format_args!("{}", spread(&runs)));
     }
-    let name = format!(
-        "latency-rate{}-size{}-topics{}-workers{}",
-        plan.rate, bench.shape.payload_bytes, bench.shape.topics, bench.shape.workers
-    );
-    let is_ok = runs.iter().all(|run| run.verdict.is_ok());
-    results.finish(&name, &bench, &plan, &runs, &csv(&runs))?;
+    let shape = session.bench.shape.clone();
+    let validity = Validity::of(runs.iter().map(|run| &run.verdict));
+    session.finish(Findings {
+        name: format!(
+            "latency-rate{}-size{}-topics{}-workers{}",
+            plan.rate, shape.payload_bytes, shape.topics, shape.workers
+        ),
+        plan: &plan,
+        shape,
+        verdict: validity.to_string(),
+        results: &runs,
+        csv: csv(&runs),
+    })?;
+    let is_ok = validity.valid == validity.runs;
     Ok(if is_ok { Ending::Ok } else { Ending::Failed })
 }

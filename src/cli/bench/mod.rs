@@ -3,10 +3,13 @@
 mod capacity;
 mod latency;
 mod progress;
+mod replay;
 mod results;
+mod session;
+mod sweep;
 mod throughput;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use crate::{
     bench::{Bench, Cores, Shape},
@@ -15,7 +18,7 @@ use crate::{
         shape::{CoreList, parse_cores},
         signals::Signals,
     },
-    config::Engine,
+    config::{Engine, Handoff},
     handoff::HandoffKind,
     wait::Wait,
 };
@@ -30,6 +33,10 @@ pub(super) enum Command {
     Throughput(throughput::Args),
     /// The highest rate that holds an objective, with the curve up to where it breaks
     Capacity(capacity::Args),
+    /// How cost grows with the size of messages, topics, connections, workers or batches
+    Sweep(sweep::Args),
+    /// At how many times its speed a real capture breaks an objective, bursts and all
+    Replay(replay::Args),
     #[command(hide = true)]
     Baseline(throughput::BaselineArgs),
 }
@@ -39,13 +46,15 @@ pub(super) fn run(command: &Command) -> Result<Ending, Failure> {
         Command::Latency(args) => latency::run(args),
         Command::Throughput(args) => throughput::run(args),
         Command::Capacity(args) => capacity::run(args),
+        Command::Sweep(args) => sweep::run(args),
+        Command::Replay(args) => replay::run(args),
         Command::Baseline(args) => throughput::run_baseline(args),
     }
 }
 
-/// What all benchmarks have in common.
+/// What is sent.
 #[derive(Debug, clap::Args)]
-struct Common {
+struct Traffic {
     /// Bytes of a payload, 28 or more; topic and envelope are 38 more
     #[arg(long, value_name = "BYTES", default_value_t = 28)]
     size: usize,
@@ -63,6 +72,37 @@ struct Common {
     )]
     skew: f64,
 
+    /// Connections that messages come over, each with topics of its own
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    connections: usize,
+}
+
+impl Default for Traffic {
+    fn default() -> Self {
+        Self {
+            size: 28,
+            topics: 1_000,
+            skew: 1.0,
+            connections: 1,
+        }
+    }
+}
+
+/// How long runs at a rate are. The defaults are for several runs of one rate.
+#[derive(Debug, clap::Args)]
+struct Lengths {
+    /// How long each run is measured for
+    #[arg(long = "for", value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
+    length: Duration,
+
+    /// How long messages flow before that
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = humantime::parse_duration)]
+    warm_up: Duration,
+}
+
+/// What all benchmarks have in common.
+#[derive(Debug, clap::Args)]
+struct Common {
     /// The subject's workers
     #[arg(long, value_name = "N", default_value_t = 2)]
     workers: usize,
@@ -78,6 +118,10 @@ struct Common {
     /// How the subject's threads wait for work: spin, park or adaptive
     #[arg(long, value_name = "NAME", default_value_t = Wait::Park)]
     wait: Wait,
+
+    /// The number of messages at which the subject hands a batch over to a worker
+    #[arg(long, value_name = "N", default_value_t = Handoff::default().batch_messages)]
+    batch_messages: usize,
 
     /// The generator's core [default: the first that the subject is not given]
     #[arg(long, value_name = "N")]
@@ -119,8 +163,14 @@ impl std::str::FromStr for EngineName {
     }
 }
 
+fn parse_rate(text: &str) -> Result<f64, &'static str> {
+    text.parse().map_err(
+        |_| "give a number of messages a second; bench throughput measures as many as possible",
+    )
+}
+
 impl Common {
-    fn bench(&self, signals: &Signals) -> Result<Bench, Failure> {
+    fn bench(&self, traffic: &Traffic, signals: &Signals) -> Result<Bench, Failure> {
         let subject = self.subject_cores.as_ref().map(|list| list.0.as_slice());
         let cores = Cores::choose(self.generator_core, subject)?;
         let failed = |error| Failure::running("finding this program", &error);
@@ -137,13 +187,15 @@ impl Common {
             ));
         }
         let shape = Shape {
-            payload_bytes: self.size,
-            topics: self.topics,
-            skew: self.skew,
+            payload_bytes: traffic.size,
+            topics: traffic.topics,
+            skew: traffic.skew,
             workers: self.workers,
             engine: self.engine.0,
             handoff: self.handoff,
             wait: self.wait,
+            batch_messages: self.batch_messages,
+            connections: traffic.connections,
         };
         shape.check()?;
         Ok(Bench {

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::{
     bench::{
-        Bench, Cores, ResultFolder, Shape,
+        Bench, Cores, ResultFolder,
         record::{FORMAT, Summary},
     },
     cli::{Failure, live::show_line, print_json, say},
@@ -14,12 +14,27 @@ use crate::{
 };
 
 #[derive(Serialize)]
-struct Parameters<'a, P> {
+struct Parameters<'a, P, S> {
     #[serde(flatten)]
     plan: &'a P,
     #[serde(flatten)]
-    shape: &'a Shape,
+    shape: S,
     cores: &'a Cores,
+    hiccups: bool,
+}
+
+/// What a benchmark found.
+pub(super) struct Findings<'a, P, S, R> {
+    /// What its folder's name begins with. Up to the first dash it is the kind of benchmark.
+    pub name: String,
+    pub plan: &'a P,
+    /// What was sent, and how the subject was set up.
+    pub shape: S,
+    /// Whether the results as a whole say anything.
+    pub verdict: String,
+    pub results: &'a R,
+    /// A line a run.
+    pub csv: String,
 }
 
 /// Where results go. Nothing is left of them unless they are finished.
@@ -33,38 +48,44 @@ impl Results {
     /// Opens the folder before anything runs: after it, it would be too late to learn that it can't be
     /// written.
     pub(super) fn open(output: Option<&Path>, json: bool) -> Result<Self, Failure> {
+        let folder = ResultFolder::create(output)?;
+        for leftover in folder.remove_leftovers() {
+            say(format_args!(
+                "removed {}, which a benchmark that was killed had left",
+                leftover.display()
+            ));
+        }
         Ok(Self {
-            folder: ResultFolder::create(output)?,
+            folder,
             environment: Environment::look(),
             json,
         })
     }
 
-    /// Writes `runs.csv` and `summary.json`, and puts the folder in its place. `name` begins with the kind of
-    /// benchmark, up to the first dash.
-    pub(super) fn finish(
+    /// Writes `runs.csv` and `summary.json`, and puts the folder in its place.
+    pub(super) fn finish<P: Serialize, S: Serialize, R: Serialize>(
         self,
-        name: &str,
         bench: &Bench,
-        plan: &impl Serialize,
-        results: &impl Serialize,
-        csv: &str,
+        findings: Findings<'_, P, S, R>,
     ) -> Result<(), Failure> {
+        let name = &findings.name;
         let (kind, _) = name.split_once('-').unwrap_or((name, ""));
         let report = Summary {
             format: FORMAT,
             kind: kind.to_owned(),
             command_line: std::env::args().collect(),
             parameters: Parameters {
-                plan,
-                shape: &bench.shape,
+                plan: findings.plan,
+                shape: findings.shape,
                 cores: &bench.cores,
+                hiccups: bench.hiccups,
             },
             environment: &self.environment,
-            results,
+            verdict: findings.verdict,
+            results: findings.results,
         };
-        self.folder.write("runs.csv", csv.as_bytes())?;
-        if let Some(place) = self.folder.finish(name, &report)? {
+        self.folder.write("runs.csv", findings.csv.as_bytes())?;
+        if let Some(place) = self.folder.finish(&findings.name, &report)? {
             say(format_args!("results are in {}", place.display()));
         }
         if self.json {

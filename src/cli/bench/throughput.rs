@@ -1,18 +1,17 @@
 //! `pinfeed bench throughput`: flat out, against baselines; and the baselines' processes.
 
+use std::process;
+
 use crate::{
     bench::{
-        Figures, ThroughputPlan, baseline::Baseline, ratios, throughput_csv, throughput_table,
+        Figures, Throughput, ThroughputPlan, Validity, baseline::Baseline, ratios, throughput_csv,
+        throughput_table,
     },
     cli::{
-        Ending, Failure,
-        bench::{
-            Common,
-            progress::Lines,
-            results::{Results, clear_line},
-        },
+        EXIT_FAILURE, Ending, Failure,
+        bench::{Common, Traffic, results::Findings, session::Session},
         print_json, say,
-        signals::Signals,
+        signals::when_stdin_ends,
     },
     clock::Stopwatch,
 };
@@ -31,6 +30,9 @@ pub(in crate::cli) struct Args {
     messages: Option<u64>,
 
     #[command(flatten)]
+    traffic: Traffic,
+
+    #[command(flatten)]
     common: Common,
 }
 
@@ -40,9 +42,9 @@ pub(in crate::cli) struct BaselineArgs {
     /// plain, bare or one-by-one
     name: Baseline,
 
-    /// A publisher's endpoint
+    /// A publisher's endpoint (repeatable)
     #[arg(long)]
-    connect: String,
+    connect: Vec<String>,
 
     /// How many messages will come
     #[arg(long)]
@@ -54,16 +56,13 @@ pub(in crate::cli) struct BaselineArgs {
 }
 
 pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
-    let signals = Signals::listen(false)?;
-    let bench = args.common.bench(&signals)?;
+    let mut session = Session::open(&args.common, &args.traffic)?;
     let plan = ThroughputPlan {
-        messages: args.messages.unwrap_or_else(|| bench.messages()),
+        messages: args.messages.unwrap_or_else(|| session.bench.messages()),
         runs: args.runs,
     };
     plan.check()?;
-    let results = Results::open(args.common.output.as_deref(), args.common.json)?;
-    let mut progress = Lines::new();
-    let mut contenders = bench.contenders(&plan);
+    let mut contenders = session.bench.contenders(&plan);
     for round in 0..=plan.runs {
         let watch = Stopwatch::start();
         for contender in &mut contenders {
@@ -71,35 +70,56 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
                 0 => format!("warm-up, {}", contender.name),
                 _ => format!("run {round} of {}, {}", plan.runs, contender.name),
             };
-            let run = bench.throughput(contender.name, contender.messages, &step, &mut progress);
-            clear_line();
-            if let Some(signal) = signals.caught() {
-                return Ok(Ending::Signal(signal));
+            let run = session.step(|bench, _, progress| {
+                bench.throughput(contender.name, contender.messages, &step, progress)
+            })?;
+            let run = match run {
+                Ok(run) => run,
+                Err(ending) => return Ok(ending),
+            };
+            if !run.verdict.is_ok() {
+                say(format_args!("{step}: {}", run.verdict));
             }
-            let run = run?;
             if round > 0 {
                 contender.runs.push(run);
             }
         }
         let left = plan.runs - round;
-        progress.after = std::time::Duration::from_nanos(watch.elapsed_ns()) * left as u32;
+        session.progress.after = std::time::Duration::from_nanos(watch.elapsed_ns()) * left as u32;
     }
     say(format_args!("{}", throughput_table(&contenders)));
-    let name = format!(
-        "throughput-messages{}-size{}-topics{}-workers{}",
-        plan.messages, bench.shape.payload_bytes, bench.shape.topics, bench.shape.workers
-    );
-    let figures = Figures {
-        ratios: ratios(&contenders),
-        contenders,
-    };
-    let csv = throughput_csv(&figures.contenders);
-    results.finish(&name, &bench, &plan, &figures, &csv)?;
-    Ok(Ending::Ok)
+    let all = contenders.iter().flat_map(|one| &one.runs);
+    let all = Validity::of(all.map(|run| &run.verdict));
+    // Without one of them there is nothing to compare.
+    let unknown = contenders.iter().find(|one| one.validity().valid == 0);
+    let is_known = unknown.is_none();
+    let verdict = unknown.map_or(all, Throughput::validity).to_string();
+    let csv = throughput_csv(&contenders);
+    let shape = session.bench.shape.clone();
+    session.finish(Findings {
+        name: format!(
+            "throughput-messages{}-size{}-topics{}-workers{}",
+            plan.messages, shape.payload_bytes, shape.topics, shape.workers
+        ),
+        plan: &plan,
+        shape,
+        verdict,
+        results: &Figures {
+            ratios: ratios(&contenders),
+            contenders,
+        },
+        csv,
+    })?;
+    Ok(if is_known { Ending::Ok } else { Ending::Failed })
 }
 
 pub(super) fn run_baseline(args: &BaselineArgs) -> Result<Ending, Failure> {
-    let endpoints = [args.connect.clone()];
-    print_json(&args.name.run(&endpoints, args.messages, args.wire_bytes)?)?;
+    // What it waits for may never come.
+    when_stdin_ends(|| process::exit(EXIT_FAILURE.into()));
+    print_json(
+        &args
+            .name
+            .run(&args.connect, args.messages, args.wire_bytes)?,
+    )?;
     Ok(Ending::Ok)
 }

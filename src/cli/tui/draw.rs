@@ -28,6 +28,8 @@ const STAGE_WIDTH: usize = 8;
 /// Columns of a counter with its name.
 const COUNTER_WIDTH: u16 = 26;
 
+/// What keys do, on the narrowest terminal.
+const HELP: &str = "q end cleanly, again: at once  p hold the picture  s sort otherwise  ? close";
 /// The width from which on the header has room for bytes a second.
 const BYTES_FROM: u16 = 80;
 
@@ -392,9 +394,7 @@ fn anomalies(frame: &mut Frame<'_>, area: Rect, picture: &Picture, theme: Theme)
 
 fn footer(frame: &mut Frame<'_>, area: Rect, look: &Look) {
     let line = if look.is_helping {
-        let help =
-            "q end cleanly, again: at once   p hold the picture only   s sort tables otherwise";
-        Line::raw(cut(help, usize::from(area.width)))
+        Line::raw(cut(HELP, usize::from(area.width)))
     } else {
         let key = |key: &'static str| Span::styled(key, look.theme.strong());
         let pause = if look.is_paused {

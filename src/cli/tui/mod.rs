@@ -50,7 +50,7 @@ pub(super) fn watch<H: Handler>(
     board: Option<Board>,
     histograms: &mut Histograms,
     signals: &Signals,
-    mut tick: impl FnMut(&Totals),
+    mut tick: impl FnMut(&mut Pipeline<H>, &Totals),
 ) -> Result<Outcome<H>, Failure> {
     let mut view = View {
         screen: Some(Screen::open()?),
@@ -66,7 +66,8 @@ pub(super) fn watch<H: Handler>(
     let mut logged = histograms.interval().map(Share::new);
     while !pipeline.is_finished() {
         let mut changed = view.wait(signals);
-        tick(&pipeline.look());
+        let totals = pipeline.look();
+        tick(&mut pipeline, &totals);
         sampler.glance(&pipeline);
         if intervals.collect(&mut pipeline, iter::once(&mut pictured).chain(&mut logged)) {
             if let Some(interval) = pictured.take_due() {
@@ -148,11 +149,8 @@ impl View {
             return;
         };
         let (picture, look) = (&self.shown, &self.look);
-        if (screen
-            .terminal
-            .draw(|frame| draw::draw(frame, picture, look)))
-        .is_err()
-        {
+        let drawn = screen.draw(|frame| draw::draw(frame, picture, look));
+        if drawn.is_err() {
             self.screen = None;
         }
     }

@@ -8,7 +8,7 @@ use std::{
     io::{self, BufWriter, IsTerminal, Stderr, stderr},
     panic,
     sync::{
-        Mutex, Once, PoisonError,
+        Mutex, MutexGuard, Once, PoisonError,
         atomic::{AtomicBool, Ordering::SeqCst},
         mpsc,
     },
@@ -17,7 +17,7 @@ use std::{
 };
 
 use ratatui::{
-    Terminal,
+    Frame, Terminal,
     backend::CrosstermBackend,
     crossterm::{
         cursor::{Hide, Show},
@@ -35,12 +35,14 @@ const RESTORE_LIMIT: Duration = Duration::from_millis(500);
 
 /// Whether the view has the terminal.
 static UP: AtomicBool = AtomicBool::new(false);
+/// Held while the terminal is written to, so that nothing is drawn over one that was given back.
+static WRITING: Mutex<()> = Mutex::new(());
 /// What was said meanwhile.
 static HELD: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 /// The terminal, taken for the view. Dropping it gives the terminal back.
 pub(super) struct Screen {
-    pub terminal: Terminal<CrosstermBackend<BufWriter<Stderr>>>,
+    terminal: Terminal<CrosstermBackend<BufWriter<Stderr>>>,
 }
 
 /// Checks that there is a terminal to draw on.
@@ -80,6 +82,20 @@ impl Screen {
     }
 }
 
+impl Screen {
+    /// Draws, if the view still has the terminal.
+    ///
+    /// # Errors
+    /// Where the terminal went away.
+    pub(super) fn draw(&mut self, draw: impl FnOnce(&mut Frame<'_>)) -> io::Result<()> {
+        let _writing = writing();
+        if UP.load(SeqCst) {
+            self.terminal.draw(draw)?;
+        }
+        Ok(())
+    }
+}
+
 impl Drop for Screen {
     fn drop(&mut self) {
         restore();
@@ -89,8 +105,17 @@ impl Drop for Screen {
     }
 }
 
-/// Gives the terminal back, if the view has it.
+fn writing() -> MutexGuard<'static, ()> {
+    WRITING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Gives the terminal back, if the view has it, once nothing is being drawn.
 fn restore() {
+    let _writing = writing();
+    give_back();
+}
+
+fn give_back() {
     if UP.swap(false, SeqCst) {
         // Where it went away there is nothing to give back.
         let _ = disable_raw_mode();
@@ -122,7 +147,7 @@ pub(in crate::cli) fn hold(line: fmt::Arguments<'_>) -> bool {
     up
 }
 
-fn held() -> std::sync::MutexGuard<'static, Vec<String>> {
+fn held() -> MutexGuard<'static, Vec<String>> {
     HELD.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -133,7 +158,8 @@ fn give_back_on_panic() {
     let previous = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
         if thread::current().id() == viewer {
-            restore();
+            // Not waiting for a drawing to end: it may be the one that panicked.
+            give_back();
         } else if hold(format_args!("{info}")) {
             return;
         }

@@ -231,6 +231,9 @@ fn end(end: SearchEnd) -> &'static str {
         SearchEnd::GeneratorLimit => {
             "The generator gave out or was itself too late: the limit is its own, not the subject's."
         }
+        SearchEnd::Inconclusive => {
+            "Beyond what held, runs say nothing, however often they were tried: the steps say why."
+        }
         SearchEnd::NothingHeld => "Not even the first rate held.",
         SearchEnd::RateMax => "The highest rate there is held.",
     }

@@ -15,7 +15,7 @@ use crate::{
     config::{Lane, Receive, SocketKind},
     error::{Error, Result},
     handoff::FRAMES_MAX,
-    lane::{Assigned, Orders, Quota, Router, Setup, subscriptions::Subscriptions},
+    lane::{Assigned, Order, Orders, Quota, Reach, Router, Setup, subscriptions::Subscriptions},
     libzmq::{Context, Socket},
     message::Origin,
     random,
@@ -80,7 +80,8 @@ impl Opening<'_> {
             let connected = source.socket.connect(&name);
             connected.map_err(|reason| assigned.refused("connect", index, endpoint, &reason))?;
             let delays_ms = (self.receive.reconnect_ms, self.receive.reconnect_max_ms);
-            source.connections.keep(name, delays_ms);
+            let reach = Reach::new(assigned, endpoint, "libzmq does not say why");
+            source.connections.keep(name, delays_ms, reach);
             sources.push(source);
         }
         Ok(())
@@ -209,6 +210,12 @@ impl LibzmqLane {
         bound.map(String::as_str)
     }
 
+    /// Returns what tells which of its endpoints were reached.
+    pub(crate) fn reaches(&self) -> impl Iterator<Item = &Reach> {
+        let connections = self.sources.iter().map(|source| &source.connections);
+        connections.filter_map(Connections::reach)
+    }
+
     /// Receives until asked to stop, or the quota is used up.
     ///
     /// # Errors
@@ -261,11 +268,13 @@ impl LibzmqLane {
                 let (_, others) = items.split_at(sources.len());
                 look_around = !waited || others.iter().any(PollItem::is_readable);
             }
-            if look_around || rounds % ROUNDS_PER_TICK == 0 {
+            if look_around || rounds % ROUNDS_PER_TICK == 0 || router.is_moving() {
                 router.tick()?;
             }
+            if look_around || setup.orders.wait() {
+                obey(sources, &setup.orders, router)?;
+            }
             if look_around {
-                obey(sources, &setup.orders)?;
                 for source in sources.iter() {
                     source.connections.note_events(router, source.line)?;
                 }
@@ -275,17 +284,24 @@ impl LibzmqLane {
     }
 }
 
-/// Changes subscriptions as asked from outside.
-fn obey(sources: &[Source], orders: &Orders) -> Result<()> {
+/// Does what it was asked for from outside.
+fn obey(sources: &[Source], orders: &Orders, router: &mut Router) -> Result<()> {
     orders.hush();
     while let Some(order) = orders.next() {
-        let of_feed = |source: &&Source| source.feed == order.feed;
+        let change = match order {
+            Order::Subscribe(change) => change,
+            Order::Move { shard, worker } => {
+                router.move_shard(shard, worker);
+                continue;
+            }
+        };
+        let of_feed = |source: &&Source| source.feed == change.feed;
         for source in sources.iter().filter(of_feed) {
             let mut subscriptions = source.subscriptions.borrow_mut();
-            let changed = if order.subscribe && subscriptions.start(&order.prefix) {
-                source.socket.set_subscribe(&order.prefix)
-            } else if !order.subscribe && subscriptions.end(&order.prefix) {
-                source.socket.set_unsubscribe(&order.prefix)
+            let changed = if change.subscribe && subscriptions.start(&change.prefix) {
+                source.socket.set_subscribe(&change.prefix)
+            } else if !change.subscribe && subscriptions.end(&change.prefix) {
+                source.socket.set_unsubscribe(&change.prefix)
             } else {
                 Ok(())
             };

@@ -16,7 +16,7 @@ use zmq::{DONTWAIT, SocketType};
 use crate::{
     clock::Deadline,
     error::{Error, Result},
-    lane::{Router, backoff::Backoff},
+    lane::{Reach, Router, backoff::Backoff},
     ledger::LaneLedger,
     libzmq::{Context, Socket},
 };
@@ -54,6 +54,7 @@ struct Endpoint {
     /// When to connect again, if libzmq does not say before that it will.
     retry_at: Cell<Option<Deadline>>,
     backoff: Cell<Backoff>,
+    reach: Reach,
 }
 
 impl Connections {
@@ -87,14 +88,20 @@ impl Connections {
     }
 
     /// Notes that the socket was connected to an endpoint, for it to stay so. Waits before connecting
-    /// again double from one limit to the other.
-    pub(super) fn keep(&mut self, name: String, delays_ms: (u32, u32)) {
+    /// again double from one limit to the other. `reach` is told what comes of it.
+    pub(super) fn keep(&mut self, name: String, delays_ms: (u32, u32), reach: Reach) {
         let backoff = Backoff::new(delays_ms.0.max(DELAY_MS_MIN), delays_ms.1);
         self.endpoint = Some(Endpoint {
             name,
             retry_at: Cell::new(None),
             backoff: Cell::new(backoff),
+            reach,
         });
+    }
+
+    /// What tells whether the endpoint was reached, if there is one.
+    pub(super) fn reach(&self) -> Option<&Reach> {
+        self.endpoint.as_ref().map(|endpoint| &endpoint.reach)
     }
 
     /// The socket that has something to receive when a connection changes.
@@ -178,6 +185,12 @@ impl Connections {
 
 impl Endpoint {
     fn note(&self, event: u16) {
+        match event {
+            HANDSHAKE_SUCCEEDED => self.reach.reached(),
+            DISCONNECTED => self.reach.failed(Some("the handshake failed".to_owned())),
+            CONNECT_RETRIED => self.reach.failed(None),
+            _ => {}
+        }
         if event == DISCONNECTED {
             self.retry_at.set(Some(self.next_attempt()));
             return;

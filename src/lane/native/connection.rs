@@ -12,6 +12,7 @@ use std::{
     os::fd::{AsFd, BorrowedFd},
 };
 
+use rustix::io::Errno;
 use socket2::Socket;
 
 use crate::{
@@ -53,6 +54,8 @@ pub(super) struct Line {
 /// Why a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
+    /// It could not be made.
+    NotMade(Errno),
     /// The peer closed it, or the network did.
     Lost,
     /// The peer did what the protocol forbids.
@@ -61,6 +64,21 @@ pub(super) enum End {
     HandshakeTimeout,
     /// The peer was silent for too long.
     HeartbeatTimeout,
+}
+
+impl End {
+    /// Says why a connection ended that was never up, for people.
+    pub(super) fn reason(self, is_connected: bool) -> String {
+        match self {
+            Self::NotMade(refused) => refused.to_string(),
+            Self::Violation(violation) => violation.to_string(),
+            Self::HandshakeTimeout if is_connected => "the handshake took too long".to_owned(),
+            Self::HandshakeTimeout => "no answer".to_owned(),
+            Self::Lost | Self::HeartbeatTimeout => {
+                "the peer hung up before the handshake was done".to_owned()
+            }
+        }
+    }
 }
 
 /// How a read went.
@@ -212,8 +230,12 @@ impl Connection {
     /// is made.
     pub(super) fn write(&mut self) -> Turn {
         if let State::Connecting = self.state {
-            if !matches!(self.socket.take_error(), Ok(None)) {
-                return Turn::Ended(End::Lost);
+            match self.socket.take_error() {
+                Ok(None) => {}
+                Ok(Some(refused)) | Err(refused) => {
+                    let end = Errno::from_io_error(&refused).map_or(End::Lost, End::NotMade);
+                    return Turn::Ended(end);
+                }
             }
             self.shake();
         }

@@ -6,7 +6,7 @@ use socket2::{SockAddr, Socket};
 
 use crate::{
     clock::Deadline,
-    lane::{backoff::Backoff, native::resolver::Resolver},
+    lane::{backoff::Backoff, native::resolver::Resolver, reach::Reach},
     net::{Endpoint, SocketOptions, begin_connect},
 };
 
@@ -26,6 +26,7 @@ pub(super) struct Dialer {
     /// The line that its connections are for.
     pub line: usize,
     backoff: Backoff,
+    reach: Reach,
     state: State,
     /// Attempts so far, by which an endpoint's addresses take turns.
     attempts: usize,
@@ -33,14 +34,20 @@ pub(super) struct Dialer {
 
 impl Dialer {
     /// Starts without a connection; the first attempt is due at once.
-    pub(super) fn new(endpoint: Endpoint, line: usize, backoff: Backoff) -> Self {
+    pub(super) fn new(endpoint: Endpoint, line: usize, backoff: Backoff, reach: Reach) -> Self {
         Self {
             endpoint,
             line,
             backoff,
+            reach,
             state: State::Waiting(Deadline::after(Duration::ZERO)),
             attempts: 0,
         }
+    }
+
+    /// What tells whether its endpoint was reached.
+    pub(super) fn reach(&self) -> &Reach {
+        &self.reach
     }
 
     /// Tells whether its endpoint has a name to look up.
@@ -101,8 +108,8 @@ impl Dialer {
                 self.state = State::Connected;
                 Some(socket)
             }
-            Err(_) => {
-                self.failed();
+            Err(refused) => {
+                self.failed(&refused.to_string());
                 None
             }
         }
@@ -111,10 +118,12 @@ impl Dialer {
     /// Notes that the handshake is done.
     pub(super) fn connected(&mut self) {
         self.backoff.connected();
+        self.reach.reached();
     }
 
-    /// Notes that the connection was lost, or could not be made.
-    pub(super) fn failed(&mut self) {
+    /// Notes that the connection was lost, or could not be made, and why.
+    pub(super) fn failed(&mut self, reason: &str) {
+        self.reach.failed(Some(reason.to_owned()));
         self.state = State::Waiting(self.backoff.failed());
     }
 }

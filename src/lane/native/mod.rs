@@ -20,7 +20,10 @@ use crate::{
     error::{Error, Result},
     handoff::FRAMES_MAX,
     lane::{
-        Assigned, Router, Setup, backoff::Backoff, orders::Order, subscriptions::Subscriptions,
+        Assigned, Reach, Router, Setup,
+        backoff::Backoff,
+        orders::{Change, Order},
+        subscriptions::Subscriptions,
     },
     net::{Endpoint, Interest, Listener, Malformed, Poller, Ready, SocketOptions},
     zmtp::{Limits, SocketType, Subscription},
@@ -166,7 +169,9 @@ impl NativeLane {
             let endpoint =
                 parse(text).map_err(|reason| assigned.refused("connect", index, text, &reason))?;
             let backoff = Backoff::new(self.receive.reconnect_ms, self.receive.reconnect_max_ms);
-            self.dialers.push(Dialer::new(endpoint, line, backoff));
+            let reach = Reach::new(assigned, text, "no answer yet");
+            self.dialers
+                .push(Dialer::new(endpoint, line, backoff, reach));
         }
         Ok(())
     }
@@ -174,6 +179,11 @@ impl NativeLane {
     /// Returns the endpoints that publishers may connect to, with the ports that wildcards were given.
     pub(crate) fn bound(&self) -> impl Iterator<Item = &str> {
         self.listeners.iter().map(|bound| bound.listener.endpoint())
+    }
+
+    /// Returns what tells which of its endpoints were reached.
+    pub(crate) fn reaches(&self) -> impl Iterator<Item = &Reach> {
+        self.dialers.iter().map(Dialer::reach)
     }
 
     /// Receives until asked to stop, or the quota is used up.
@@ -313,7 +323,7 @@ impl NativeLane {
             return;
         };
         match end {
-            End::Lost => {}
+            End::Lost | End::NotMade(_) => {}
             End::Violation(violation) => counters.violations[violation as usize].add(1),
             End::HandshakeTimeout if connection.is_connected() => {
                 counters.handshake_timeouts.add(1);
@@ -336,7 +346,7 @@ impl NativeLane {
             router.note_connection(connection.line, false);
         }
         if let Some(dialer) = connection.dialer {
-            self.dialers[dialer].failed();
+            self.dialers[dialer].failed(&end.reason(connection.is_connected()));
         }
     }
 
@@ -390,14 +400,19 @@ impl NativeLane {
         );
     }
 
-    /// Changes subscriptions as asked from outside.
+    /// Does what it was asked for from outside.
     fn obey(&mut self, router: &mut Router) {
         self.setup.orders.hush();
         while let Some(order) = self.setup.orders.next() {
-            for line in 0..self.lines.len() {
-                if self.lines[line].feed == order.feed {
-                    self.subscribe(line, &order);
+            match order {
+                Order::Subscribe(change) => {
+                    for line in 0..self.lines.len() {
+                        if self.lines[line].feed == change.feed {
+                            self.subscribe(line, &change);
+                        }
+                    }
                 }
+                Order::Move { shard, worker } => router.move_shard(shard, worker),
             }
         }
         for line in &mut self.lines {
@@ -415,17 +430,17 @@ impl NativeLane {
         }
     }
 
-    fn subscribe(&mut self, line: usize, order: &Order) {
+    fn subscribe(&mut self, line: usize, change: &Change) {
         let subscriptions = &mut self.lines[line].subscriptions;
-        let (told, subscription) = if order.subscribe {
+        let (told, subscription) = if change.subscribe {
             (
-                subscriptions.start(&order.prefix),
-                Subscription::Start(&order.prefix),
+                subscriptions.start(&change.prefix),
+                Subscription::Start(&change.prefix),
             )
         } else {
             (
-                subscriptions.end(&order.prefix),
-                Subscription::End(&order.prefix),
+                subscriptions.end(&change.prefix),
+                Subscription::End(&change.prefix),
             )
         };
         let connections = self.connections.iter_mut().flatten();

@@ -28,6 +28,7 @@ mod tests;
 mod writer;
 
 pub use reader::{Interval, read};
+pub(crate) use writer::keep_old;
 pub use writer::{IntervalLog, ROTATED_MAX};
 
 /// Tag of the time from received to handler start.

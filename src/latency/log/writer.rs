@@ -64,10 +64,7 @@ impl IntervalLog {
     /// [`Error::File`].
     pub fn create(path: impl Into<PathBuf>, bytes_max: u64) -> Result<Self> {
         let path = path.into();
-        let old = fs::metadata(&path).ok();
-        if old.is_some_and(|old| old.is_file() && old.len() > 0) {
-            shift(&path).map_err(Error::file(&path))?;
-        }
+        keep_old(&path).map_err(Error::file(&path))?;
         let file = open(&path).map_err(Error::file(&path))?;
         let is_regular = file.metadata().map_err(Error::file(&path))?.is_file();
         Ok(Self {
@@ -140,6 +137,16 @@ impl IntervalLog {
         self.bytes += text.len() as u64;
         Ok(())
     }
+}
+
+/// Makes room for a new file: one with something in it that is there becomes `FILE.1`, whose path is returned.
+pub(crate) fn keep_old(path: &Path) -> io::Result<Option<PathBuf>> {
+    let old = fs::metadata(path).ok();
+    if !old.is_some_and(|old| old.is_file() && old.len() > 0) {
+        return Ok(None);
+    }
+    shift(path)?;
+    Ok(Some(rotated(path, 1)))
 }
 
 /// Opens for appending, so that what was cut off leaves no hole.

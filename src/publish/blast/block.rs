@@ -32,10 +32,13 @@ pub(super) struct Block {
     /// The payload bytes of all messages before each, and of all.
     payload_bytes_before: Vec<u64>,
     format: Format,
+    /// Runs of messages that have topics of their own.
+    parts: Vec<Range<usize>>,
 }
 
 impl Block {
-    /// Encodes what a source says, until there are as many messages as `topics` and enough bytes.
+    /// Encodes what a source says, until there are as many messages as `topics` and enough bytes. Every
+    /// `parts`th topic is in the same part.
     ///
     /// # Errors
     /// What the source fails with.
@@ -44,14 +47,9 @@ impl Block {
         format: Format,
         epoch: u64,
         topics: usize,
+        parts: usize,
     ) -> Result<Self> {
-        let mut block = Self {
-            bytes: Vec::new(),
-            ends: Vec::new(),
-            steps: Vec::new(),
-            payload_bytes_before: vec![0],
-            format,
-        };
+        let mut block = Self::empty(format);
         let mut message_topics = Vec::new();
         // By topic.
         let mut counts: Vec<u32> = Vec::new();
@@ -76,9 +74,43 @@ impl Block {
             block.push(source.topic(item.topic), &payload, stamp);
         }
         block.steps = message_topics.iter().map(|&topic| counts[topic]).collect();
+        block.part(&message_topics, parts);
         // For the first round to step from.
         block.rewind();
         Ok(block)
+    }
+
+    fn empty(format: Format) -> Self {
+        Self {
+            bytes: Vec::new(),
+            ends: Vec::new(),
+            steps: Vec::new(),
+            payload_bytes_before: vec![0],
+            format,
+            parts: Vec::new(),
+        }
+    }
+
+    /// Puts the messages of each part together, in their order.
+    fn part(&mut self, topics: &[usize], parts: usize) {
+        let mut order: Vec<usize> = (0..self.messages()).collect();
+        order.sort_by_key(|&message| topics[message] % parts);
+        let mut parted = Self::empty(self.format);
+        for part in 0..parts {
+            let place = |part| order.partition_point(|&message| topics[message] % parts < part);
+            parted.parts.push(place(part)..place(part + 1));
+        }
+        let mut payload_bytes = 0;
+        for &message in &order {
+            let place = self.place(message..message + 1);
+            parted.bytes.extend_from_slice(&self.bytes[place]);
+            // No longer than before.
+            parted.ends.push(parted.bytes.len() as u32);
+            parted.steps.push(self.steps[message]);
+            payload_bytes += self.payload_bytes(message..message + 1);
+            parted.payload_bytes_before.push(payload_bytes);
+        }
+        *self = parted;
     }
 
     fn push(&mut self, topic: &[u8], payload: &[u8], stamp: Stamp) {
@@ -108,6 +140,11 @@ impl Block {
         self.ends.len()
     }
 
+    /// Returns where the messages of a part are, counted from 0.
+    pub(super) fn messages_of(&self, part: usize) -> Range<usize> {
+        self.parts[part].clone()
+    }
+
     /// Returns all bytes.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
@@ -130,12 +167,17 @@ impl Block {
         self.payload_bytes_before[messages.end] - self.payload_bytes_before[messages.start]
     }
 
-    /// Returns as many messages from `first` on as `bytes_max` holds, at least one, but at most
-    /// `messages_max`, and no further than the end.
-    pub(super) fn chunk(&self, first: usize, bytes_max: usize, messages_max: u64) -> Range<usize> {
+    /// Returns as many of these messages as `bytes_max` holds, at least one, but at most `messages_max`.
+    pub(super) fn chunk(
+        &self,
+        messages: Range<usize>,
+        bytes_max: usize,
+        messages_max: u64,
+    ) -> Range<usize> {
+        let first = messages.start;
         let end_max = self.start(first) + bytes_max;
-        let fitting = self.ends[first..].partition_point(|&end| end as usize <= end_max);
-        let whole = fitting.max(1).min(self.messages() - first) as u64;
+        let fitting = self.ends[messages.clone()].partition_point(|&end| end as usize <= end_max);
+        let whole = fitting.max(1).min(messages.len()) as u64;
         first..first + whole.min(messages_max) as usize
     }
 
@@ -198,7 +240,7 @@ pub(super) mod tests {
             ..Parameters::default()
         })
         .unwrap();
-        Block::encode(&mut exchange, format, 7, topics).unwrap()
+        Block::encode(&mut exchange, format, 7, topics, 1).unwrap()
     }
 
     fn messages(bytes: &[u8]) -> Vec<Vec<&[u8]>> {
@@ -227,7 +269,7 @@ pub(super) mod tests {
         for round in 0..3 {
             let mut first = 0;
             while first < block.messages() {
-                let chunk = block.chunk(first, 10_000, u64::MAX);
+                let chunk = block.chunk(first..block.messages(), 10_000, u64::MAX);
                 assert!(block.place(chunk.clone()).len() <= 10_000);
                 block.stamp(chunk.clone(), |index| 7_000_000 + sent + index);
                 for frames in messages(&block.bytes()[block.place(chunk.clone())]) {
@@ -289,9 +331,31 @@ pub(super) mod tests {
         let block = block(Format::Delimited(b' '), 10);
         let message_bytes = block.place(0..1).len();
         let last = block.messages() - 1;
-        assert_eq!(block.chunk(5, 4 * message_bytes, 100), 5..9);
-        assert_eq!(block.chunk(5, 4 * message_bytes, 3), 5..8);
-        assert_eq!(block.chunk(5, 1, 100), 5..6, "at least one");
-        assert_eq!(block.chunk(last, 1 << 20, 100), last..last + 1);
+        assert_eq!(block.chunk(5..100, 4 * message_bytes, 100), 5..9);
+        assert_eq!(block.chunk(5..100, 4 * message_bytes, 3), 5..8);
+        assert_eq!(block.chunk(5..7, 4 * message_bytes, 100), 5..7);
+        assert_eq!(block.chunk(5..100, 1, 100), 5..6, "at least one");
+        assert_eq!(block.chunk(last..last + 1, 1 << 20, 100), last..last + 1);
+    }
+
+    #[test]
+    fn parts_have_topics_of_their_own_and_all_messages() {
+        let mut exchange = Exchange::new(Parameters::default()).unwrap();
+        let block = Block::encode(&mut exchange, Format::Raw, 7, 1_000, 3).unwrap();
+        let parts: Vec<Range<usize>> = (0..3).map(|part| block.messages_of(part)).collect();
+        assert_eq!(parts[0].start, 0);
+        assert_eq!(parts[0].end, parts[1].start);
+        assert_eq!(parts[1].end, parts[2].start);
+        assert_eq!(parts[2].end, block.messages());
+        for (part, messages) in parts.into_iter().enumerate() {
+            assert!(!messages.is_empty());
+            for message in messages {
+                let topic = block.key(message).strip_prefix(b"sim.").unwrap();
+                let topic: usize = str::from_utf8(topic).unwrap().parse().unwrap();
+                assert_eq!(topic % 3, part);
+            }
+        }
+        let payload_bytes = block.payload_bytes(0..block.messages());
+        assert_eq!(payload_bytes, 28 * block.messages() as u64);
     }
 }

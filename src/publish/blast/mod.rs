@@ -24,14 +24,17 @@ mod peers;
 mod subscriber;
 mod subscriptions;
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use hdrhistogram::Histogram;
 
 use crate::{
     clock::{Deadline, Stopwatch, wall_ns},
-    error::Result,
-    publish::{Published, PublisherOptions, Schedule, Source, Until, format::Format},
+    error::{Error, Result},
+    publish::{
+        Item, Published, PublisherOptions, Recording, Schedule, Source, Until, capture::Capture,
+        format::Format, schedule::due_before,
+    },
     stop::Stop,
 };
 use block::Block;
@@ -45,6 +48,9 @@ const CHUNK_BYTES: usize = 32 * 1024;
 /// How long before a message is due the blaster stops sleeping, in nanoseconds. The poller counts in
 /// milliseconds.
 const SPIN_NS: u64 = 1_000_000;
+/// How long after the end of its time the blaster waits for subscribers to take the last chunk, which those
+/// that are at work do at once.
+const LAST_GRACE: Duration = Duration::from_millis(100);
 /// How often subscribers are listened to while messages flow, in nanoseconds.
 const ATTEND_EVERY_NS: u64 = 1_000_000;
 
@@ -75,12 +81,31 @@ const ATTEND_EVERY_NS: u64 = 1_000_000;
 /// ```
 pub struct Blaster {
     block: Block,
-    schedule: Schedule,
+    timing: Timing,
     peers: Peers,
-    /// The message of the block that comes next.
-    next: usize,
+    /// The messages of each part of the block that come next. One part goes to all endpoints, of several
+    /// each to its own.
+    next: Vec<usize>,
+    /// The part that comes next.
+    turn: usize,
     /// Of the last stream.
     lateness: Lateness,
+}
+
+/// When messages are due.
+enum Timing {
+    Steady(Schedule),
+    Recorded(Recording),
+}
+
+impl Timing {
+    #[inline]
+    fn due_ns(&self, message: u64) -> Option<u64> {
+        match self {
+            Self::Steady(schedule) => schedule.due_ns(message),
+            Self::Recorded(recording) => Some(recording.due_ns(message)),
+        }
+    }
 }
 
 impl Blaster {
@@ -88,20 +113,87 @@ impl Blaster {
     /// opens the sockets. When the source says that they are due does not matter; `schedule` does.
     ///
     /// # Errors
-    /// What the source fails with; [`Error::Config`](crate::Error::Config) for an endpoint that is
-    /// malformed or can't be bound, and an envelope that can only be read; [`Error::Socket`](crate::Error::Socket).
+    /// What the source fails with; [`Error::Config`] for an endpoint that is
+    /// malformed or can't be bound, and an envelope that can only be read; [`Error::Socket`].
     pub fn open(
         options: &PublisherOptions,
         source: &mut dyn Source,
         topics: usize,
         schedule: Schedule,
     ) -> Result<Self> {
+        Self::open_parts(options, source, topics, 1, Timing::Steady(schedule))
+    }
+
+    /// As [`open`](Self::open), but each endpoint gets topics of its own, and all have their turn, whereas
+    /// otherwise each gets all.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_split(
+        options: &PublisherOptions,
+        source: &mut dyn Source,
+        topics: usize,
+        schedule: Schedule,
+    ) -> Result<Self> {
+        let parts = options.bind.len() + options.connect.len();
+        Self::open_parts(
+            options,
+            source,
+            topics,
+            parts.max(1),
+            Timing::Steady(schedule),
+        )
+    }
+
+    /// Encodes a whole capture, and sends it when its messages were captured, over and over.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); [`Error::Config`] for a capture without messages, or of more than 256 MiB.
+    pub fn open_capture(options: &PublisherOptions, capture: &mut Capture) -> Result<Self> {
+        let mut noted = Noted {
+            capture,
+            due_ns: Vec::new(),
+        };
+        let flat_out = Timing::Steady(Schedule {
+            rate: None,
+            burst: 1,
+        });
+        let mut blaster = Self::open_parts(options, &mut noted, usize::MAX, 1, flat_out)?;
+        let path = noted.capture.path().display().to_string();
+        let refused = |problem: &str| {
+            let remedy = "give another one, or leave --blast out";
+            Error::config("--capture", &path, problem, remedy)
+        };
+        if blaster.block.messages() == 0 {
+            return Err(refused("it has no messages"));
+        }
+        if noted.capture.next(&mut Vec::new())?.is_some() {
+            return Err(refused("it is too long to be encoded beforehand"));
+        }
+        if let Some(due_ns) = noted.due_ns.into_iter().collect() {
+            blaster.timing = Timing::Recorded(Recording::new(due_ns));
+        }
+        Ok(blaster)
+    }
+
+    fn open_parts(
+        options: &PublisherOptions,
+        source: &mut dyn Source,
+        topics: usize,
+        parts: usize,
+        timing: Timing,
+    ) -> Result<Self> {
         let epoch = options.epoch.unwrap_or_else(wall_ns);
+        let format = Format::of(&options.envelope)?;
+        let block = Block::encode(source, format, epoch, topics, parts)?;
         Ok(Self {
-            block: Block::encode(source, Format::of(&options.envelope)?, epoch, topics)?,
-            schedule,
+            timing,
+            next: (0..parts)
+                .map(|part| block.messages_of(part).start)
+                .collect(),
+            block,
             peers: Peers::open(&options.bind, &options.connect)?,
-            next: 0,
+            turn: 0,
             lateness: Lateness::default(),
         })
     }
@@ -119,6 +211,12 @@ impl Blaster {
         self.peers.rejected()
     }
 
+    /// Has `tell` called, once, with the kernel's reason should it refuse a connection: too many open files,
+    /// mostly. Whoever wants to connect waits then, and is asked in as soon as there is room.
+    pub fn on_refused(&mut self, tell: impl FnOnce(&io::Error) + Send + 'static) {
+        self.peers.on_refused(Box::new(tell));
+    }
+
     /// Returns how late the messages of the last call of [`publish`](Self::publish) were by the blaster's
     /// own fault, in nanoseconds: without what subscribers made it wait.
     #[must_use]
@@ -130,7 +228,7 @@ impl Blaster {
     /// `stop` is requested.
     ///
     /// # Errors
-    /// [`Error::Socket`](crate::Error::Socket).
+    /// [`Error::Socket`].
     pub fn wait_for_subscriptions(&mut self, count: u64, stop: &Stop) -> Result<()> {
         while self.peers.subscriptions() < count && !stop.requested() {
             self.peers.attend(&self.block, WAIT_MAX)?;
@@ -143,7 +241,7 @@ impl Blaster {
     /// holds.
     ///
     /// # Errors
-    /// [`Error::Socket`](crate::Error::Socket).
+    /// [`Error::Socket`].
     pub fn wait_for_departure(&mut self, limit: Duration, stop: &Stop) -> Result<()> {
         let deadline = Deadline::after(limit);
         self.peers.attend(&self.block, Duration::ZERO)?;
@@ -156,25 +254,34 @@ impl Blaster {
     /// Publishes until `until` is reached or `stop` is requested. Subscribers that come meanwhile get
     /// what comes after.
     ///
-    /// Where `stop` was requested while a subscriber made it wait, what that one was about to get counts
-    /// as published.
+    /// Where the time is over, or `stop` is requested, while a subscriber makes it wait, what that one was
+    /// about to get counts as published, and as [`unsent`](Published::unsent) with what was due by then.
     ///
     /// # Errors
-    /// [`Error::Socket`](crate::Error::Socket).
+    /// [`Error::Socket`].
     pub fn publish(&mut self, until: Until, stop: &Stop) -> Result<Published> {
         let messages_max = until.messages.unwrap_or(u64::MAX);
         let end_ns = until
             .elapsed
             .map_or(u64::MAX, |elapsed| elapsed.as_nanos() as u64);
-        // With what an earlier call left when it was asked to stop.
-        self.peers.catch_up(&self.block, stop)?;
+        let end = || {
+            until
+                .elapsed
+                .map(|elapsed| Deadline::after(elapsed + LAST_GRACE))
+        };
+        // With what an earlier call left when it was asked to stop, or out of time.
+        self.peers.catch_up(&self.block, end(), stop)?;
+        if self.peers.are_behind() {
+            return Ok(Published::default());
+        }
         let start_wall_ns = wall_ns();
         let watch = Stopwatch::start();
+        let end = end();
         let mut attended_ns = 0;
         let mut done = Published::default();
         self.lateness = Lateness::default();
         while done.published < messages_max && self.block.messages() > 0 {
-            let due_ns = self.schedule.due_ns(done.published);
+            let due_ns = self.timing.due_ns(done.published);
             if due_ns.is_some_and(|due_ns| due_ns >= end_ns) {
                 break;
             }
@@ -182,11 +289,14 @@ impl Blaster {
             if now_ns >= end_ns || stop.requested() {
                 break;
             }
-            let (schedule, sent) = (self.schedule, done.published);
-            let due_ns = move |index| schedule.due_ns(sent + index);
-            let mut messages = self
-                .block
-                .chunk(self.next, CHUNK_BYTES, messages_max - sent);
+            let (timing, sent) = (&self.timing, done.published);
+            let due_ns = |index| timing.due_ns(sent + index);
+            let part = self.block.messages_of(self.turn);
+            let mut messages = self.block.chunk(
+                self.next[self.turn]..part.end,
+                CHUNK_BYTES,
+                messages_max - sent,
+            );
             if let Some(first_due_ns) = due_ns(0) {
                 done.late_ns_max = done.late_ns_max.max(now_ns - first_due_ns);
                 let due = (1..messages.len()).find(|&index| due_ns(index as u64) > Some(now_ns));
@@ -201,19 +311,42 @@ impl Blaster {
                 self.block
                     .stamp(messages.clone(), |_| start_wall_ns + now_ns);
             }
-            self.peers.hand_over(&self.block, &messages);
+            let endpoint = (self.next.len() > 1).then_some(self.turn);
+            self.peers.hand_over(&self.block, &messages, endpoint);
             if self.peers.are_behind() {
                 let from_ns = watch.elapsed_ns();
-                self.peers.catch_up(&self.block, stop)?;
+                self.peers.catch_up(&self.block, end, stop)?;
                 self.lateness.excuse(from_ns, watch.elapsed_ns());
+                done.unsent = self.peers.unsent(&self.block, &messages);
             }
             done.published += messages.len() as u64;
             done.payload_bytes += self.block.payload_bytes(messages.clone());
-            self.next = messages.end % self.block.messages();
+            self.next[self.turn] = if messages.end == part.end {
+                part.start
+            } else {
+                messages.end
+            };
+            self.turn = self.turn_after(self.turn);
+            if done.unsent > 0 {
+                break;
+            }
+        }
+        if watch.elapsed_ns() >= end_ns {
+            let due = due_before(|message| self.timing.due_ns(message), end_ns);
+            done.unsent += due.min(messages_max).saturating_sub(done.published);
         }
         done.elapsed_s = watch.elapsed_ns() as f64 / 1e9;
         (done.lateness_ns, done.blocked_s) = (self.lateness.quantiles(), self.lateness.blocked_s());
         Ok(done)
+    }
+
+    /// Returns the part with messages that comes after another one.
+    fn turn_after(&self, turn: usize) -> usize {
+        let parts = self.next.len();
+        let mut others = (1..=parts).map(|step| (turn + step) % parts);
+        others
+            .find(|&part| !self.block.messages_of(part).is_empty())
+            .unwrap_or(turn)
     }
 
     /// Waits until `due_ns` or a request to stop, listening to subscribers now and then, and returns the
@@ -238,5 +371,23 @@ impl Blaster {
                 std::hint::spin_loop();
             }
         }
+    }
+}
+
+/// A capture, with when its messages were due.
+struct Noted<'a> {
+    capture: &'a mut Capture,
+    due_ns: Vec<Option<u64>>,
+}
+
+impl Source for Noted<'_> {
+    fn next(&mut self, payload: &mut Vec<u8>) -> Result<Option<Item>> {
+        let item = self.capture.next(payload)?;
+        self.due_ns.extend(item.map(|item| item.due_ns));
+        Ok(item)
+    }
+
+    fn topic(&self, index: usize) -> &[u8] {
+        self.capture.topic(index)
     }
 }

@@ -1,6 +1,6 @@
 //! Everyone that the blaster is connected to: whom it listens for, whom it dials, and whom it has.
 
-use std::{ops::Range, time::Duration};
+use std::{io, ops::Range, time::Duration};
 
 use crate::{
     clock::Deadline,
@@ -18,6 +18,8 @@ const GONE_AFTER: Duration = Duration::from_secs(10);
 
 /// The most subscribers at once; more are hung up on.
 const SUBSCRIBERS_MAX: usize = 1_024;
+/// How long a listener rests after the kernel refused a connection.
+const REST: Duration = Duration::from_millis(100);
 /// How long to wait before dialling again.
 const REDIAL_AFTER: Duration = Duration::from_millis(100);
 /// Bytes read from a subscriber at once.
@@ -41,10 +43,19 @@ struct Dial {
     attempts: usize,
 }
 
+/// A listener, and until when it rests, after the kernel refused a connection.
+struct Bound {
+    listener: Listener,
+    rests: Option<Deadline>,
+}
+
+/// What is called with the kernel's reason for the first connection that it refused.
+type OnRefused = Box<dyn FnOnce(&io::Error) + Send>;
+
 /// Everyone that the blaster is connected to.
 pub(super) struct Peers {
     poller: Poller,
-    listeners: Vec<Listener>,
+    listeners: Vec<Bound>,
     dials: Vec<Dial>,
     places: Vec<Option<Subscriber>>,
     endpoints: Vec<String>,
@@ -52,6 +63,7 @@ pub(super) struct Peers {
     subscriptions: u64,
     /// Peers that were hung up on.
     rejected: u64,
+    on_refused: Option<OnRefused>,
     ready: Vec<Ready>,
     scratch: Box<[u8]>,
 }
@@ -82,14 +94,18 @@ impl Peers {
                     poller.add(listener.socket(), token, Interest::Read)?;
                     Ok(listener)
                 });
-            listeners.push(listener.map_err(|refused| {
+            let listener = listener.map_err(|refused| {
                 Error::config(
                     "--bind",
                     endpoint,
                     format!("it can't be bound ({refused})"),
                     REMEDY,
                 )
-            })?);
+            })?;
+            listeners.push(Bound {
+                listener,
+                rests: None,
+            });
         }
         let mut dials = Vec::new();
         for endpoint in connect {
@@ -102,7 +118,7 @@ impl Peers {
         }
         let bound = listeners
             .iter()
-            .map(|listener| listener.endpoint().to_owned());
+            .map(|bound| bound.listener.endpoint().to_owned());
         Ok(Self {
             poller,
             dials,
@@ -111,6 +127,7 @@ impl Peers {
             listeners,
             subscriptions: 0,
             rejected: 0,
+            on_refused: None,
             ready: Vec::new(),
             scratch: vec![0; READ_BYTES].into_boxed_slice(),
         })
@@ -129,6 +146,11 @@ impl Peers {
     /// Returns how many peers were hung up on.
     pub(super) fn rejected(&self) -> u64 {
         self.rejected
+    }
+
+    /// Has `tell` called with the kernel's reason for the first connection that it refuses.
+    pub(super) fn on_refused(&mut self, tell: OnRefused) {
+        self.on_refused = Some(tell);
     }
 
     /// Tells whether anyone is subscribed to anything.
@@ -162,13 +184,20 @@ impl Peers {
             }
         }
         self.dial();
+        self.listen_again();
         Ok(())
     }
 
-    /// Hands messages over to all subscribers, which must have caught up.
-    pub(super) fn hand_over(&mut self, block: &Block, messages: &Range<usize>) {
+    /// Hands messages over to all subscribers, or to those of one endpoint, which must have caught up.
+    pub(super) fn hand_over(
+        &mut self,
+        block: &Block,
+        messages: &Range<usize>,
+        endpoint: Option<usize>,
+    ) {
         for place in 0..self.places.len() {
             if let Some(subscriber) = &mut self.places[place]
+                && endpoint.is_none_or(|one| one == subscriber.endpoint())
                 && let Err(parting) = subscriber.hand_over(block, messages.clone(), &self.poller)
             {
                 self.part(place, &parting);
@@ -181,12 +210,30 @@ impl Peers {
         self.places.iter().flatten().any(Subscriber::is_behind)
     }
 
-    /// Waits until all subscribers have taken what was handed over to them, or `stop` is requested.
-    pub(super) fn catch_up(&mut self, block: &Block, stop: &Stop) -> Result<()> {
+    /// Waits until all subscribers have taken what was handed over to them, `end` has passed, or `stop` is
+    /// requested.
+    pub(super) fn catch_up(
+        &mut self,
+        block: &Block,
+        end: Option<Deadline>,
+        stop: &Stop,
+    ) -> Result<()> {
         while self.are_behind() && !stop.requested() {
-            self.attend(block, WAIT_MAX)?;
+            let left = end.map_or(WAIT_MAX, |end| end.left());
+            if left.is_zero() {
+                break;
+            }
+            self.attend(block, left)?;
         }
         Ok(())
+    }
+
+    /// Returns how many of these messages, which were handed over last, the subscriber that is furthest
+    /// behind has not been sent in full.
+    pub(super) fn unsent(&self, block: &Block, messages: &Range<usize>) -> u64 {
+        let subscribers = self.places.iter().flatten();
+        let unsent = subscribers.map(|one| one.unsent(block, messages.clone()));
+        unsent.max().unwrap_or(0)
     }
 
     fn attend_one(&mut self, ready: Ready, block: &Block) {
@@ -203,18 +250,45 @@ impl Peers {
 
     fn accept(&mut self, listener: usize) {
         loop {
-            match self.listeners[listener].accept() {
+            match self.listeners[listener].listener.accept() {
                 Ok(Some(socket)) => {
                     // Dropping the socket hangs up.
                     if let Some(place) = self.free_place() {
                         let accepted = Subscriber::new(socket, false, place as u64, &self.poller);
-                        self.places[place] = accepted.ok();
+                        self.places[place] = accepted.ok().map(|one| one.of(listener));
                     } else {
                         self.rejected += 1;
                     }
                 }
-                // What failed was that one connection, or there are too many open files.
-                Ok(None) | Err(_) => return,
+                Ok(None) => return,
+                Err(refused) => {
+                    // Perhaps the process has too many files open, and would be told so again and again.
+                    self.rest(listener);
+                    if let Some(tell) = self.on_refused.take() {
+                        tell(&refused);
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Lets those who want to connect wait for a while.
+    fn rest(&mut self, listener: usize) {
+        let bound = &mut self.listeners[listener];
+        if self.poller.remove(bound.listener.socket()).is_ok() {
+            bound.rests = Some(Deadline::after(REST));
+        }
+    }
+
+    fn listen_again(&mut self) {
+        for (index, bound) in self.listeners.iter_mut().enumerate() {
+            let socket = bound.listener.socket();
+            let token = LISTENER | index as u64;
+            if bound.rests.is_some_and(|until| until.passed())
+                && self.poller.add(socket, token, Interest::Read).is_ok()
+            {
+                bound.rests = None;
             }
         }
     }
@@ -240,7 +314,7 @@ impl Peers {
             // What the kernel refuses at once may be there later.
             if let Ok(subscriber) = connected {
                 self.dials[index].place = Some(place);
-                self.places[place] = Some(subscriber);
+                self.places[place] = Some(subscriber.of(self.listeners.len() + index));
             }
         }
     }

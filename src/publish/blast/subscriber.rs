@@ -87,11 +87,24 @@ pub(super) struct Subscriber {
     inbox: Vec<u8>,
     run: Run,
     copies: Vec<u8>,
+    /// The end of each message among the copies.
+    copy_ends: Vec<usize>,
     /// What is to be said apart from messages.
     aside: Vec<u8>,
+    /// Which of the publisher's endpoints it came by.
+    endpoint: usize,
 }
 
 impl Subscriber {
+    /// Notes which of the publisher's endpoints it came by, counted from 0.
+    pub(super) fn of(self, endpoint: usize) -> Self {
+        Self { endpoint, ..self }
+    }
+
+    pub(super) fn endpoint(&self) -> usize {
+        self.endpoint
+    }
+
     /// Takes in a connection that is made, or being made, and waits for it under a number.
     pub(super) fn new(
         socket: Socket,
@@ -117,7 +130,9 @@ impl Subscriber {
             inbox: Vec::new(),
             run: Run::default(),
             copies: Vec::new(),
+            copy_ends: Vec::new(),
             aside,
+            endpoint: 0,
         })
     }
 
@@ -139,6 +154,22 @@ impl Subscriber {
         !self.run.place.is_empty()
     }
 
+    /// Returns how many of these messages, which were handed over to it last, it has not been sent in full.
+    pub(super) fn unsent(&self, block: &Block, messages: Range<usize>) -> u64 {
+        if !self.is_behind() {
+            return 0;
+        }
+        let sent_bytes = self.run.place.start;
+        let unsent = if self.run.copied {
+            let ends = self.copy_ends.iter();
+            ends.filter(|&&end| end > sent_bytes).count()
+        } else {
+            let ends = messages.map(|message| block.place(message..message + 1).end);
+            ends.filter(|&end| end > sent_bytes).count()
+        };
+        unsent as u64
+    }
+
     /// Hands over messages, which stay where they are in the block until it is no longer behind, and
     /// writes what it takes at once.
     pub(super) fn hand_over(
@@ -155,9 +186,11 @@ impl Subscriber {
         let place = if copied {
             let wanted = &self.subscriptions.wanted(block)[messages.clone()];
             self.copies.clear();
+            self.copy_ends.clear();
             for (message, _) in messages.zip(wanted).filter(|(_, wanted)| **wanted) {
                 let place = block.place(message..message + 1);
                 self.copies.extend_from_slice(&block.bytes()[place]);
+                self.copy_ends.push(self.copies.len());
             }
             0..self.copies.len()
         } else {

@@ -146,6 +146,16 @@ fn a_small_terminal_shows_what_matters_most_whole() {
 }
 
 #[test]
+fn a_small_terminal_shows_the_whole_help() {
+    let look = Look {
+        is_helping: true,
+        ..plain()
+    };
+    let (rows, _) = drawn(80, 24, &look);
+    assert_eq!(rows[23].trim_end(), HELP);
+}
+
+#[test]
 fn a_large_terminal_shows_all() {
     let (rows, _) = drawn(200, 50, &plain());
     for text in [

@@ -9,6 +9,10 @@
 //! XXH3 was chosen because it is specified, has implementations in every language, and takes 1–2 ns
 //! for topics of up to 26 bytes (`cargo bench --bench shard`).
 
+mod balance;
+
+pub use balance::{ShardMove, even_out};
+
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::{Error, Result};
@@ -94,6 +98,24 @@ impl ShardTable {
             }
         }
         usize::from(self.workers[shard_of(hash)])
+    }
+
+    /// Returns the worker that owns a shard.
+    ///
+    /// # Panics
+    /// Where there is no such shard.
+    #[inline]
+    #[must_use]
+    pub fn owner_of(&self, shard: usize) -> usize {
+        usize::from(self.workers[shard])
+    }
+
+    /// Gives a shard to a worker.
+    ///
+    /// # Panics
+    /// Where there is no such shard.
+    pub fn give(&mut self, shard: usize, worker: usize) {
+        self.workers[shard] = worker as u16;
     }
 }
 

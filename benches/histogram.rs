@@ -1,6 +1,8 @@
 //! Reading the clock, recording a time in a histogram, and what an interval of a log costs: two workers hand
 //! over what they have recorded, and it is added up and written.
 
+mod support;
+
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use hdrhistogram::Histogram;
 use pinfeed::{
@@ -8,6 +10,7 @@ use pinfeed::{
     latency::{Stages, log::IntervalLog, recorder},
 };
 use std::{hint::black_box, time::Duration};
+use support::EMPTY;
 
 /// Times spread over three decades, as queue times are.
 const TIMES: usize = 1024;
@@ -20,8 +23,17 @@ fn times() -> Vec<u64> {
 
 fn clock(criterion: &mut Criterion) {
     let clock = Clock::start();
-    criterion.bench_function("clock/monotonic", |bencher| bencher.iter(|| clock.now_ns()));
-    criterion.bench_function("clock/wall", |bencher| bencher.iter(wall_ns));
+    let mut group = criterion.benchmark_group("clock");
+    let mut last_ns = 0;
+    group.bench_function("monotonic", |bencher| {
+        bencher.iter(|| last_ns = clock.now_ns());
+    });
+    assert!(last_ns <= clock.now_ns());
+    group.bench_function("wall", |bencher| bencher.iter(|| last_ns = wall_ns()));
+    assert!(last_ns > 0);
+    group.bench_function(EMPTY, |bencher| bencher.iter(|| last_ns = black_box(1)));
+    assert_eq!(last_ns, 1);
+    group.finish();
 }
 
 fn record(criterion: &mut Criterion) {
@@ -39,6 +51,16 @@ fn record(criterion: &mut Criterion) {
         });
     });
     assert_eq!(histogram.len(), recorded);
+    let (mut looked_at, mut rounds) = (0, 0);
+    group.bench_function(EMPTY, |bencher| {
+        bencher.iter(|| {
+            for &time in &times {
+                looked_at += u64::from(black_box(time) > 0);
+            }
+            rounds += 1;
+        });
+    });
+    assert_eq!(looked_at, rounds * TIMES as u64);
     group.finish();
 }
 
@@ -51,16 +73,19 @@ fn interval(criterion: &mut Criterion) {
     let (mut total, mut share, mut interval) =
         (Stages::default(), Stages::default(), Stages::default());
     let mut recorded = 0;
-    criterion.bench_function("interval/2 workers", |bencher| {
+    let record_all = |stages: &mut Stages| {
+        for histogram in [&mut stages.queue, &mut stages.handler, &mut stages.feed] {
+            for &time in &times {
+                histogram.saturating_record(time);
+            }
+        }
+    };
+    let mut group = criterion.benchmark_group("interval");
+    group.bench_function("2 workers", |bencher| {
         bencher.iter(|| {
             interval = Stages::default();
             for (recorder, collector) in &mut workers {
-                let stages = recorder.stages();
-                for histogram in [&mut stages.queue, &mut stages.handler, &mut stages.feed] {
-                    for &time in &times {
-                        histogram.saturating_record(time);
-                    }
-                }
+                record_all(recorder.stages());
                 recorded += TIMES as u64;
                 collector.request();
                 recorder.offer();
@@ -73,6 +98,18 @@ fn interval(criterion: &mut Criterion) {
         });
     });
     assert_eq!((share.queue.len(), total.queue.len()), (recorded, recorded));
+    // What is recorded for it, which is not the interval's.
+    let (mut stages, mut recorded) = ([Stages::default(), Stages::default()], 0);
+    group.bench_function(EMPTY, |bencher| {
+        bencher.iter(|| {
+            for stages in &mut stages {
+                record_all(stages);
+                recorded += TIMES as u64;
+            }
+        });
+    });
+    assert_eq!(stages[0].queue.len() + stages[1].queue.len(), recorded);
+    group.finish();
 }
 
 criterion_group!(benches, clock, record, interval);

@@ -1,0 +1,234 @@
+//! `pinfeed bench sweep`: how cost grows.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::{
+    bench::{
+        AtRate, Bench, Contender, FlatOut, HasVerdict, LatencyPlan, LatencyRun, Point,
+        ResultFolder, ThroughputPlan, ThroughputRun, Validity, Vary, at_rate_csv, at_rate_figures,
+        at_rate_table, flat_out_csv, flat_out_figures, flat_out_table,
+    },
+    cli::{
+        Ending, Failure,
+        bench::{
+            Common, Lengths, Traffic, parse_rate, progress::Lines, results::Findings,
+            session::Session,
+        },
+        say,
+    },
+    clock::Stopwatch,
+    error,
+};
+
+/// How cost grows with one property: each round goes through all its values, so that the mood of the machine
+/// hits all alike. Flat out, or with --rate how long messages wait; a first round flat out warms up and does not
+/// count. Exit code 1 where a value has no valid run.
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Args {
+    /// What to vary, and its values: size=64,256,1024, or topics, connections, workers, batch
+    #[arg(long, value_name = "NAME=LIST")]
+    vary: Vary,
+
+    /// How many rounds count
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    runs: usize,
+
+    /// Flat out: messages a run [default: 20000000, or what makes 4 GiB; with libzmq a tenth]
+    #[arg(long, value_name = "N", conflicts_with = "rate")]
+    messages: Option<u64>,
+
+    /// Messages a second, in place of flat out
+    #[arg(long, value_name = "N", value_parser = parse_rate, allow_negative_numbers = true)]
+    rate: Option<f64>,
+
+    #[command(flatten)]
+    lengths: Lengths,
+
+    #[command(flatten)]
+    traffic: Traffic,
+
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Serialize)]
+struct Parameters<'a, P> {
+    vary: String,
+    values: &'a [usize],
+    #[serde(flatten)]
+    plan: &'a P,
+}
+
+#[derive(Serialize)]
+struct FlatOutResults<'a> {
+    figures: Vec<FlatOut>,
+    points: &'a [Point<ThroughputRun>],
+}
+
+#[derive(Serialize)]
+struct AtRateResults<'a> {
+    figures: Vec<AtRate>,
+    points: &'a [Point<LatencyRun>],
+}
+
+pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
+    let plan = args.rate.map(|rate| LatencyPlan {
+        rate,
+        length: args.lengths.length,
+        warm_up: args.lengths.warm_up,
+        runs: args.runs,
+    });
+    if let Some(plan) = plan {
+        plan.check()?;
+    }
+    let session = Session::open(&args.common, &args.traffic)?;
+    let shapes = args.vary.shapes(&session.bench.shape)?;
+    let benches = shapes.into_iter().map(|shape| Bench {
+        shape,
+        ..session.bench.clone()
+    });
+    let benches: Vec<Bench> = benches.collect();
+    match plan {
+        Some(plan) => at_rate(args, session, &benches, &plan),
+        None => flat_out(args, session, &benches),
+    }
+}
+
+/// Goes through all values round by round, and returns the runs of those that count.
+fn rounds<R: HasVerdict>(
+    args: &Args,
+    session: &mut Session,
+    benches: &[Bench],
+    warm_up: bool,
+    mut run: impl FnMut(&Bench, &str, &ResultFolder, &mut Lines) -> error::Result<R>,
+) -> Result<Result<Vec<Point<R>>, Ending>, Failure> {
+    let mut points: Vec<Point<R>> = args.vary.values.iter().copied().map(Point::new).collect();
+    for round in usize::from(!warm_up)..=args.runs {
+        let watch = Stopwatch::start();
+        for (point, bench) in points.iter_mut().zip(benches) {
+            let at = format!("{}{}", args.vary.property, point.value);
+            let step = match round {
+                0 => format!("warm-up-{at}"),
+                _ => format!("run-{round}-{at}"),
+            };
+            let done = session.step(|_, folder, progress| run(bench, &step, folder, progress))?;
+            let done = match done {
+                Ok(done) => done,
+                Err(ending) => return Ok(Err(ending)),
+            };
+            if !done.verdict().is_ok() {
+                say(format_args!("{step}: {}", done.verdict()));
+            }
+            if round > 0 {
+                point.runs.push(done);
+            }
+        }
+        let left = args.runs - round;
+        session.progress.after = Duration::from_nanos(watch.elapsed_ns()) * left as u32;
+    }
+    Ok(Ok(points))
+}
+
+fn flat_out(args: &Args, mut session: Session, benches: &[Bench]) -> Result<Ending, Failure> {
+    // The same number for all values.
+    let messages = benches.iter().map(Bench::messages_of_subject).min();
+    let plan = ThroughputPlan {
+        messages: args.messages.or(messages).unwrap_or_default(),
+        runs: args.runs,
+    };
+    plan.check()?;
+    let points = rounds(
+        args,
+        &mut session,
+        benches,
+        true,
+        |bench, step, _, progress| {
+            let subject = Contender::Pinfeed(bench.shape.engine);
+            bench.throughput(subject, plan.messages, step, progress)
+        },
+    )?;
+    let points = match points {
+        Ok(points) => points,
+        Err(ending) => return Ok(ending),
+    };
+    let property = args.vary.property;
+    say(format_args!("{}", flat_out_table(property, &points)));
+    let results = FlatOutResults {
+        figures: flat_out_figures(&points),
+        points: &points,
+    };
+    let csv = flat_out_csv(property, &points);
+    conclude(args, session, (&plan, "flat-out"), (&points, &results), csv)
+}
+
+fn at_rate(
+    args: &Args,
+    mut session: Session,
+    benches: &[Bench],
+    plan: &LatencyPlan,
+) -> Result<Ending, Failure> {
+    let points = rounds(
+        args,
+        &mut session,
+        benches,
+        false,
+        |bench, step, folder, progress| {
+            let run = bench.latency(plan, step, folder, progress)?;
+            for warning in &run.warnings {
+                say(format_args!("{step}: warning: {warning}"));
+            }
+            Ok(run)
+        },
+    )?;
+    let points = match points {
+        Ok(points) => points,
+        Err(ending) => return Ok(ending),
+    };
+    let property = args.vary.property;
+    say(format_args!("{}", at_rate_table(property, &points)));
+    let results = AtRateResults {
+        figures: at_rate_figures(&points),
+        points: &points,
+    };
+    let csv = at_rate_csv(property, &points);
+    let speed = format!("rate{}", plan.rate);
+    conclude(args, session, (plan, &speed), (&points, &results), csv)
+}
+
+fn conclude<P: Serialize, R: HasVerdict>(
+    args: &Args,
+    session: Session,
+    (plan, speed): (&P, &str),
+    (points, results): (&[Point<R>], &impl Serialize),
+    csv: String,
+) -> Result<Ending, Failure> {
+    let shape = session.bench.shape.clone();
+    let vary = &args.vary;
+    let values: Vec<String> = vary.values.iter().map(usize::to_string).collect();
+    // Without one of them there is nothing to compare.
+    let unknown = points.iter().find(|point| point.validity().valid == 0);
+    let all = points.iter().flat_map(|point| &point.runs);
+    let verdict = match unknown {
+        Some(point) => format!("{}={}: {}", vary.property, point.value, point.validity()),
+        None => Validity::of(all.map(HasVerdict::verdict)).to_string(),
+    };
+    session.finish(Findings {
+        name: format!("sweep-{}{}-{speed}", vary.property, values.join("-")),
+        plan: &Parameters {
+            vary: vary.property.to_string(),
+            values: &vary.values,
+            plan,
+        },
+        shape,
+        verdict,
+        results,
+        csv,
+    })?;
+    Ok(if unknown.is_none() {
+        Ending::Ok
+    } else {
+        Ending::Failed
+    })
+}

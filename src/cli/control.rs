@@ -1,0 +1,212 @@
+//! What a running `pinfeed run` may be asked for by `pinfeed ctl`: a Unix socket, a request a connection.
+//!
+//! A request is a line: `status`, `shards`, or `move SHARD WORKER`. The answer is a line too, one JSON object;
+//! that of a request which could not be met has an `error`. Connections are served by a thread of their own, so
+//! that one that stalls holds up others for [`PATIENCE`] at most, and never the pipeline.
+
+use std::{
+    fs,
+    io::{self, BufRead, BufReader, Read, Write},
+    os::unix::{
+        fs::{FileTypeExt, PermissionsExt},
+        net::{UnixListener, UnixStream},
+    },
+    path::{Path, PathBuf},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use crossbeam::channel::{self, Receiver, Sender};
+use serde_json::{Value, json};
+
+use crate::{
+    clock::Deadline,
+    error::{Error, Result},
+    pipeline::Pipeline,
+    stop::Stop,
+    worker::Handler,
+};
+
+/// How long a connection may take to ask, or to take its answer.
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+/// The most bytes of a request.
+const REQUEST_MAX: u64 = 256;
+/// How often shards are looked at for one worker to have too many.
+const REBALANCE_EVERY: Duration = Duration::from_secs(1);
+
+/// What a running pipeline is told while it runs.
+pub(super) struct Control {
+    server: Option<Server>,
+    /// When to look at shards next, if at all.
+    rebalance: Option<Deadline>,
+}
+
+impl Control {
+    /// Listens at `socket`, if there is to be one, and evens out shards if asked to.
+    ///
+    /// # Errors
+    /// [`Error::Config`]: the socket's path is taken, or can't be made.
+    pub(super) fn new(socket: Option<&Path>, rebalance: bool) -> Result<Self> {
+        Ok(Self {
+            server: socket.map(Server::start).transpose()?,
+            rebalance: rebalance.then(|| Deadline::after(REBALANCE_EVERY)),
+        })
+    }
+
+    /// Does what was asked for since the last call: to be called some times a second.
+    pub(super) fn serve<H: Handler>(&mut self, pipeline: &mut Pipeline<H>) {
+        let requests = self
+            .server
+            .iter()
+            .flat_map(|server| server.requests.try_iter());
+        for request in requests {
+            let answer = answer(&request.line, pipeline);
+            // It may have gone away.
+            let _ = request.reply.send(answer);
+        }
+        if self.rebalance.as_ref().is_some_and(Deadline::passed) {
+            // A lane that has ended is why nothing can move any more.
+            let _ = pipeline.rebalance();
+            self.rebalance = Some(Deadline::after(REBALANCE_EVERY));
+        }
+    }
+}
+
+fn answer<H: Handler>(line: &str, pipeline: &mut Pipeline<H>) -> Value {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let answered = match words[..] {
+        ["status"] => Ok(status(pipeline)),
+        ["shards"] => Ok(json!({
+            "workers": pipeline.shards().map(|table| table.to_vec()),
+            "moving": pipeline.is_moving(),
+        })),
+        ["move", shard, worker] => match (shard.parse(), worker.parse()) {
+            (Ok(shard), Ok(worker)) => pipeline
+                .move_shard(shard, worker)
+                .map(|()| json!({ "shard": shard, "worker": worker }))
+                .map_err(|error| error.to_string()),
+            _ => Err("a shard and a worker are numbers".to_owned()),
+        },
+        _ => Err("there are the requests status, shards, and move SHARD WORKER".to_owned()),
+    };
+    answered.unwrap_or_else(|error| json!({ "error": error }))
+}
+
+fn status<H: Handler>(pipeline: &mut Pipeline<H>) -> Value {
+    let totals = pipeline.look();
+    let workers: Vec<Value> = pipeline
+        .by_worker()
+        .iter()
+        .map(
+            |one| json!({ "delivered": one.delivered, "batches_under_way": one.batches_under_way }),
+        )
+        .collect();
+    json!({
+        "received": totals.received,
+        "delivered": totals.delivered,
+        "conflated": totals.conflated,
+        "dropped": totals.dropped,
+        "duplicates": totals.duplicates,
+        "rejected": totals.rejected(),
+        "lost": totals.lost(),
+        "moving": pipeline.is_moving(),
+        "workers": workers,
+    })
+}
+
+/// A request, and where its answer goes.
+struct Request {
+    line: String,
+    reply: Sender<Value>,
+}
+
+/// The thread that talks to those who ask.
+struct Server {
+    path: PathBuf,
+    requests: Receiver<Request>,
+    stop: Stop,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    fn start(path: &Path) -> Result<Self> {
+        let refused = |error: io::Error| {
+            Error::config(
+                "--control",
+                path.display(),
+                format!("the socket could not be made ({error})"),
+                "give a path in a directory that you may write to",
+            )
+        };
+        let listener = bind(path).map_err(refused)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(refused)?;
+        let (sender, requests) = channel::bounded(1);
+        let stop = Stop::default();
+        let run = {
+            let stop = stop.clone();
+            move || {
+                for connection in listener.incoming() {
+                    if stop.requested() {
+                        return;
+                    }
+                    // What goes wrong with a connection is its own matter.
+                    let _ = connection.and_then(|connection| converse(connection, &sender));
+                }
+            }
+        };
+        let thread = thread::Builder::new().name("control".to_owned()).spawn(run);
+        let thread = thread.map_err(|source| Error::Thread {
+            thread: "control".to_owned(),
+            source,
+        })?;
+        Ok(Self {
+            path: path.into(),
+            requests,
+            stop,
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.request();
+        // It waits for a connection, or for an answer that won't come.
+        let (_, none) = channel::bounded(0);
+        self.requests = none;
+        let woken = UnixStream::connect(&self.path).is_ok();
+        let _ = fs::remove_file(&self.path);
+        if let Some(thread) = self.thread.take().filter(|_| woken) {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Binds the socket; in place of one that nobody listens at, which a killed process leaves behind.
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    match UnixListener::bind(path) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            let is_socket = fs::symlink_metadata(path)?.file_type().is_socket();
+            if !is_socket || UnixStream::connect(path).is_ok() {
+                return Err(error);
+            }
+            fs::remove_file(path)?;
+            UnixListener::bind(path)
+        }
+        bound => bound,
+    }
+}
+
+fn converse(mut connection: UnixStream, requests: &Sender<Request>) -> io::Result<()> {
+    connection.set_read_timeout(Some(PATIENCE))?;
+    connection.set_write_timeout(Some(PATIENCE))?;
+    let mut line = String::new();
+    BufReader::new((&connection).take(REQUEST_MAX)).read_line(&mut line)?;
+    let (reply, answer) = channel::bounded(1);
+    let answer = match requests.send(Request { line, reply }) {
+        Ok(()) => answer.recv().ok(),
+        Err(_) => None,
+    };
+    let answer = answer.unwrap_or_else(|| json!({ "error": "it has stopped" }));
+    writeln!(connection, "{answer}")
+}

@@ -1,0 +1,81 @@
+//! An outlet whose batches stay with the lane: of messages that their worker may not have yet, while their
+//! shard moves to it. To those who fill it it is like any other, down to what its policy gives up.
+
+use std::collections::VecDeque;
+
+use crate::handoff::{Batch, HandoffLimits};
+
+/// Of this many batches of a handoff, one more is held where a shard moves.
+const BATCHES_OF: usize = 4;
+
+/// A lane's end, and its only one. It has no batches, and takes no memory, before it is [set up](Self::set_up).
+#[derive(Debug)]
+#[expect(clippy::vec_box, reason = "they travel in their boxes")]
+pub struct Outlet {
+    limits: HandoffLimits,
+    spares: Vec<Box<Batch>>,
+    filled: VecDeque<Box<Batch>>,
+    is_set_up: bool,
+}
+
+impl Outlet {
+    /// Makes one for handoffs of these limits.
+    #[must_use]
+    pub fn new(limits: HandoffLimits) -> Self {
+        Self {
+            limits,
+            spares: Vec::new(),
+            filled: VecDeque::new(),
+            is_set_up: false,
+        }
+    }
+
+    /// Makes its batches, if there are none yet.
+    pub(crate) fn set_up(&mut self) {
+        if !self.is_set_up {
+            // One to be filled, one that is full.
+            let batches = (self.limits.batches / BATCHES_OF).max(2);
+            let batches = (0..batches).map(|_| Box::new(Batch::new(self.limits.batch, 0, 0)));
+            self.spares.extend(batches);
+            self.is_set_up = true;
+        }
+    }
+
+    /// Takes an empty batch, or `None` where all are filled.
+    pub(super) fn spare(&mut self) -> Option<Box<Batch>> {
+        self.spares.pop()
+    }
+
+    /// Keeps a batch with messages.
+    pub(super) fn send(&mut self, batch: Box<Batch>) {
+        self.filled.push_back(batch);
+    }
+
+    /// Takes up to `most` batches with messages, the oldest first.
+    #[expect(clippy::vec_box, reason = "they travel in their boxes")]
+    pub(super) fn take_back(&mut self, most: usize, into: &mut Vec<Box<Batch>>) {
+        let count = most.min(self.filled.len());
+        into.extend(self.filled.drain(..count));
+    }
+
+    /// Keeps a batch, emptied, as a spare.
+    pub(super) fn keep(&mut self, mut batch: Box<Batch>) {
+        batch.clear();
+        self.spares.push(batch);
+    }
+
+    /// Tells whether there are no messages.
+    pub(super) fn is_empty(&self) -> bool {
+        self.filled.is_empty()
+    }
+
+    /// Moves what the oldest batch holds to an empty one of another outlet. Returns whether there was one.
+    pub(crate) fn move_oldest(&mut self, empty: &mut Batch) -> bool {
+        let Some(mut batch) = self.filled.pop_front() else {
+            return false;
+        };
+        empty.swap_contents(&mut batch);
+        self.keep(batch);
+        true
+    }
+}

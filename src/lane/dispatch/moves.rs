@@ -1,0 +1,245 @@
+//! Moves of shards from one worker to another, while messages come.
+//!
+//! A topic's messages stay in order: those for the new worker are held on the lane's side until the old one is
+//! done with all that it was handed before, which a [fence](crate::handoff::Fence) tells. Then what was held
+//! is handed over whole, and the table has the new worker. One shard moves at a time; other topics of both
+//! workers go on meanwhile, and where too much is held, the topic's policy decides as it does elsewhere.
+//!
+//! Each source of batches moves a shard for itself, since only its own messages of a topic are in order.
+
+use std::{collections::VecDeque, thread, time::Duration};
+
+use super::{Dispatch, Routing};
+use crate::{
+    error::Result,
+    handoff::{Batch, Fence, Outlet},
+    lane::tally::Tally,
+};
+
+/// How long a lane that has nothing else to do waits until it looks at a fence again: nobody rings.
+pub(in crate::lane) const LOOK_AFTER: Duration = Duration::from_micros(100);
+
+/// Moves under way and those to come.
+#[derive(Debug, Default)]
+pub(super) struct Moves {
+    now: Option<Move>,
+    /// By shard: the worker that it is to go to next.
+    next: VecDeque<(usize, usize)>,
+}
+
+#[derive(Debug)]
+struct Move {
+    shard: usize,
+    to: usize,
+    /// By class: behind what the old worker was handed.
+    fences: Vec<Fence>,
+    /// By class: the old worker's outlet, where it is yet to be sent its mark.
+    unsent: Vec<Option<usize>>,
+    /// Whether the old worker is done.
+    passed: bool,
+}
+
+impl Moves {
+    /// Tells whether there is anything to be done.
+    #[inline]
+    pub(super) fn is_idle(&self) -> bool {
+        self.now.is_none() && self.next.is_empty()
+    }
+
+    /// The worker that messages are held for.
+    pub(super) fn to(&self) -> Option<usize> {
+        self.now.as_ref().map(|now| now.to)
+    }
+}
+
+impl Dispatch {
+    /// Moves a shard to a worker, when those asked for before have been moved. Where topics have no workers of
+    /// their own, does nothing.
+    #[cold]
+    pub(in crate::lane) fn move_shard(&mut self, shard: usize, worker: usize) {
+        self.moves.next.push_back((shard, worker));
+    }
+
+    /// Tells whether a shard is being moved, or about to be.
+    #[inline]
+    pub(in crate::lane) fn is_moving(&self) -> bool {
+        !self.moves.is_idle()
+    }
+
+    /// Brings moves forward as far as they go without waiting. Not to be called between the choice of a
+    /// message's outlet and its being put there.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    #[cold]
+    pub(in crate::lane) fn go_on_moving(&mut self, tally: &mut Tally) -> Result<()> {
+        loop {
+            if self.moves.now.is_none() && !self.begin_move(tally) {
+                return Ok(());
+            }
+            if !self.hand_held_over(tally)? {
+                return Ok(());
+            }
+            self.end_move(tally);
+        }
+    }
+
+    /// Waits until nothing moves any more: for the end, when nothing more comes.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub(super) fn finish_moves(&mut self, tally: &mut Tally) -> Result<()> {
+        let given_up = self.moves.next.drain(..).count();
+        tally.counters().moves.add(given_up as u64);
+        while self.is_moving() {
+            self.flush_open(tally)?;
+            self.go_on_moving(tally)?;
+            if self.is_moving() {
+                thread::sleep(LOOK_AFTER);
+            }
+        }
+        Ok(())
+    }
+
+    /// As [`wait_for_spare`](Outlet::wait_for_spare) while a shard moves, for a message that is to be put there.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub(super) fn wait_while_moving(
+        &mut self,
+        tally: &mut Tally,
+        outlet: usize,
+        limit: Duration,
+    ) -> Result<Option<Box<Batch>>> {
+        self.hand_held_over(tally)?;
+        if outlet % self.ways < self.workers {
+            return match self.outlets[outlet].wait_for_spare(limit)? {
+                Some(batch) => self.prefer_held(outlet, batch),
+                None => Ok(None),
+            };
+        }
+        let spare = self.outlets[outlet].spare();
+        if spare.is_none() {
+            thread::sleep(LOOK_AFTER);
+        }
+        Ok(spare)
+    }
+
+    /// Hands a spare batch of an outlet over with what was held for its worker, or returns it where that is
+    /// nothing: what was held is older than what there is room wanted for.
+    fn prefer_held(&mut self, outlet: usize, mut batch: Box<Batch>) -> Result<Option<Box<Batch>>> {
+        let may_go = |now: &Move| now.passed && now.to == outlet % self.ways;
+        if !self.moves.now.as_ref().is_some_and(may_go) {
+            return Ok(Some(batch));
+        }
+        let place = outlet - outlet % self.ways + self.workers;
+        let Outlet::Held(held) = &mut self.outlets[place] else {
+            return Ok(Some(batch));
+        };
+        if !held.move_oldest(&mut batch) {
+            return Ok(Some(batch));
+        }
+        // It was counted as handed over when it was held.
+        self.outlets[outlet].send(batch)?;
+        Ok(None)
+    }
+
+    /// Begins the next move, if there is one. From then on messages of its shard are held.
+    fn begin_move(&mut self, tally: &Tally) -> bool {
+        let classes = self.rules.classes().len();
+        while let Some((shard, to)) = self.moves.next.pop_front() {
+            let table = match &mut self.routing {
+                Routing::Keyed(table) if table.owner_of(shard) != to => table,
+                _ => {
+                    tally.counters().moves.add(1);
+                    continue;
+                }
+            };
+            let from = table.owner_of(shard);
+            // No worker's place: that of what is held.
+            table.give(shard, self.workers);
+            for class in 0..classes {
+                if let Outlet::Held(held) = &mut self.outlets[class * self.ways + self.workers] {
+                    held.set_up();
+                }
+            }
+            let way = |class| Some(class * self.ways + from);
+            self.moves.now = Some(Move {
+                shard,
+                to,
+                fences: (0..classes).map(|_| Fence::default()).collect(),
+                unsent: (0..classes).map(way).collect(),
+                passed: false,
+            });
+            return true;
+        }
+        false
+    }
+
+    /// Tells whether the old worker is done with all it was handed. Sends the marks of the fences first, with
+    /// the batches being filled or, as soon as there are any, with empty ones.
+    fn is_fence_passed(&mut self, tally: &mut Tally) -> Result<bool> {
+        for class in 0..self.rules.classes().len() {
+            let outlet = self.moves.now.as_ref().and_then(|now| now.unsent[class]);
+            let Some(outlet) = outlet else {
+                continue;
+            };
+            if self.filling[outlet].is_none()
+                && let Some(batch) = self.outlets[outlet].wait_for_spare(Duration::ZERO)?
+            {
+                self.fill_next(outlet, batch);
+            }
+            if let (Some(batch), Some(now)) = (&mut self.filling[outlet], &mut self.moves.now) {
+                batch.fence(&now.fences[class]);
+                now.unsent[class] = None;
+                self.hand_over(tally, outlet)?;
+            }
+        }
+        let Some(now) = &mut self.moves.now else {
+            return Ok(false);
+        };
+        now.passed =
+            now.unsent.iter().all(Option::is_none) && now.fences.iter_mut().all(Fence::is_passed);
+        Ok(now.passed)
+    }
+
+    /// Hands the new worker what was held for it, once the old one is done. Returns whether that is all.
+    pub(super) fn hand_held_over(&mut self, tally: &mut Tally) -> Result<bool> {
+        let passed = self.moves.now.as_ref().is_some_and(|now| now.passed);
+        if !passed && !self.is_fence_passed(tally)? {
+            return Ok(false);
+        }
+        let Some(to) = self.moves.to() else {
+            return Ok(false);
+        };
+        for class in 0..self.rules.classes().len() {
+            let (held, outlet) = (class * self.ways + self.workers, class * self.ways + to);
+            self.hand_over(tally, held)?;
+            if !self.outlets[held].is_empty() {
+                // Taken back to be filled up, it may have what was handed over before.
+                self.hand_over(tally, outlet)?;
+            }
+            while !self.outlets[held].is_empty() {
+                let Some(batch) = self.outlets[outlet].wait_for_spare(Duration::ZERO)? else {
+                    return Ok(false);
+                };
+                self.prefer_held(outlet, batch)?;
+            }
+        }
+        Ok(true)
+    }
+
+    fn end_move(&mut self, tally: &Tally) {
+        let (Some(now), Routing::Keyed(table)) = (self.moves.now.take(), &mut self.routing) else {
+            return;
+        };
+        table.give(now.shard, now.to);
+        tally.counters().moves.add(1);
+        for class in 0..self.rules.classes().len() {
+            let (held, outlet) = (class * self.ways + self.workers, class * self.ways + now.to);
+            let mut owed = std::mem::take(&mut self.owed[held]);
+            self.owed[outlet].push_all(0, &owed);
+            owed.clear();
+        }
+    }
+}

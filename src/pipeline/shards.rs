@@ -1,0 +1,154 @@
+//! Shards that change their worker while messages come.
+
+use crate::{
+    config::ShardingMode,
+    error::{Error, Result},
+    lane::{Order, OrderSender},
+    ledger::Ledger,
+    pipeline::Pipeline,
+    shard::{SHARDS, ShardMove, ShardTable, even_out},
+    worker::Handler,
+};
+
+/// Which worker is to have which shard.
+#[derive(Debug)]
+pub(super) struct Shards {
+    /// `None` where topics have no workers of their own.
+    table: Option<ShardTable>,
+    workers: usize,
+    /// The number of moves that one asked for is: each source of batches makes its own.
+    moves_each: u64,
+    /// Moves asked for, of all sources.
+    asked: u64,
+    /// By shard: messages at the last look.
+    seen: [u64; SHARDS],
+    /// Of this many batches under way to a worker by one way, it is behind.
+    behind: u64,
+}
+
+impl Shards {
+    /// `table` is what all sources start with; `batches` are those of a way.
+    pub(super) fn new(
+        mode: ShardingMode,
+        table: ShardTable,
+        workers: usize,
+        sources_asked: usize,
+        batches: usize,
+    ) -> Self {
+        Self {
+            table: (mode == ShardingMode::Keyed).then_some(table),
+            workers,
+            moves_each: sources_asked as u64,
+            asked: 0,
+            seen: [0; SHARDS],
+            behind: (batches / 2) as u64,
+        }
+    }
+
+    /// What each shard had since the last call: messages, as a sample of them tells.
+    fn take_loads(&mut self, ledger: &Ledger) -> [u64; SHARDS] {
+        let mut loads = [0; SHARDS];
+        for (shard, load) in loads.iter_mut().enumerate() {
+            let total: u64 = ledger
+                .lanes
+                .iter()
+                .map(|lane| lane.by_shard[shard].get())
+                .sum();
+            *load = total - std::mem::replace(&mut self.seen[shard], total);
+        }
+        loads
+    }
+}
+
+impl<H: Handler> Pipeline<H> {
+    /// Moves a shard to another worker while messages come. Messages of each topic stay in order, and all of them
+    /// are accounted for: those that come meanwhile are held until the worker before is done with what it has.
+    ///
+    /// Returns at once; [`is_moving`](Self::is_moving) tells when it is done. Topics that an override gives to
+    /// a worker don't move.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where there is no such shard or worker, or topics have no workers of their own;
+    /// [`Error::LaneBusy`].
+    pub fn move_shard(&mut self, shard: usize, worker: usize) -> Result<()> {
+        let workers = self.shards.workers;
+        let Some(table) = &mut self.shards.table else {
+            return Err(Error::config(
+                "sharding.mode",
+                "balanced",
+                "topics have no workers of their own",
+                "give `mode = \"keyed\"`",
+            ));
+        };
+        if shard >= SHARDS {
+            let remedy = format!("give a number from 0 to {}", SHARDS - 1);
+            return Err(Error::config(
+                "shard",
+                shard,
+                format!("there are {SHARDS} shards"),
+                remedy,
+            ));
+        }
+        if worker >= workers {
+            let remedy = format!("give a number from 0 to {}", workers - 1);
+            return Err(Error::config(
+                "worker",
+                worker,
+                format!("there are {workers} workers"),
+                remedy,
+            ));
+        }
+        // All or nothing, so that all lanes agree.
+        if self.orders.iter().any(OrderSender::is_full) {
+            return Err(Error::LaneBusy);
+        }
+        for orders in &self.orders {
+            if !orders.send(Order::Move { shard, worker }) {
+                return Err(Error::LaneBusy);
+            }
+        }
+        table.give(shard, worker);
+        self.shards.asked += self.shards.moves_each;
+        Ok(())
+    }
+
+    /// Returns the worker that each shard has, or is about to have, or `None` where topics have no workers of
+    /// their own.
+    #[must_use]
+    pub fn shards(&self) -> Option<[usize; SHARDS]> {
+        let table = self.shards.table.as_ref()?;
+        Some(std::array::from_fn(|shard| table.owner_of(shard)))
+    }
+
+    /// Tells whether a shard that was asked to move has not moved yet.
+    #[must_use]
+    pub fn is_moving(&self) -> bool {
+        let done: u64 = self.ledger.lanes.iter().map(|lane| lane.moves.get()).sum();
+        done < self.shards.asked
+    }
+
+    /// Moves shards away from workers that are behind, if others get fewer messages; to be called about once
+    /// a second. Counts messages since the last call. Returns the moves that it asked for: none before those of
+    /// the last time are done.
+    ///
+    /// A worker is behind while half of the batches of one lane's way to it are under way.
+    ///
+    /// # Errors
+    /// As [`move_shard`](Self::move_shard).
+    pub fn rebalance(&mut self) -> Result<Vec<ShardMove>> {
+        let loads = self.shards.take_loads(&self.ledger);
+        let behind = |under_way: u64| under_way >= self.shards.behind;
+        let workers = self.ledger.by_worker();
+        let Some(table) = &self.shards.table else {
+            return Ok(Vec::new());
+        };
+        if self.is_moving() || !workers.iter().any(|one| behind(one.batches_under_way)) {
+            return Ok(Vec::new());
+        }
+        let moves = even_out(&loads, table, self.shards.workers);
+        for step in &moves {
+            self.move_shard(step.shard, step.worker)?;
+        }
+        Ok(moves)
+    }
+}

@@ -1,0 +1,111 @@
+//! Goal: a running `pinfeed run` does what `pinfeed ctl` asks for, and nobody who asks can hold it up.
+
+mod support;
+
+use std::{
+    fs,
+    os::unix::{fs::PermissionsExt, net::UnixStream},
+    path::Path,
+    process::Command,
+};
+
+use serde_json::Value;
+use support::{Pinfeed, publisher};
+use tempfile::TempDir;
+
+/// Asks, and returns the exit code and what was answered, on either output.
+fn ctl(socket: &Path, request: &[&str]) -> (i32, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_pinfeed"))
+        .arg("ctl")
+        .arg(socket)
+        .args(request)
+        .output()
+        .unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    let code = output.status.code().expect("it ends by itself");
+    (code, String::from_utf8(said).unwrap())
+}
+
+fn json(socket: &Path, request: &[&str]) -> Value {
+    let (code, answer) = ctl(socket, request);
+    assert_eq!(code, 0, "{answer}");
+    serde_json::from_str(&answer).unwrap()
+}
+
+fn run(endpoint: &str, socket: &Path) -> Pinfeed {
+    let path = socket.to_str().unwrap();
+    let arguments = ["run", "--connect", endpoint, "--workers", "4", "--json"];
+    let mut run = Pinfeed::start(&[&arguments[..], &["--control", path]].concat());
+    run.wait_for_line("answering at ");
+    run
+}
+
+#[test]
+fn a_shard_is_moved_by_command() {
+    let folder = TempDir::new().unwrap();
+    let socket = folder.path().join("pinfeed.sock");
+    let (_publisher, endpoint) = publisher(&["--rate", "20000"]);
+    let mut run = run(&endpoint, &socket);
+    assert_eq!(
+        fs::metadata(&socket).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    let before = json(&socket, &["shards"]);
+    assert_eq!(before["workers"][7], 3);
+    // Somebody who says nothing.
+    let _silent = UnixStream::connect(&socket).unwrap();
+    let moved = json(&socket, &["move", "7", "1"]);
+    assert_eq!((&moved["shard"], &moved["worker"]), (&7.into(), &1.into()));
+    while json(&socket, &["shards"])["moving"] == true {}
+    assert_eq!(json(&socket, &["shards"])["workers"][7], 1);
+    while json(&socket, &["status"])["received"].as_u64() < Some(1_000) {}
+    for (request, expected) in [
+        (["move", "256", "0"], "from 0 to 255"),
+        (["move", "0", "4"], "from 0 to 3"),
+    ] {
+        let (code, said) = ctl(&socket, &request);
+        assert_eq!(code, 2, "{said}");
+        assert!(said.contains(expected), "{said}");
+    }
+    run.signal(rustix::process::Signal::TERM);
+    let summary = run.json(143);
+    assert_eq!(summary["balanced"], true);
+    assert!(!socket.exists());
+    let (code, said) = ctl(&socket, &["status"]);
+    assert!(code == 2 && said.contains("--control"), "{said}");
+}
+
+#[test]
+fn a_path_that_is_taken_is_refused_but_not_a_dead_one() {
+    let folder = TempDir::new().unwrap();
+    let (_publisher, endpoint) = publisher(&["--rate", "1000"]);
+    let file = folder.path().join("file");
+    fs::write(&file, "kept").unwrap();
+    let refuse = |path: &Path| {
+        let arguments = [
+            "run",
+            "--connect",
+            &endpoint,
+            "--control",
+            path.to_str().unwrap(),
+        ];
+        let mut run = Pinfeed::start(&arguments);
+        let (status, _) = run.finish();
+        assert_eq!(status.code(), Some(2), "{}", run.said);
+        assert!(run.said.contains("--control = "), "{}", run.said);
+    };
+    refuse(&file);
+    assert_eq!(fs::read(&file).unwrap(), b"kept");
+    refuse(&folder.path().join("nowhere/socket"));
+    let socket = folder.path().join("socket");
+    let live = run(&endpoint, &socket);
+    refuse(&socket);
+    assert!(json(&socket, &["status"])["received"].is_u64());
+    live.signal(rustix::process::Signal::KILL);
+    drop(live);
+    assert!(socket.exists(), "a killed process leaves it behind");
+    let mut next = run(&endpoint, &socket);
+    assert!(json(&socket, &["status"])["workers"].is_array());
+    next.signal(rustix::process::Signal::INT);
+    next.json(130);
+}

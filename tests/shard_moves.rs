@@ -1,0 +1,258 @@
+//! Goal: a shard changes its worker while messages come as fast as they can be taken, and nothing shows it: each
+//! topic's messages stay in order across workers, and the ledger is exact. And shards that leave a worker by
+//! themselves leave it what cannot be shared.
+
+mod support;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use pinfeed::{
+    clock::Stopwatch,
+    config::{Arbitration, Config, Engine, Lane, Line, ShardingMode, TopicPolicy},
+    envelope::Envelope,
+    handoff::HandoffKind,
+    lane::Quota,
+    message::Message,
+    pipeline::{Outcome, Pipeline},
+    policy::Policy,
+    random::seeded,
+    shard::{SHARDS, shard_of, topic_hash},
+    stop::Stop,
+    worker::Handler,
+};
+use rand::RngExt;
+use support::{ENGINES, finish, publisher, wait_until};
+
+const TOPICS: usize = 1_000;
+const WORKERS: usize = 4;
+const MOVES: u64 = 100;
+
+/// What all workers have seen, by topic: the number to come next.
+#[derive(Clone)]
+struct Seen(Arc<Vec<AtomicU64>>);
+
+impl Default for Seen {
+    fn default() -> Self {
+        Self(Arc::new((0..TOPICS).map(|_| AtomicU64::new(0)).collect()))
+    }
+}
+
+/// Checks the order of topics that any worker may have.
+struct InOrder {
+    seen: Seen,
+    /// Whether numbers may be missing.
+    gives_up: bool,
+    /// Spins for so long at each batch, so that handoffs are full.
+    busy: Duration,
+    messages: u64,
+}
+
+fn topic_number(topic: &[u8]) -> usize {
+    let digits = std::str::from_utf8(topic).unwrap().strip_prefix("sim.");
+    digits.expect("a topic of ours").parse().unwrap()
+}
+
+impl Handler for InOrder {
+    fn on_message(&mut self, message: &Message<'_>) {
+        let sequence = message.sequence().expect("the envelope has numbers");
+        let next = self.seen.0[topic_number(message.topic())].swap(sequence + 1, SeqCst);
+        let topic = message.topic().escape_ascii();
+        if self.gives_up {
+            assert!(next <= sequence, "{topic}: {sequence} after {next}");
+        } else {
+            assert_eq!(sequence, next, "{topic}");
+        }
+        self.messages += 1;
+    }
+
+    fn on_batch_end(&mut self, _batch: &pinfeed::handoff::Batch) {
+        let stopwatch = Stopwatch::start();
+        while u128::from(stopwatch.elapsed_ns()) < self.busy.as_nanos() {
+            std::hint::spin_loop();
+        }
+    }
+}
+
+/// Moves shards at random, one after the other, then stops.
+fn move_at_random(mut pipeline: Pipeline<InOrder>, stop: &Stop, seed: u64) -> Outcome<InOrder> {
+    let mut random = seeded(seed);
+    wait_until("messages come", || pipeline.look().received > 0);
+    for _ in 0..MOVES {
+        let before = pipeline.look().received;
+        let (shard, worker) = (
+            random.random_range(0..SHARDS),
+            random.random_range(0..WORKERS),
+        );
+        pipeline.move_shard(shard, worker).unwrap();
+        assert_eq!(pipeline.shards().unwrap()[shard], worker);
+        wait_until("the shard has moved, under load", || {
+            assert!(!pipeline.is_finished(), "a handler found disorder");
+            !pipeline.is_moving() && pipeline.look().received > before
+        });
+    }
+    stop.request();
+    finish(pipeline)
+}
+
+fn assert_exact(outcome: &Outcome<InOrder>, case: &str) {
+    assert!(outcome.failure.is_none(), "{case}: {:?}", outcome.failure);
+    assert!(outcome.totals.balanced(), "{case}: {:?}", outcome.totals);
+    let seen: u64 = outcome.handlers.iter().map(|one| one.messages).sum();
+    assert_eq!(outcome.totals.delivered, seen, "{case}");
+}
+
+fn config(endpoint: &str, engine: Engine, kind: HandoffKind, policy: Policy) -> Config {
+    let mut config = Config::connect(endpoint, Envelope::Pinfeed);
+    config.engine = Some(engine);
+    config.workers.count = WORKERS;
+    config.handoff.kind = kind;
+    // Few and small, so that they are full soon.
+    config.handoff.batches = 8;
+    config.handoff.batch_messages = 64;
+    config.policy.conflate_after_ms = 1;
+    config.feeds[0].policies = vec![TopicPolicy {
+        topic: Some("*".to_owned()),
+        policy,
+    }];
+    config
+}
+
+/// Starts a pipeline whose workers keep the order of `seen`, and take `busy` for each batch.
+fn start(config: &Config, stop: &Stop, gives_up: bool, busy: Duration) -> Pipeline<InOrder> {
+    let seen = Seen::default();
+    let pipeline = Pipeline::start(config, Quota::unlimited(), stop.clone(), |_| InOrder {
+        seen: seen.clone(),
+        gives_up,
+        busy,
+        messages: 0,
+    });
+    pipeline.unwrap()
+}
+
+#[test]
+fn a_hundred_moves_under_full_load() {
+    let policies = [
+        Policy::Block,
+        Policy::DropNewest,
+        Policy::DropOldest,
+        Policy::Conflate,
+    ];
+    for engine in ENGINES {
+        for kind in [HandoffKind::Ring, HandoffKind::Inproc] {
+            for policy in policies {
+                let gives_up_old = matches!(policy, Policy::DropOldest | Policy::Conflate);
+                if gives_up_old && kind == HandoffKind::Inproc {
+                    continue;
+                }
+                let case = format!("{engine:?}, {kind}, {policy}");
+                let (_publisher, endpoint) = publisher(&["--blast", "--rate", "max"]);
+                let stop = Stop::default();
+                let config = config(&endpoint, engine, kind, policy);
+                let busy = Duration::from_micros(50);
+                let pipeline = start(&config, &stop, policy != Policy::Block, busy);
+                let outcome = move_at_random(pipeline, &stop, 1);
+                assert_exact(&outcome, &case);
+                let totals = outcome.totals;
+                let conflates = policy == Policy::Conflate;
+                assert_eq!(totals.conflated > 0, conflates, "{case}: {totals:?}");
+                assert!(totals.delivered > 0, "{case}: {totals:?}");
+            }
+        }
+    }
+}
+
+/// Copies of a feed have a way to the workers of their own.
+#[test]
+fn shards_of_copies_move_as_well() {
+    let copy = ["--epoch", "7", "--rate", "50000"];
+    let ((_a, endpoint_a), (_b, endpoint_b)) = (publisher(&copy), publisher(&copy));
+    let mut config = config(
+        &endpoint_a,
+        Engine::Native,
+        HandoffKind::Ring,
+        Policy::Block,
+    );
+    config.feeds[0].arbitration = Some(Arbitration::default());
+    let mut line = Line::on("b");
+    line.connect.push(endpoint_b);
+    config.lanes.push(Lane::named("b"));
+    config.feeds[0].lines.push(line);
+    let stop = Stop::default();
+    let pipeline = start(&config, &stop, false, Duration::ZERO);
+    let outcome = move_at_random(pipeline, &stop, 2);
+    assert_exact(&outcome, "copies");
+    assert!(outcome.totals.duplicates > 0, "{:?}", outcome.totals);
+}
+
+/// A pipeline that ends while a shard waits to move delivers what is held for it.
+#[test]
+fn what_is_held_at_the_end_is_delivered() {
+    let (_publisher, endpoint) = publisher(&["--blast", "--rate", "max"]);
+    let config = config(&endpoint, Engine::Native, HandoffKind::Ring, Policy::Block);
+    let stop = Stop::default();
+    let mut pipeline = start(&config, &stop, false, Duration::from_millis(20));
+    wait_until("handoffs are full", || pipeline.look().blocked > 0);
+    for shard in 0..SHARDS {
+        pipeline.move_shard(shard, (shard + 1) % WORKERS).unwrap();
+    }
+    stop.request();
+    assert_exact(&finish(pipeline), "at the end");
+}
+
+/// Where one topic has more than half of all messages, all others leave its worker.
+#[test]
+fn a_busy_topic_gets_a_worker_to_itself() {
+    let (_publisher, endpoint) = publisher(&["--blast", "--rate", "max", "--skew", "1.9"]);
+    let config = config(&endpoint, Engine::Native, HandoffKind::Ring, Policy::Block);
+    let stop = Stop::default();
+    let mut pipeline = start(&config, &stop, false, Duration::from_micros(200));
+    let busy = shard_of(topic_hash(b"sim.00000"));
+    // Enough for the sample to tell the shards of rare topics as well.
+    let mut moved = false;
+    wait_until("nothing moves any more", || {
+        let before = pipeline.look().received;
+        wait_until("more has come", || {
+            pipeline.look().received > before + 100_000
+        });
+        let moves = pipeline.rebalance().unwrap();
+        moved |= !moves.is_empty();
+        moved && moves.is_empty() && !pipeline.is_moving()
+    });
+    let table = pipeline.shards().unwrap();
+    // The next twenty topics have two thirds of what is left.
+    for topic in 1..20 {
+        let shard = shard_of(topic_hash(format!("sim.{topic:05}").as_bytes()));
+        assert!(
+            table[shard] != table[busy] || shard == busy,
+            "topic {topic}, {table:?}"
+        );
+    }
+    stop.request();
+    assert_exact(&finish(pipeline), "skew");
+}
+
+#[test]
+fn what_cannot_move_is_refused() {
+    let (_publisher, endpoint) = publisher(&["--rate", "100"]);
+    let mut config = config(&endpoint, Engine::Native, HandoffKind::Ring, Policy::Block);
+    let stop = Stop::default();
+    let mut pipeline = start(&config, &stop, false, Duration::ZERO);
+    let refused = |result: pinfeed::Result<()>| result.unwrap_err().to_string();
+    assert!(refused(pipeline.move_shard(SHARDS, 0)).contains("from 0 to 255"));
+    assert!(refused(pipeline.move_shard(0, WORKERS)).contains("from 0 to 3"));
+    stop.request();
+    assert_exact(&finish(pipeline), "refused");
+    config.sharding.mode = ShardingMode::Balanced;
+    let stop = Stop::default();
+    let mut pipeline = start(&config, &stop, true, Duration::ZERO);
+    assert!(refused(pipeline.move_shard(0, 0)).contains("keyed"));
+    assert!(pipeline.shards().is_none() && pipeline.rebalance().unwrap().is_empty());
+    stop.request();
+    finish(pipeline);
+}

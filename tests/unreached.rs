@@ -1,0 +1,105 @@
+//! Goal: whoever received nothing is told which endpoints never had a connection, and why.
+
+mod support;
+
+use std::{io::Write, net::TcpListener, thread};
+
+use pinfeed::{
+    config::{Config, Engine},
+    envelope::Envelope,
+    lane::Quota,
+    pipeline::Pipeline,
+    stop::Stop,
+    worker::handlers::Null,
+};
+use support::{ENGINES, Pinfeed, finish, free_endpoint, number, publisher, wait_until};
+
+#[test]
+fn the_command_says_which_endpoint_and_why() {
+    for (engine, reason) in [
+        ("native", "Connection refused"),
+        ("libzmq", "libzmq does not say why"),
+    ] {
+        let absent = free_endpoint();
+        let (_publisher, present) = publisher(&["--rate", "1000"]);
+        let mut run = Pinfeed::start(&[
+            "run",
+            "--json",
+            "--messages",
+            "1000",
+            "--engine",
+            engine,
+            "--envelope",
+            "pinfeed",
+            "--connect",
+            &present,
+            "--connect",
+            &absent,
+        ]);
+        let summary = run.json(0);
+        let [unreached] = &summary["unreached"].as_array().expect("a list")[..] else {
+            panic!("only one: {summary}");
+        };
+        assert_eq!(unreached["endpoint"], absent.as_str());
+        let why = unreached["reason"].as_str().expect("text");
+        assert!(why.contains(reason), "{why}");
+        assert!(number(unreached, "attempts") > 0, "{unreached}");
+        let said = format!("never connected to {absent}, line 0 of ");
+        assert!(run.said.contains(&said), "{}", run.said);
+        assert!(run.said.contains(reason), "{}", run.said);
+    }
+}
+
+#[test]
+fn the_last_reason_is_kept() {
+    // It answers, but not as a publisher does.
+    let stranger = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = stranger.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in stranger.incoming() {
+            let _ = stream
+                .unwrap()
+                .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        }
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let nobody = folder.path().join("nobody");
+    let nobody = nobody.display();
+    for (endpoint, reason) in [
+        (free_endpoint(), "Connection refused"),
+        (format!("ipc://{nobody}"), "No such file"),
+        ("tcp://nosuch.invalid:5556".to_owned(), "lookup"),
+        (format!("tcp://{address}"), "not ZMTP"),
+    ] {
+        let stop = Stop::default();
+        let mut config = Config::connect(&endpoint, Envelope::Raw);
+        config.engine = Some(Engine::Native);
+        let pipeline = Pipeline::start(&config, Quota::unlimited(), stop.clone(), |_| Null);
+        let pipeline = pipeline.unwrap();
+        wait_until("an attempt has failed", || {
+            pipeline.unreached()[0].attempts > 0
+        });
+        stop.request();
+        let unreached = &finish(pipeline).unreached[0];
+        assert_eq!((&unreached.endpoint, unreached.line), (&endpoint, 0));
+        assert!(unreached.reason.contains(reason), "{unreached:?}");
+    }
+}
+
+#[test]
+fn an_endpoint_that_was_lost_was_reached() {
+    for engine in ENGINES {
+        let (mut process, endpoint) = publisher(&["--rate", "1000"]);
+        let stop = Stop::default();
+        let mut config = Config::connect(&endpoint, Envelope::Pinfeed);
+        config.engine = Some(engine);
+        let mut pipeline =
+            Pipeline::start(&config, Quota::unlimited(), stop.clone(), |_| Null).unwrap();
+        wait_until("messages flow", || pipeline.look().delivered > 0);
+        process.signal(rustix::process::Signal::KILL);
+        process.finish();
+        wait_until("the connection is lost", || pipeline.look().disconnects > 0);
+        stop.request();
+        assert_eq!(finish(pipeline).unreached, []);
+    }
+}
