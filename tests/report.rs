@@ -21,6 +21,9 @@ struct Made {
     _parent: TempDir,
     latency: PathBuf,
     throughput: PathBuf,
+    sweep: PathBuf,
+    sweep_at_rate: PathBuf,
+    replay: PathBuf,
 }
 
 /// Runs the benchmarks, once for all tests. Whether rates were held does not matter.
@@ -28,9 +31,8 @@ fn made() -> &'static Made {
     static MADE: OnceLock<Made> = OnceLock::new();
     MADE.get_or_init(|| {
         let parent = tempdir().expect("a folder");
-        let bench = |arguments: &str| {
-            let (kind, _) = arguments.split_once(' ').expect("flags");
-            let output = parent.path().join(kind);
+        let bench = |name: &str, arguments: &str| {
+            let output = parent.path().join(name);
             let mut words: Vec<&str> = ["bench"].into_iter().chain(arguments.split(' ')).collect();
             words.extend(["--output", output.to_str().expect("text")]);
             let mut process = Pinfeed::start(&words);
@@ -40,9 +42,33 @@ fn made() -> &'static Made {
             let entry = fs::read_dir(output).expect("a folder").next();
             entry.expect("a result").expect("an entry").path()
         };
+        // Ten messages a millisecond, at once.
+        let capture = parent.path().join("captured");
+        let line = |message: u64| {
+            let time_ns = 1_723_000_000_000_000_000 + message / 10 * 1_000_000;
+            format!("{time_ns} {{\"stream\":\"btcusdt@trade\",\"data\":{message}}}\n")
+        };
+        fs::write(&capture, (0..1_000).map(line).collect::<String>()).expect("a capture");
+        let lengths = "--for 600ms --warm-up 0s";
+        let replay = format!(
+            "replay {} --speeds 0.1,1,10 --objective max<1h,loss=0 {lengths}",
+            text(&capture)
+        );
         Made {
-            latency: bench("latency --rate 5000 --for 2s --warm-up 500ms --runs 2 --hiccups"),
-            throughput: bench("throughput --runs 3 --messages 40000"),
+            latency: bench(
+                "latency",
+                "latency --rate 5000 --for 2s --warm-up 500ms --runs 2 --hiccups",
+            ),
+            throughput: bench("throughput", "throughput --runs 3 --messages 40000"),
+            sweep: bench(
+                "sweep",
+                "sweep --vary size=28,256,4096 --runs 3 --messages 40000",
+            ),
+            sweep_at_rate: bench(
+                "sweep-at-rate",
+                &format!("sweep --vary batch=1,1024 --runs 1 --rate 5000 {lengths}"),
+            ),
+            replay: bench("replay", &replay),
             _parent: parent,
         }
     })
@@ -95,6 +121,9 @@ fn a_page_shows_what_is_in_the_folders_and_escapes_it() {
     let arguments = [
         text(&folder),
         throughput,
+        text(&made().sweep),
+        text(&made().sweep_at_rate),
+        text(&made().replay),
         text(&log),
         text(&other_log),
         "--output",
@@ -109,6 +138,12 @@ fn a_page_shows_what_is_in_the_folders_and_escapes_it() {
         "Throughput, flat out",
         "Interval log run-1.hlog",
         "Side by side",
+        "Sweep of size, flat out",
+        "CPU time a message by size: less is better",
+        "Sweep of batch at 5.00k msg/s",
+        "batch=1024, run 1 over time",
+        "Replay of captured",
+        "0.1x over time",
         "&lt;script&gt;alert(1)&lt;/script&gt;",
         "&lt;img src=http://example.com/x&gt;",
         "&lt;b&gt;7 missing&lt;/b&gt;",
@@ -129,12 +164,26 @@ fn a_page_shows_what_is_in_the_folders_and_escapes_it() {
 #[test]
 fn markdown_goes_to_standard_output() {
     let made = made();
-    let (code, output, said) = report(&["--markdown", text(&made.latency), text(&made.throughput)]);
+    let folders = [
+        &made.latency,
+        &made.throughput,
+        &made.sweep,
+        &made.sweep_at_rate,
+        &made.replay,
+    ];
+    let folders = folders.map(|folder| text(folder));
+    let (code, output, said) = report(&[&["--markdown"], &folders[..]].concat());
     assert_eq!(code, Some(0), "{said}");
     for shown in [
         "## Latency at 5.00k msg/s\n",
         "| run | verdict | p50 |",
         "| bare libzmq SUB loop |",
+        "## Sweep of size, flat out\n",
+        "| size | verdict | msg/s, median |",
+        "\n| 4096 | ",
+        "| batch | verdict | CPU a message | p50 |",
+        "## Replay of captured\n",
+        "\n| 0.1x | ",
         "\n    ",
         " bench throughput --runs 3 --messages 40000 --output ",
     ] {
@@ -177,6 +226,43 @@ fn figures_are_compared_by_what_runs_leave_no_doubt_about() {
     assert!(line("differs: wait: ").ends_with("park in the first, spin in the second"));
     let (_, output, _) = report(&["--compare", text(&faster), folder]);
     assert!(output.contains("  worse  "), "{output}");
+
+    let slower = tempdir().unwrap();
+    let slower = copy(&made.sweep, slower.path());
+    edit(&slower, |summary| {
+        let runs = &mut summary["results"]["points"][1]["runs"];
+        for run in runs.as_array_mut().unwrap() {
+            run["cpu_ns_per_msg"] = json!(run["cpu_ns_per_msg"].as_f64().unwrap() * 1e6);
+        }
+        // Nothing is left of it, and its figures are null.
+        let runs = &mut summary["results"]["points"][2]["runs"];
+        for run in runs.as_array_mut().unwrap() {
+            run["verdict"] = json!("INVALID: the subject ended with exit status: 1");
+        }
+        summary["results"]["figures"][2]["msgs_per_s_to_first"] = json!(null);
+    });
+    let (code, output, said) = report(&["--compare", text(&made.sweep), text(&slower)]);
+    assert_eq!(code, Some(0), "{said}");
+    let line = |name: &str| output.lines().find(|line| line.starts_with(name));
+    let cost = line("size=256: CPU time a message").unwrap();
+    assert!(cost.contains("  worse  "), "{output}");
+    assert!(line("size=28: rate").unwrap().contains("  no difference  "));
+    assert_eq!(line("size=4096: rate"), None, "{output}");
+    assert!(output.contains("3 INVALID runs of the second left out"));
+    let (_, output, _) = report(&["--markdown", text(&slower)]);
+    for shown in [
+        "**INVALID**: size=4096 has no valid run",
+        "| 4096 | INVALID: 3 of 3 runs, so nothing is known | - |",
+        "size=4096, run 3: INVALID: the subject ended with exit status: 1",
+    ] {
+        assert!(output.contains(shown), "{shown} is not in {output}");
+    }
+    let page = slower.join("page.html");
+    let (code, _, said) = report(&[text(&slower), "--output", text(&page)]);
+    assert_eq!(code, Some(0), "{said}");
+    let (code, output, said) = report(&["--compare", text(&made.replay), text(&made.replay)]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(!output.contains("  better  "), "{output}");
 
     // Two runs, or fewer where some are invalid.
     let latency = text(&made.latency);
@@ -332,6 +418,21 @@ fn refused(arguments: &[&str], parent: &Path, expected: &[&str]) {
 }
 
 #[test]
+fn logs_of_sweeps_and_replays_are_checked() {
+    let made = made();
+    for (folder, log) in [
+        (&made.sweep_at_rate, "run-1-batch1024.hlog"),
+        (&made.replay, "step-1-speed0.1.generator.hlog"),
+    ] {
+        let parent = tempdir().unwrap();
+        let folder = copy(folder, parent.path());
+        fs::remove_file(folder.join(log)).unwrap();
+        let expected = format!("{log}: it is missing; restore the file");
+        refused(&["--markdown", text(&folder)], parent.path(), &[&expected]);
+    }
+}
+
+#[test]
 fn what_is_no_folder_and_what_cannot_be_written_is_refused() {
     let parent = tempdir().unwrap();
     let at = |name: &str| parent.path().join(name);
@@ -410,6 +511,9 @@ fn a_browser_shows_all_plots_and_asks_for_nothing() {
     let arguments = [
         text(&made.latency),
         text(&made.throughput),
+        text(&made.sweep),
+        text(&made.sweep_at_rate),
+        text(&made.replay),
         "--output",
         text(&output),
     ];
@@ -422,8 +526,8 @@ fn a_browser_shows_all_plots_and_asks_for_nothing() {
             browser.load(&url, (width, 900), scheme);
             let look = browser.evaluate(LOOK);
             let sizes = look["sizes"].as_array().unwrap();
-            // Percentiles, heat map, CPU time, queues; three plots of bars.
-            assert!(sizes.len() >= 7, "{look}");
+            // Percentiles, heat map, CPU time, queues; three plots of bars; two of each sweep.
+            assert!(sizes.len() >= 11, "{look}");
             for size in sizes {
                 let (across, up) = (size[0].as_u64().unwrap(), size[1].as_u64().unwrap());
                 assert!(across > 300 && up > 100, "{look}");

@@ -6,7 +6,10 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, ser::SerializeMap};
 
 use crate::{
-    bench::{HasVerdict, Spread, Validity, Verdict, spread::known},
+    bench::{
+        HasVerdict, Spread, Validity, Verdict,
+        spread::{figure, known},
+    },
     flight::Anomaly,
     host::pin::Placement,
     latency::{
@@ -66,6 +69,7 @@ pub struct LatencyRun {
     /// From the first message sent to the last, in seconds.
     pub elapsed_s: f64,
     /// Messages sent a second.
+    #[serde(deserialize_with = "figure")]
     pub sent_per_s: f64,
     /// For how long the subject made the generator wait, in seconds.
     pub blocked_s: f64,

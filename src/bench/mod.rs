@@ -35,7 +35,7 @@ pub use latency::LatencyPlan;
 pub use measured::{LatencyRun, Stage, csv, feed_spread, spread};
 pub use objective::{BadObjective, Judgement, Objective};
 pub use replay::{
-    ReplayEnd, ReplayPlan, ReplayStep, SPEED_MAX, highest_speed, replay_table, speeds,
+    ReplayEnd, ReplayPlan, ReplayStep, Replayed, SPEED_MAX, highest_speed, replay_table, speeds,
 };
 pub use spread::Spread;
 pub use step::{REPEATS_MAX, Step, Tells};

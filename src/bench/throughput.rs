@@ -10,7 +10,7 @@ use crate::{
         baseline::{Baseline, Cost},
         generator::{self, Pace},
         process::Process,
-        spread::known,
+        spread::{figure, known},
         subject::{self, Order},
     },
     clock::Deadline,
@@ -83,8 +83,10 @@ pub struct Ratio {
     #[serde(serialize_with = "super::displayed")]
     pub to: Contender,
     /// Of messages a second.
+    #[serde(deserialize_with = "figure")]
     pub msgs_per_s: f64,
     /// Of CPU time a message.
+    #[serde(deserialize_with = "figure")]
     pub cpu_ns_per_msg: f64,
 }
 

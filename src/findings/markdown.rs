@@ -4,8 +4,9 @@ use std::fmt::Write;
 
 use crate::{
     bench::{
-        Stage,
-        record::{Record, Results},
+        AtRate, FlatOut, HasVerdict, LatencyRun, Point, Property, ReplayStep, Spread, Stage,
+        ThroughputRun, Validity, at_rate_figures, flat_out_figures,
+        record::{Points, Record, Results},
     },
     findings::{
         figures::{Unit, ratios},
@@ -64,21 +65,25 @@ fn folder(text: &mut String, record: &Record) {
             }
         }
         Results::Throughput(figures) => {
-            let head = ["receiver", "median", "lowest", "highest", "CPU a message"];
+            let head = [
+                "receiver",
+                "verdict",
+                "median",
+                "lowest",
+                "highest",
+                "CPU a message",
+            ];
             let rows = figures.contenders.iter().map(|one| {
-                let spread = one.msgs_per_s();
-                let rates = [spread.median, spread.lowest, spread.highest];
-                let mut row = vec![one.name.to_string()];
-                row.extend(rates.map(|value| Unit::Rate.show(value)));
+                let mut row = vec![one.name.to_string(), one.validity().to_string()];
+                row.extend(spread(Unit::Rate, &one.msgs_per_s()));
                 row.push(Unit::Time.show(one.cpu_ns_per_msg().median));
                 row
             });
             table(text, &head, rows);
             let rows = ratios(&figures.contenders).into_iter().map(|figure| {
-                let spread = figure.spread();
-                let values = [spread.median, spread.lowest, spread.highest];
+                let values = spread(Unit::Ratio, &figure.spread());
                 let mut row = vec![figure.name];
-                row.extend(values.map(|value| Unit::Ratio.show(value)));
+                row.extend(values);
                 row
             });
             table(
@@ -99,6 +104,9 @@ fn folder(text: &mut String, record: &Record) {
             });
             table(text, &head, rows);
         }
+        Results::Sweep(property, Points::FlatOut(points)) => flat_out(text, *property, points),
+        Results::Sweep(property, Points::AtRate(points)) => at_rate(text, *property, points),
+        Results::Replay(replayed) => replay(text, &replayed.steps),
     }
     let summary = &record.summary;
     for object in [&summary.parameters, &summary.environment] {
@@ -111,6 +119,89 @@ fn folder(text: &mut String, record: &Record) {
     // Indented, so that nothing in it ends the block.
     let line = command(&summary.command_line).replace(['\n', '\r'], " ");
     *text += &format!("    {line}\n\n");
+}
+
+fn flat_out(text: &mut String, property: Property, points: &[Point<ThroughputRun>]) {
+    let property = property.to_string();
+    let head = [
+        &property,
+        "verdict",
+        "msg/s, median",
+        "lowest",
+        "highest",
+        "CPU a message",
+        "lowest",
+        "highest",
+        "times the first's msg/s",
+        "CPU",
+    ];
+    let row = |(point, one): (&Point<ThroughputRun>, FlatOut)| {
+        let mut row = first_cells(point.value, point.validity());
+        row.extend(spread(Unit::Rate, &one.msgs_per_s));
+        row.extend(spread(Unit::Time, &one.cpu_ns_per_msg));
+        let ratios = [one.msgs_per_s_to_first, one.cpu_ns_per_msg_to_first];
+        row.extend(ratios.map(|ratio| Unit::Ratio.show(ratio)));
+        row
+    };
+    let figures = flat_out_figures(points);
+    table(text, &head, points.iter().zip(figures).map(row));
+    invalid(text, &property, points);
+}
+
+fn at_rate(text: &mut String, property: Property, points: &[Point<LatencyRun>]) {
+    let property = property.to_string();
+    let mut head: Vec<&str> = vec![&property, "verdict", "CPU a message"];
+    head.extend(Quantiles::NAMES);
+    head.push("times the first's p50");
+    let row = |(point, one): (&Point<LatencyRun>, AtRate)| {
+        let mut row = first_cells(point.value, point.validity());
+        row.push(Unit::Time.show(one.cpu_ns_per_msg.median));
+        row.extend(one.feed_ns.map(|spread| Unit::Time.show(spread.median)));
+        row.push(Unit::Ratio.show(one.p50_to_first));
+        row
+    };
+    let figures = at_rate_figures(points);
+    table(text, &head, points.iter().zip(figures).map(row));
+    invalid(text, &property, points);
+}
+
+fn first_cells(value: usize, validity: Validity) -> Vec<String> {
+    vec![value.to_string(), validity.to_string()]
+}
+
+/// Says why runs are left out.
+fn invalid<R: HasVerdict>(text: &mut String, property: &str, points: &[Point<R>]) {
+    for point in points {
+        for (number, run) in (1..).zip(&point.runs) {
+            if !run.verdict().is_ok() {
+                let why = escaped(&run.verdict().to_string());
+                *text += &format!("{property}={}, run {number}: {why}\n\n", point.value);
+            }
+        }
+    }
+}
+
+fn replay(text: &mut String, steps: &[ReplayStep]) {
+    let mut head = vec!["speed", "mean msg/s", "in the busiest ms"];
+    head.extend(Quantiles::NAMES);
+    head.push("verdict");
+    let rows = steps.iter().map(|one| {
+        let run = &one.step.run;
+        let mut row = vec![
+            Unit::Speed.show(one.speed),
+            rate(run.rate),
+            count(one.busiest_ms),
+        ];
+        row.extend(percentiles(run.stage(FEED)));
+        row.push(one.step.verdict());
+        row
+    });
+    table(text, &head, rows);
+}
+
+/// Returns median, lowest and highest.
+fn spread(unit: Unit, spread: &Spread) -> [String; 3] {
+    [spread.median, spread.lowest, spread.highest].map(|value| unit.show(value))
 }
 
 fn stages(text: &mut String, stages: &[Stage]) {

@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
 use crate::{
     bench::{
-        Stage,
-        record::{Record, Results, Trace},
+        Stage, Validity,
+        record::{Points, Record, Results, Trace},
     },
     error::{Error, Result},
     findings::words::{file_name, plural},
@@ -90,6 +92,19 @@ impl Source {
                 }
                 Results::Throughput(_) => "Throughput, flat out".to_owned(),
                 Results::Capacity(_) => "Capacity".to_owned(),
+                Results::Sweep(property, Points::FlatOut(_)) => {
+                    format!("Sweep of {property}, flat out")
+                }
+                Results::Sweep(property, Points::AtRate(points)) => {
+                    let first = points.iter().find_map(|point| point.runs.first());
+                    let at = first.map_or(f64::NAN, |run| run.rate);
+                    format!("Sweep of {property} at {} msg/s", rate(at))
+                }
+                Results::Replay(_) => {
+                    let capture = record.summary.parameters.get("capture");
+                    let capture = Path::new(capture.and_then(Value::as_str).unwrap_or("a capture"));
+                    format!("Replay of {}", file_name(capture))
+                }
             },
         }
     }
@@ -112,12 +127,49 @@ impl Source {
                     ),
                 }
             }
-            // A run that is not whole ends the benchmark.
-            Results::Throughput(_) => (true, "every message of every run came".to_owned()),
-            Results::Capacity(found) => match found.highest_msgs_per_s {
-                Some(highest) => (true, format!("{} msg/s held the objective", rate(highest))),
-                None => (false, "no rate held the objective".to_owned()),
-            },
+            Results::Throughput(figures) => {
+                let all = figures.contenders.iter();
+                of_groups(all.map(|one| (one.name.to_string(), one.validity())))
+            }
+            Results::Sweep(property, points) => {
+                let name = |value: usize| format!("{property}={value}");
+                match points {
+                    Points::FlatOut(points) => of_groups(
+                        points
+                            .iter()
+                            .map(|point| (name(point.value), point.validity())),
+                    ),
+                    Points::AtRate(points) => of_groups(
+                        points
+                            .iter()
+                            .map(|point| (name(point.value), point.validity())),
+                    ),
+                }
+            }
+            Results::Capacity(_) | Results::Replay(_) => {
+                let said = &record.summary.verdict;
+                match said.strip_prefix("INVALID: ") {
+                    Some(why) => (false, why.to_owned()),
+                    None => (true, said.clone()),
+                }
+            }
         })
+    }
+}
+
+/// Returns whether there is something to compare, and why or why not: each group of runs has to have a valid one.
+fn of_groups(groups: impl Iterator<Item = (String, Validity)>) -> (bool, String) {
+    let (mut runs, mut valid) = (0, 0);
+    for (name, validity) in groups {
+        if validity.valid == 0 {
+            return (false, format!("{name} has no valid run"));
+        }
+        runs += validity.runs;
+        valid += validity.valid;
+    }
+    let all = plural(runs, "run");
+    match runs - valid {
+        0 => (true, format!("{all}, all valid")),
+        invalid => (true, format!("{invalid} of {all} INVALID and left out")),
     }
 }

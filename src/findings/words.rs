@@ -31,6 +31,15 @@ pub(super) fn short_time(ns: f64) -> String {
     format!("{} {unit}", short(ns / factor))
 }
 
+/// Returns a number for an axis: `500`, `20k`, `2.5M`.
+pub(super) fn short_count(number: f64) -> String {
+    let (factor, unit) = [(1e9, "G"), (1e6, "M"), (1e3, "k")]
+        .into_iter()
+        .find(|(factor, _)| number >= factor * 0.999_99)
+        .unwrap_or((1.0, ""));
+    format!("{}{unit}", short(number / factor))
+}
+
 /// Returns a number with three digits at most.
 pub(super) fn short(number: f64) -> String {
     let decimals = match number.abs() {
@@ -100,6 +109,8 @@ mod tests {
         assert_eq!(short_time(50.0), "50 ns");
         assert_eq!(short(0.0), "0");
         assert_eq!(short(1_000.0), "1000");
+        assert_eq!(short_count(2_500_000.0), "2.5M");
+        assert_eq!(short_count(999.0), "999");
         let words = ["pinfeed", "bench", "it's"].map(str::to_owned);
         assert_eq!(command(&words), "pinfeed bench \"it's\"");
         let object = serde_json::json!({"a_b": {"c": [1, 2.5]}, "d": null});

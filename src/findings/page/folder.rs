@@ -4,24 +4,23 @@ use maud::{Markup, html};
 
 use crate::{
     bench::{
-        Figures, Found, LatencyRun, SearchEnd, Step,
-        record::{Record, Results, Trace},
+        Figures, LatencyRun,
+        record::{Points, Record, Results, Trace},
     },
     findings::{
-        figures::{Unit, ratios},
+        figures::{Unit, ratios, valid},
         page::{
-            parts::{badge, facts, percentile_axes, percentile_line, shown},
+            parts::{badge, curves, facts, rate_or_none, shown, validity, warnings},
             run::run,
+            steps::{capacity, replay},
+            sweep,
         },
-        plot::{Bar, Line, bars, lines},
+        plot::{Bar, bars},
         words::{command, pairs},
     },
     latency::log::FEED,
     report::{count, rate},
 };
-
-/// The most curves on a plot.
-const CURVES_MAX: usize = 8;
 
 pub(super) fn folder(record: &Record) -> Markup {
     html! {
@@ -29,6 +28,9 @@ pub(super) fn folder(record: &Record) -> Markup {
             Results::Latency(runs) => (latency(runs, &record.traces)),
             Results::Throughput(figures) => (throughput(figures)),
             Results::Capacity(found) => (capacity(found, &record.traces)),
+            Results::Sweep(property, Points::FlatOut(points)) => (sweep::flat_out(*property, points)),
+            Results::Sweep(property, Points::AtRate(points)) => (sweep::at_rate(*property, points, &record.traces)),
+            Results::Replay(replayed) => (replay(replayed, &record.traces)),
         }
         details open {
             summary { "What was measured, and where" }
@@ -42,25 +44,6 @@ pub(super) fn folder(record: &Record) -> Markup {
     }
 }
 
-/// Shows curves of feed latency, as many as a plot holds.
-fn curves(named: &[(String, &LatencyRun)]) -> Markup {
-    let stages = named.iter().filter_map(|(name, run)| {
-        let stage = run.stage(FEED)?;
-        (!stage.histogram.is_empty()).then_some((name, &stage.histogram))
-    });
-    let stages: Vec<_> = stages.take(CURVES_MAX).collect();
-    if stages.is_empty() {
-        return html! { p.note { "No feed latency was recorded." } };
-    }
-    let histograms: Vec<_> = stages.iter().map(|stage| stage.1).collect();
-    let (across, up) = percentile_axes(&histograms);
-    let curves: Vec<Line> = stages
-        .iter()
-        .map(|(name, histogram)| percentile_line(name, histogram))
-        .collect();
-    html! { (lines("Feed latency by percentile", &across, &up, &curves)) }
-}
-
 fn latency(runs: &[LatencyRun], traces: &[Trace]) -> Markup {
     let named: Vec<(String, &LatencyRun)> = (1..)
         .zip(runs)
@@ -70,7 +53,10 @@ fn latency(runs: &[LatencyRun], traces: &[Trace]) -> Markup {
         })
         .collect();
     html! {
-        (warnings(runs))
+        @for (number, run) in (1..).zip(runs) {
+            @if !run.verdict.is_ok() { p.warning.bad { "run " (number) ": " (run.verdict) } }
+        }
+        (warnings(&named))
         (curves(&named))
         div.table {
             table {
@@ -101,17 +87,6 @@ fn latency(runs: &[LatencyRun], traces: &[Trace]) -> Markup {
     }
 }
 
-/// Shows why runs say nothing, and what else is to be known before they are believed.
-fn warnings(runs: &[LatencyRun]) -> Markup {
-    html! {
-        @for (number, run) in (1..).zip(runs) {
-            @if !run.verdict.is_ok() { p.warning.bad { "run " (number) ": " (run.verdict) } }
-            @for warning in &run.warnings { p.warning { "run " (number) ": " (warning) } }
-            @if !run.balanced { p.warning.bad { "run " (number) ": the subject's ledger does not balance" } }
-        }
-    }
-}
-
 fn throughput(figures: &Figures) -> Markup {
     let all = &figures.contenders;
     let bar = |at: usize, name: String, values: Vec<f64>, shown: String| Bar {
@@ -121,18 +96,20 @@ fn throughput(figures: &Figures) -> Markup {
         is_subject: at == 0,
     };
     let rates = all.iter().enumerate().map(|(at, one)| {
-        let values = one.runs.iter().map(|run| run.msgs_per_s).collect();
+        let valid = valid(&one.runs).into_iter();
+        let values = valid.map(|run| run.msgs_per_s).collect();
         let shown = Unit::Rate.show(one.msgs_per_s().median);
         bar(at, one.name.to_string(), values, shown)
     });
     let cpu = all.iter().enumerate().map(|(at, one)| {
-        let values = one.runs.iter().map(|run| run.cpu_ns_per_msg).collect();
+        let valid = valid(&one.runs).into_iter();
+        let values = valid.map(|run| run.cpu_ns_per_msg).collect();
         let shown = Unit::Time.show(one.cpu_ns_per_msg().median);
         bar(at, one.name.to_string(), values, shown)
     });
     let ratios = ratios(all).into_iter().zip(all.iter().skip(1));
     let ratios = ratios.map(|(figure, baseline)| {
-        let shown = format!("{:.2} times", figure.spread().median);
+        let shown = format!("{} times", Unit::Ratio.show(figure.spread().median));
         bar(0, format!("to {}", baseline.name), figure.values, shown)
     });
     let subject = all
@@ -141,6 +118,11 @@ fn throughput(figures: &Figures) -> Markup {
         .unwrap_or_default();
     let [rates, cpu, ratios] = [rates.collect::<Vec<_>>(), cpu.collect(), ratios.collect()];
     html! {
+        @for one in all {
+            @for (number, run) in (1..).zip(&one.runs) {
+                @if !run.verdict.is_ok() { p.warning.bad { (one.name) ", run " (number) ": " (run.verdict) } }
+            }
+        }
         p.note { "Bars end at the median; dots are the runs, with a line from the lowest to the highest." }
         (bars("Messages a second: more is better", &rates, None))
         (bars(&format!("Rate of {subject}, round by round, to each baseline's: the mark is at 1"), &ratios, Some(1.0)))
@@ -155,8 +137,8 @@ fn throughput(figures: &Figures) -> Markup {
                     @let spread = one.msgs_per_s();
                     tr {
                         td.left.wrap { (one.name) }
-                        td.left { (badge(true)) }
-                        @for value in [spread.median, spread.lowest, spread.highest] { td { (rate(value)) } }
+                        td.left { (validity(one.validity())) }
+                        @for value in [spread.median, spread.lowest, spread.highest] { td { (rate_or_none(value)) } }
                         td { (Unit::Time.show(one.cpu_ns_per_msg().median)) }
                         td { (one.runs.len()) }
                         td { (count(one.messages)) }
@@ -164,77 +146,5 @@ fn throughput(figures: &Figures) -> Markup {
                 }
             }
         }
-    }
-}
-
-fn capacity(found: &Found, traces: &[Trace]) -> Markup {
-    let mut steps: Vec<(&Step, &Trace)> = found.steps.iter().zip(traces).collect();
-    steps.sort_by(|a, b| a.0.run.rate.total_cmp(&b.0.run.rate));
-    let name = |step: &Step| format!("{} msg/s", rate(step.run.rate));
-    let named: Vec<(String, &LatencyRun)> = steps
-        .iter()
-        .map(|(step, _)| (name(step), &step.run))
-        .collect();
-    // Those on both sides of the limit are what matters.
-    let held = steps.iter().filter(|(step, _)| is_held(step)).count();
-    let from = (held + CURVES_MAX / 2)
-        .min(named.len())
-        .saturating_sub(CURVES_MAX);
-    html! {
-        p { (end(found.end)) }
-        (curves(&named[from..]))
-        div.table {
-            table {
-                tr {
-                    th { "rate" } th.left { "verdict" } th { "feed p50" } th { "p99" } th { "p99.9" } th { "max" }
-                    th { "CPU a message" } th.left { "why" }
-                }
-                @for (step, _) in &steps {
-                    @let feed = step.run.stage(FEED).map(|stage| stage.quantiles()).unwrap_or_default();
-                    tr {
-                        td { (rate(step.run.rate)) }
-                        td.left { (step_badge(step)) }
-                        @for value in [feed.p50, feed.p99, feed.p99_9, feed.max] { td { (shown(value)) } }
-                        td { (Unit::Time.show(step.run.cpu_ns_per_msg)) }
-                        td.left.wrap { (step.verdict()) }
-                    }
-                }
-            }
-        }
-        @for (step, trace) in &steps {
-            details {
-                summary { (name(step)) " over time" (step_badge(step)) }
-                (run(&step.run, trace))
-            }
-        }
-    }
-}
-
-/// Tells whether a step held the objective.
-fn is_held(step: &Step) -> bool {
-    step.run.verdict.is_ok() && step.broken.is_empty()
-}
-
-fn step_badge(step: &Step) -> Markup {
-    html! {
-        @if step.run.verdict.is_ok() && !step.broken.is_empty() && !step.by_generator {
-            span.badge.bad { "breaks" }
-        } @else {
-            (badge(is_held(step)))
-        }
-    }
-}
-
-fn end(end: SearchEnd) -> &'static str {
-    match end {
-        SearchEnd::Found => "The limit is the subject's, found to 5 %.",
-        SearchEnd::GeneratorLimit => {
-            "The generator gave out or was itself too late: the limit is its own, not the subject's."
-        }
-        SearchEnd::Inconclusive => {
-            "Beyond what held, runs say nothing, however often they were tried: the steps say why."
-        }
-        SearchEnd::NothingHeld => "Not even the first rate held.",
-        SearchEnd::RateMax => "The highest rate there is held.",
     }
 }

@@ -3,6 +3,8 @@
 mod folder;
 mod parts;
 mod run;
+mod steps;
+mod sweep;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 

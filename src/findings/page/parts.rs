@@ -4,12 +4,14 @@ use hdrhistogram::Histogram;
 use maud::{Markup, html};
 
 use crate::{
-    bench::{LatencyRun, Stage},
-    findings::plot::{Axis, Line, percentile_place},
+    bench::{LatencyRun, Stage, Validity},
+    findings::plot::{Axis, Line, lines, percentile_place},
     latency::{Quantiles, is_supported, log::FEED},
-    report::{count, time},
+    report::{count, rate, time},
 };
 
+/// The most curves on a plot.
+pub(super) const CURVES_MAX: usize = 8;
 /// Nines between two points of a percentile curve.
 const STEP: f64 = 0.02;
 /// More rows would be a data file, not a page.
@@ -19,6 +21,23 @@ pub(super) fn badge(is_ok: bool) -> Markup {
     html! {
         @if is_ok { span.badge.ok { "OK" } } @else { span.badge.bad { "INVALID" } }
     }
+}
+
+/// Shows whether any of several runs is valid, and how many are not.
+pub(super) fn validity(validity: Validity) -> Markup {
+    let Validity { runs, valid } = validity;
+    html! {
+        (badge(valid > 0))
+        @if valid > 0 && valid < runs { " " (runs - valid) " INVALID left out" }
+    }
+}
+
+/// Returns messages a second, or - where there are none.
+pub(super) fn rate_or_none(per_s: f64) -> String {
+    if per_s.is_nan() {
+        return "-".to_owned();
+    }
+    rate(per_s)
 }
 
 /// Returns what the runs' feed stages hold together.
@@ -31,21 +50,42 @@ pub(super) fn merged<'a>(runs: impl Iterator<Item = &'a LatencyRun>) -> Option<S
     Some(all)
 }
 
+/// Shows curves of feed latency, as many as a plot holds.
+pub(super) fn curves(named: &[(String, &LatencyRun)]) -> Markup {
+    let stages = named.iter().filter_map(|(name, run)| {
+        let stage = run.stage(FEED)?;
+        (!stage.histogram.is_empty()).then_some((name, &stage.histogram))
+    });
+    let stages: Vec<_> = stages.take(CURVES_MAX).collect();
+    if stages.is_empty() {
+        return html! { p.note { "No feed latency was recorded." } };
+    }
+    let histograms: Vec<_> = stages.iter().map(|stage| stage.1).collect();
+    let (across, up) = percentile_axes(&histograms);
+    let curves: Vec<Line> = stages
+        .iter()
+        .map(|(name, histogram)| percentile_line(name, histogram))
+        .collect();
+    html! { (lines("Feed latency by percentile", &across, &up, &curves)) }
+}
+
+/// Shows what is to be known before runs are believed.
+pub(super) fn warnings(named: &[(String, &LatencyRun)]) -> Markup {
+    html! {
+        @for (name, run) in named {
+            @for warning in &run.warnings { p.warning { (name) ": " (warning) } }
+        }
+    }
+}
+
 /// Returns axes that hold the curves of all histograms.
 pub(super) fn percentile_axes(histograms: &[&Histogram<u64>]) -> (Axis, Axis) {
     let samples = histograms.iter().map(|one| one.len()).max().unwrap_or(0);
-    let ends = histograms.iter().flat_map(|histogram| {
-        let line = percentile_line("", histogram);
-        line.places.into_iter().map(|place| place.1)
-    });
-    let (lowest, highest) = ends.fold((f64::MAX, 0.0_f64), |(low, high), place| {
-        (low.min(place), high.max(place))
-    });
-    let [lowest, highest] = [lowest.min(highest), highest].map(|place| 10_f64.powf(place));
-    (
-        Axis::percentiles(samples),
-        Axis::log_time("latency", lowest, highest),
-    )
+    let curves = histograms
+        .iter()
+        .map(|histogram| percentile_line("", histogram));
+    let curves: Vec<Line> = curves.collect();
+    (Axis::percentiles(samples), Axis::around("latency", &curves))
 }
 
 /// Returns the curve from the median to the last percentile that enough samples lie beyond.
@@ -71,10 +111,7 @@ pub(super) fn percentile_line(name: &str, histogram: &Histogram<u64>) -> Line {
             kept.push(*place);
         }
     }
-    Line {
-        name: name.to_owned(),
-        places: kept,
-    }
+    Line::new(name, kept)
 }
 
 /// Returns a table of stages, a column a percentile.

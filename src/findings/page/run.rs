@@ -166,11 +166,7 @@ fn busiest(by_name: BTreeMap<&str, BTreeMap<u64, f64>>) -> Vec<Line> {
             let places = places
                 .into_iter()
                 .map(|(ms, value)| (ms as f64 / 1e3, value));
-            let line = Line {
-                name: name.to_owned(),
-                places: places.collect(),
-            };
-            (sum, line)
+            (sum, Line::new(name, places.collect()))
         })
         .collect();
     all.sort_by(|a, b| b.0.total_cmp(&a.0));

@@ -6,8 +6,8 @@ use std::ops::Range;
 
 use crate::{
     findings::{
-        plot::Size,
-        words::{short, short_time},
+        plot::{Line, Size},
+        words::{short, short_count, short_time},
     },
     latency::is_supported,
 };
@@ -32,6 +32,10 @@ enum Scale {
     Seconds,
     /// A number, and what is written behind it.
     Number(&'static str),
+    /// Nanoseconds.
+    Time,
+    /// Some values on a logarithmic axis: their places, the lowest first, with what is written there.
+    Values(Vec<(f64, String)>),
 }
 
 /// An axis.
@@ -59,6 +63,19 @@ impl Axis {
             range: (lowest - margin).max(0.0)..highest + margin,
             scale: Scale::LogTime,
         }
+    }
+
+    /// Nanoseconds on a logarithmic axis that holds all of the lines.
+    pub(crate) fn around(name: &str, lines: &[Line]) -> Self {
+        let places = lines.iter().flat_map(|line| {
+            let ends = line.spreads.iter().flat_map(|&(_, low, high)| [low, high]);
+            line.places.iter().map(|place| place.1).chain(ends)
+        });
+        let (lowest, highest) = places.fold((f64::MAX, 0.0_f64), |(low, high), place| {
+            (low.min(place), high.max(place))
+        });
+        let [lowest, highest] = [lowest.min(highest), highest].map(|place| 10_f64.powf(place));
+        Self::log_time(name, lowest, highest)
     }
 
     /// Percentiles from the median to the highest that so many samples support.
@@ -92,6 +109,34 @@ impl Axis {
         }
     }
 
+    /// Nanoseconds from 0.
+    pub(crate) fn time(name: &str, highest_ns: f64) -> Self {
+        Self {
+            name: name.to_owned(),
+            range: 0.0..highest_ns.max(1.0) * 1.04,
+            scale: Scale::Time,
+        }
+    }
+
+    /// Some values above 0, on a logarithmic axis: each with what is written there. A value's place is its
+    /// decimal logarithm.
+    pub(crate) fn values(name: &str, values: impl IntoIterator<Item = (f64, String)>) -> Self {
+        let mut places: Vec<(f64, String)> = values
+            .into_iter()
+            .map(|(value, shown)| (value.log10(), shown))
+            .filter(|(place, _)| place.is_finite())
+            .collect();
+        places.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let lowest = places.first().map_or(0.0, |first| first.0);
+        let highest = places.last().map_or(lowest, |last| last.0);
+        let margin = ((highest - lowest) * 0.05).max(0.1);
+        Self {
+            name: name.to_owned(),
+            range: lowest - margin..highest + margin,
+            scale: Scale::Values(places),
+        }
+    }
+
     /// Returns where numbers are written: about `wanted` at most.
     pub(super) fn ticks(&self, wanted: usize) -> Vec<f64> {
         let (low, high) = (self.range.start, self.range.end);
@@ -103,7 +148,7 @@ impl Axis {
                 .map(|number| number as f64 * step)
                 .collect()
         };
-        match self.scale {
+        match &self.scale {
             Scale::Percentile => {
                 let last = (high + 1e-9).floor() as usize;
                 // Those of many nines are wide.
@@ -133,7 +178,18 @@ impl Axis {
                 let enough = |step: &&f64| high / **step <= wanted as f64;
                 multiples(SECONDS.iter().find(enough).copied().unwrap_or(high))
             }
-            Scale::Seconds | Scale::Number(_) => {
+            Scale::Values(places) => {
+                // Each in the room that a number takes.
+                let room = (high - low) / wanted.max(1) as f64;
+                let mut kept: Vec<f64> = Vec::new();
+                for (place, _) in places {
+                    if kept.last().is_none_or(|last| place - last >= room) {
+                        kept.push(*place);
+                    }
+                }
+                kept
+            }
+            Scale::Seconds | Scale::Number(_) | Scale::Time => {
                 let rough = (high - low) / wanted.max(1) as f64;
                 let decade = 10_f64.powf(rough.log10().floor());
                 let step = STEPS
@@ -155,7 +211,7 @@ impl Axis {
 
     /// Returns what is written at a place.
     pub(super) fn show(&self, place: f64) -> String {
-        match self.scale {
+        match &self.scale {
             Scale::LogTime => short_time(10_f64.powf(place)),
             Scale::Percentile if place < 0.5 => "50".to_owned(),
             Scale::Percentile => {
@@ -169,7 +225,12 @@ impl Axis {
             Scale::Seconds if self.range.end >= 7_200.0 => format!("{} h", short(place / 3_600.0)),
             Scale::Seconds if self.range.end >= 180.0 => format!("{} min", short(place / 60.0)),
             Scale::Seconds => format!("{} s", short(place)),
-            Scale::Number(unit) => format!("{}{unit}", short(place)),
+            Scale::Number(unit) => format!("{}{unit}", short_count(place)),
+            Scale::Time => short_time(place),
+            Scale::Values(places) => {
+                let shown = places.iter().find(|(at, _)| *at == place);
+                shown.map_or_else(String::new, |(_, shown)| shown.clone())
+            }
         }
     }
 }
@@ -204,6 +265,31 @@ mod tests {
             ["0 %", "50 %", "100 %"]
         );
         assert_eq!(labels(&Axis::number("", 0.0, ""), 2), ["0", "1"]);
+        assert_eq!(
+            labels(&Axis::number("", 3e7, ""), 4),
+            ["0", "10M", "20M", "30M"]
+        );
+        assert_eq!(
+            labels(&Axis::time("", 90.0), 5),
+            ["0 ns", "20 ns", "40 ns", "60 ns", "80 ns"]
+        );
+    }
+
+    #[test]
+    fn values_are_written_where_there_is_room() {
+        let values = |values: &[u32]| {
+            let values = values.iter().map(|one| (f64::from(*one), one.to_string()));
+            Axis::values("", values)
+        };
+        assert_eq!(labels(&values(&[1_024, 64, 256]), 5), ["64", "256", "1024"]);
+        assert_eq!(
+            labels(&values(&[10, 100, 101, 1_000]), 5),
+            ["10", "100", "1000"]
+        );
+        let one = values(&[7]);
+        assert_eq!(labels(&one, 5), ["7"]);
+        assert!(one.range.start < one.range.end, "{one:?}");
+        assert!(labels(&values(&[]), 5).is_empty());
     }
 
     #[test]

@@ -25,6 +25,19 @@ type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64
 pub(crate) struct Line {
     pub name: String,
     pub places: Vec<(f64, f64)>,
+    /// Where runs lie that a place is the median of: across, lowest, highest.
+    pub spreads: Vec<(f64, f64, f64)>,
+}
+
+impl Line {
+    /// Makes one of single places.
+    pub(crate) fn new(name: &str, places: Vec<(f64, f64)>) -> Self {
+        Self {
+            name: name.to_owned(),
+            places,
+            spreads: Vec::new(),
+        }
+    }
 }
 
 /// Draws lines, and names them below.
@@ -37,9 +50,14 @@ pub(crate) fn lines(title: &str, across: &Axis, up: &Axis, lines: &[Line]) -> Ma
             for (at, line) in lines.iter().enumerate() {
                 let style = LINES[at % LINES.len()].color().stroke_width(2);
                 chart.draw_series(LineSeries::new(line.places.iter().copied(), style))?;
-                if let [only] = line.places[..] {
-                    // A line of one place has no length.
-                    chart.draw_series([Circle::new(only, 4, style.filled())])?;
+                let spreads = line.spreads.iter();
+                let ends = spreads.map(|&(x, low, high)| vec![(x, low), (x, high)]);
+                chart.draw_series(ends.map(|ends| PathElement::new(ends, style)))?;
+                // A line of one place has no length.
+                if line.places.len() == 1 || !line.spreads.is_empty() {
+                    let places = line.places.iter();
+                    chart
+                        .draw_series(places.map(|&place| Circle::new(place, 4, style.filled())))?;
                 }
             }
             Ok(())

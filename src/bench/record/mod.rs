@@ -3,6 +3,11 @@
 //! What a run recorded is in its logs; `summary.json` says what they come to. A folder in which the two
 //! differ is refused, since nobody could tell which of them is right.
 
+mod trace;
+
+pub use trace::Trace;
+pub(super) use trace::{GENERATOR_LOG, HICCUP_LOG, SERIES, SUBJECT_LOG};
+
 use std::{
     fs,
     io::ErrorKind,
@@ -13,22 +18,13 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
 use crate::{
-    bench::{
-        Figures, Found, LatencyRun,
-        series::{self, Row},
-    },
+    bench::{Figures, Found, LatencyRun, Point, Property, Replayed, ThroughputRun},
     error::{Error, Result},
-    latency::log::{self, Interval, LATENESS},
 };
+use trace::trace;
 
 /// The version of result folders that this program writes and reads.
 pub const FORMAT: u32 = 1;
-
-/// How the names of a run's files end.
-pub(super) const SUBJECT_LOG: &str = "hlog";
-pub(super) const GENERATOR_LOG: &str = "generator.hlog";
-pub(super) const HICCUP_LOG: &str = "hiccup.hlog";
-pub(super) const SERIES: &str = "series.csv";
 
 const NO_FOLDER: &str =
     "give a folder that pinfeed bench has made with --output, or a .hlog file of pinfeed run";
@@ -39,7 +35,7 @@ const DAMAGED: &str = "restore the file, or run the benchmark again";
 pub struct Summary<P, E, R> {
     /// The version of the folder: [`FORMAT`].
     pub format: u32,
-    /// The benchmark: `latency`, `throughput`, `capacity`.
+    /// The benchmark: `latency`, `throughput`, `capacity`, `sweep`, `replay`.
     pub kind: String,
     /// As it was started.
     pub command_line: Vec<String>,
@@ -69,17 +65,33 @@ pub enum Results {
     Throughput(Figures),
     /// A search.
     Capacity(Found),
+    /// The same measurement at several values of a property.
+    Sweep(Property, Points),
+    /// A capture, faster and faster.
+    Replay(Replayed),
 }
 
-/// What a run at a rate did over time, in the order of the logs.
-#[derive(Clone, Debug, Default)]
-pub struct Trace {
-    /// The stages of messages' way, interval by interval.
-    pub stages: Vec<Interval>,
-    /// The platform's hiccups, if they were measured, by core.
-    pub hiccups: Vec<Interval>,
-    /// What the subject's threads and queues did.
-    pub series: Vec<Row>,
+/// The runs of a sweep, by value.
+#[derive(Clone, Debug)]
+pub enum Points {
+    /// Flat out.
+    FlatOut(Vec<Point<ThroughputRun>>),
+    /// At a rate.
+    AtRate(Vec<Point<LatencyRun>>),
+}
+
+/// The results of a sweep. Its figures follow from them.
+#[derive(Deserialize)]
+struct PointsOf<R> {
+    points: Vec<Point<R>>,
+}
+
+/// The parameters that say what a sweep is of.
+#[derive(Deserialize)]
+struct Varied {
+    vary: Property,
+    /// Messages a second; of a sweep flat out none.
+    rate: Option<f64>,
 }
 
 /// A result folder as it was read.
@@ -126,9 +138,11 @@ impl Record {
             Some("latency") => Results::Latency(results(&path, &text)?),
             Some("throughput") => Results::Throughput(results(&path, &text)?),
             Some("capacity") => Results::Capacity(results(&path, &text)?),
+            Some("sweep") => sweep(&path, &text)?,
+            Some("replay") => Results::Replay(results(&path, &text)?),
             kind => {
                 let problem = format!("its kind is {}", kind.unwrap_or("none"));
-                let remedy = "give folders of bench latency, throughput or capacity";
+                let remedy = "give folders of bench latency, throughput, capacity, sweep or replay";
                 return Err(refuse(&path, problem, remedy));
             }
         };
@@ -147,14 +161,9 @@ impl Record {
                 results: (),
             },
         };
-        record.traces = record
-            .runs_mut()
-            .into_iter()
-            .enumerate()
-            .map(|(index, run)| {
-                let said = whole.results.get("steps").unwrap_or(&whole.results);
-                trace(folder, run, &said[index]["latency_ns"])
-            })
+        let said = said(&whole.results);
+        record.traces = (record.runs_mut().into_iter().zip(said))
+            .map(|(run, said)| trace(folder, run, &said["latency_ns"]))
             .collect::<Result<_>>()?;
         Ok(record)
     }
@@ -165,7 +174,14 @@ impl Record {
         match &self.results {
             Results::Latency(runs) => runs.iter().collect(),
             Results::Capacity(found) => found.steps.iter().map(|step| &step.run).collect(),
-            Results::Throughput(_) => Vec::new(),
+            Results::Replay(found) => {
+                let steps = found.steps.iter();
+                steps.map(|one| &one.step.run).collect()
+            }
+            Results::Sweep(_, Points::AtRate(points)) => {
+                points.iter().flat_map(|point| &point.runs).collect()
+            }
+            Results::Sweep(_, Points::FlatOut(_)) | Results::Throughput(_) => Vec::new(),
         }
     }
 
@@ -173,7 +189,15 @@ impl Record {
         match &mut self.results {
             Results::Latency(runs) => runs.iter_mut().collect(),
             Results::Capacity(found) => found.steps.iter_mut().map(|step| &mut step.run).collect(),
-            Results::Throughput(_) => Vec::new(),
+            Results::Replay(found) => {
+                let steps = found.steps.iter_mut();
+                steps.map(|one| &mut one.step.run).collect()
+            }
+            Results::Sweep(_, Points::AtRate(points)) => points
+                .iter_mut()
+                .flat_map(|point| &mut point.runs)
+                .collect(),
+            Results::Sweep(_, Points::FlatOut(_)) | Results::Throughput(_) => Vec::new(),
         }
     }
 }
@@ -196,58 +220,22 @@ fn results<R: DeserializeOwned>(path: &Path, text: &str) -> Result<R> {
     Ok(summary.results)
 }
 
-/// Reads what a run left behind, fills its stages, and compares them with what `summary.json` says.
-fn trace(folder: &Path, run: &mut LatencyRun, said: &Value) -> Result<Trace> {
-    // A name, not a way to elsewhere.
-    if Path::new(&run.step).file_name() != Some(run.step.as_ref()) {
-        let problem = format!("{:?} is no name of a run", run.step);
-        return Err(refuse(&folder.join("summary.json"), problem, DAMAGED));
-    }
-    let file = |end: &str| folder.join(format!("{}.{end}", run.step));
-    let is_hiccup = |name: &str| name.starts_with("hiccup-");
-    let measures_hiccups = run.stages.iter().any(|stage| is_hiccup(&stage.name));
-    let (subject, generator, hiccup) = (file(SUBJECT_LOG), file(GENERATOR_LOG), file(HICCUP_LOG));
-    let trace = Trace {
-        stages: present(&subject, |path| log::read(path))?,
-        hiccups: if measures_hiccups {
-            present(&hiccup, |path| log::read(path))?
-        } else {
-            Vec::new()
-        },
-        series: present(&file(SERIES), series::read)?,
+fn sweep(path: &Path, text: &str) -> Result<Results> {
+    let summary: Summary<Varied, Value, Value> = parse(path, text)?;
+    let Varied { vary, rate } = summary.parameters;
+    let points = match rate {
+        Some(_) => Points::AtRate(results::<PointsOf<_>>(path, text)?.points),
+        None => Points::FlatOut(results::<PointsOf<_>>(path, text)?.points),
     };
-    let lateness = present(&generator, |path| log::read(path))?;
-    for stage in &mut run.stages {
-        let name = stage.name.clone();
-        let (path, intervals) = match &*name {
-            LATENESS => (&generator, &lateness),
-            name if is_hiccup(name) => (&hiccup, &trace.hiccups),
-            _ => (&subject, &trace.stages),
-        };
-        for interval in intervals.iter().filter(|one| one.tag == name) {
-            stage.add(&interval.histogram);
-        }
-        let found = serde_json::to_value(stage.quantiles()).unwrap_or_default();
-        if said[&name] != found {
-            let problem = format!(
-                "its {} holds {} samples that are not those summed up in summary.json, {}",
-                name,
-                stage.histogram.len(),
-                said[&name]["count"]
-            );
-            return Err(refuse(path, problem, DAMAGED));
-        }
-    }
-    Ok(trace)
+    Ok(Results::Sweep(vary, points))
 }
 
-/// Reads a file that has to be there.
-fn present<T>(path: &Path, read: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
-    read(path).map_err(|error| match error {
-        Error::File { source, .. } if source.kind() == ErrorKind::NotFound => {
-            refuse(path, "it is missing", DAMAGED)
-        }
-        Error::File { source, .. } => refuse(path, source.to_string(), DAMAGED),
-        other => other,
-    })
+/// Returns what results say of each run, in order.
+fn said(results: &Value) -> Vec<&Value> {
+    let lists: Vec<&Value> = match results.get("points").and_then(Value::as_array) {
+        Some(points) => points.iter().map(|point| &point["runs"]).collect(),
+        None => vec![results.get("steps").unwrap_or(results)],
+    };
+    let lists = lists.into_iter().filter_map(Value::as_array);
+    lists.flatten().collect()
 }
