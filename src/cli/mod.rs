@@ -47,7 +47,6 @@ snail), 130/143 ended by SIGINT/SIGTERM after a clean drain (a second signal \
 aborts).";
 
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "there is one")]
 enum Command {
     /// Receive feeds, as a feeds.toml or flags say
     Run(Box<run::Args>),

@@ -182,7 +182,7 @@ fn invalid<R: HasVerdict>(text: &mut String, property: &str, points: &[Point<R>]
 }
 
 fn replay(text: &mut String, steps: &[ReplayStep]) {
-    let mut head = vec!["speed", "mean msg/s", "in the busiest ms"];
+    let mut head = vec!["speed", "msg/s", "busiest ms"];
     head.extend(Quantiles::NAMES);
     head.push("verdict");
     let rows = steps.iter().map(|one| {

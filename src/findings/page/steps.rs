@@ -3,9 +3,7 @@
 use maud::{Markup, html};
 
 use crate::{
-    bench::{
-        Found, LatencyRun, ReplayEnd, ReplayStep, Replayed, SearchEnd, Step, Tells, record::Trace,
-    },
+    bench::{Found, LatencyRun, ReplayStep, Replayed, Step, Tells, record::Trace},
     findings::{
         figures::Unit,
         page::{
@@ -33,10 +31,7 @@ pub(super) fn capacity(found: &Found, traces: &[Trace]) -> Markup {
     });
     let mut rows: Vec<Row<'_>> = rows.collect();
     rows.sort_by(|a, b| a.step.run.rate.total_cmp(&b.step.run.rate));
-    html! {
-        p { (search_end(found.end)) }
-        (steps(&["rate"], &rows))
-    }
+    steps(&["rate"], &rows)
 }
 
 pub(super) fn replay(replayed: &Replayed, traces: &[Trace]) -> Markup {
@@ -54,9 +49,8 @@ pub(super) fn replay(replayed: &Replayed, traces: &[Trace]) -> Markup {
     });
     let rows: Vec<Row<'_>> = rows.collect();
     html! {
-        p { (replay_end(replayed.end)) }
         (by_speed(steps_by_speed.iter().map(|(one, _)| *one)))
-        (steps(&["speed", "mean msg/s", "in the busiest ms"], &rows))
+        (steps(&["speed", "msg/s", "busiest ms"], &rows))
     }
 }
 
@@ -147,32 +141,5 @@ fn step_badge(step: &Step) -> Markup {
             html! { span.badge.bad { "INCONCLUSIVE" } }
         }
         Tells::GeneratorLimit | Tells::Nothing => badge(false),
-    }
-}
-
-fn search_end(end: SearchEnd) -> &'static str {
-    match end {
-        SearchEnd::Found => "The limit is the subject's, found to 5 %.",
-        SearchEnd::GeneratorLimit => {
-            "The generator gave out or was itself too late: the limit is its own, not the subject's."
-        }
-        SearchEnd::Inconclusive => {
-            "Beyond what held, runs say nothing, however often they were tried: the steps say why."
-        }
-        SearchEnd::NothingHeld => "Not even the first rate held.",
-        SearchEnd::RateMax => "The highest rate there is held.",
-    }
-}
-
-fn replay_end(end: ReplayEnd) -> &'static str {
-    match end {
-        ReplayEnd::Broke => "The objective broke, and the limit is the subject's.",
-        ReplayEnd::GeneratorLimit => {
-            "The generator gave out or was itself too late first: the limit is its own, not the subject's."
-        }
-        ReplayEnd::Inconclusive => {
-            "A speed says nothing, however often it was tried: the steps say why."
-        }
-        ReplayEnd::AllHeld => "The objective held at all speeds that were tried.",
     }
 }

@@ -46,9 +46,9 @@ fn flat_out_table(
         div.table {
             table {
                 tr {
-                    th { (property) } th.left { "verdict" } th { "msg/s, median" } th { "lowest" } th { "highest" }
+                    th { (property) } th.left { "verdict" } th { "msg/s" } th { "lowest" } th { "highest" }
                     th { "CPU a message" } th { "lowest" } th { "highest" }
-                    th { (to_first(points)) " msg/s" } th { "CPU" } th { "runs" }
+                    th { (to_first(points)) " msg/s" } th { "CPU" }
                 }
                 @for (point, one) in points.iter().zip(figures) {
                     @let (rates, cpu) = (one.msgs_per_s, one.cpu_ns_per_msg);
@@ -60,7 +60,6 @@ fn flat_out_table(
                         @for ratio in [one.msgs_per_s_to_first, one.cpu_ns_per_msg_to_first] {
                             td { (Unit::Ratio.show(ratio)) }
                         }
-                        td { (point.runs.len()) }
                     }
                 }
             }
@@ -124,7 +123,7 @@ fn at_rate_table(property: Property, points: &[Point<LatencyRun>], figures: &[At
                 tr {
                     th { (property) } th.left { "verdict" } th { "CPU a message" }
                     @for name in Quantiles::NAMES { th { (name) } }
-                    th { (to_first(points)) " p50" } th { "runs" }
+                    th { (to_first(points)) " p50" }
                 }
                 @for (point, one) in points.iter().zip(figures) {
                     tr {
@@ -133,7 +132,6 @@ fn at_rate_table(property: Property, points: &[Point<LatencyRun>], figures: &[At
                         td { (Unit::Time.show(one.cpu_ns_per_msg.median)) }
                         @for spread in &one.feed_ns { td { (Unit::Time.show(spread.median)) } }
                         td { (Unit::Ratio.show(one.p50_to_first)) }
-                        td { (point.runs.len()) }
                     }
                 }
             }
