@@ -11,6 +11,7 @@
 
 pub mod baseline;
 mod capacity;
+mod costs;
 mod folder;
 mod generator;
 mod hiccups;
@@ -30,6 +31,7 @@ mod throughput;
 mod verdict;
 
 pub use capacity::{Found, NEAR_ENOUGH, Search, SearchEnd};
+pub use costs::measure as measure_costs;
 pub use folder::ResultFolder;
 pub use latency::LatencyPlan;
 pub use measured::{LatencyRun, Stage, csv, feed_spread, spread};

@@ -4,11 +4,13 @@ mod bench;
 mod control;
 mod ctl;
 mod demo;
+mod doctor;
 mod envelope;
 mod histograms;
 mod intervals;
 mod live;
 mod outputs;
+mod plan;
 mod publish;
 mod report;
 mod run;
@@ -41,7 +43,7 @@ struct Cli {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 ok, 1 failure while running, or a measurement that says nothing, 2 bad input or configuration, 3 the ledger does not \
+Exit codes: 0 ok, 1 failure while running, a measurement that says nothing, or a host that lacks what is required, 2 bad input or configuration, 3 the ledger does not \
 balance, or more messages than --max-loss were lost, 4 messages were too late for too long (policy \
 snail), 130/143 ended by SIGINT/SIGTERM after a clean drain (a second signal \
 aborts).";
@@ -59,6 +61,10 @@ enum Command {
     Bench(bench::Command),
     /// Show results of bench, and logs of run, as one HTML page, as Markdown, or compared
     Report(report::Args),
+    /// Judge this host by what is to run on it, and name what mends it
+    Doctor(doctor::Args),
+    /// Plan threads and cores for a rate or a capture
+    Plan(plan::Args),
     /// Ask a running `pinfeed run --control SOCKET` for something
     Ctl(ctl::Args),
     /// Show publisher and subscriber at work for ten seconds, with nothing to configure
@@ -69,7 +75,7 @@ enum Command {
 enum Ending {
     Ok,
     Unaccounted,
-    /// A measurement says nothing, or not what was asked for.
+    /// A measurement says nothing, or not what was asked for; or the host lacks what is required.
     Failed,
     Signal(u8),
 }
@@ -82,6 +88,8 @@ pub fn run() -> ExitCode {
         Command::Envelope(args) => envelope::run(&args),
         Command::Bench(command) => bench::run(&command),
         Command::Report(args) => report::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
+        Command::Plan(args) => plan::run(&args),
         Command::Ctl(args) => ctl::run(&args),
         Command::Demo(args) => demo::run(&args),
     };

@@ -1,6 +1,6 @@
 //! The flags that shape a pipeline, and what they make of a configuration.
 
-use std::{fmt, net::IpAddr, path::PathBuf};
+use std::{net::IpAddr, path::PathBuf};
 
 use clap::ValueEnum;
 
@@ -9,6 +9,7 @@ use crate::{
     envelope::Envelope,
     error::{Error, Result},
     handoff::HandoffKind,
+    host::cpulist::{self, BadCoreList},
     policy::{Policy, UnknownPolicy},
     wait::Wait,
 };
@@ -283,26 +284,5 @@ enum BadPolicy {
 }
 
 pub(super) fn parse_cores(list: &str) -> std::result::Result<CoreList, BadCoreList> {
-    let mut cores = Vec::new();
-    for part in list.split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let number = |text: &str| text.trim().parse::<u16>().map_err(|_| BadCoreList);
-        let (first, last) = (number(first)?, number(last)?);
-        if first > last {
-            return Err(BadCoreList);
-        }
-        cores.extend((first..=last).map(usize::from));
-    }
-    Ok(CoreList(cores))
-}
-
-#[derive(Debug)]
-pub(super) struct BadCoreList;
-
-impl std::error::Error for BadCoreList {}
-
-impl fmt::Display for BadCoreList {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("not a list of cores; write numbers and ranges like 2,3,4-7")
-    }
+    cpulist::parse(list).map(CoreList)
 }

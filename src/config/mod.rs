@@ -8,12 +8,13 @@ mod numbers;
 mod placement;
 mod schema;
 mod validate;
+mod wanted;
 
 pub(crate) use endpoint::check_bind;
 pub use numbers::{Arbitration, QualityLimits, Sequence, StaleTopics};
 pub use placement::Cores;
 pub use schema::{
-    Config, Engine, Feed, HandlerPanic, Handoff, Lane, Line, OnLate, PinPolicy, PolicyLimits,
-    Receive, Sharding, ShardingMode, SocketKind, TopicOverride, TopicPolicy, Workers,
+    Config, CoreChoice, Engine, Feed, HandlerPanic, Handoff, Lane, Line, OnLate, PinPolicy,
+    PolicyLimits, Receive, Sharding, ShardingMode, SocketKind, TopicOverride, TopicPolicy, Workers,
 };
 pub(crate) use validate::BATCH_MESSAGES_MAX;

@@ -1,8 +1,12 @@
 //! Which core each thread is to run on.
 
 use crate::{
-    config::{Config, Engine, PinPolicy},
-    host::topology,
+    config::{Config, CoreChoice, Engine, PinPolicy},
+    host::{
+        machine::Machine,
+        plan::{Placed, Thread, place},
+        topology,
+    },
     wait::Wait,
 };
 
@@ -58,7 +62,28 @@ impl Config {
         self.cores_on(&topology::usable_cores())
     }
 
-    fn cores_on(&self, usable: &[usize]) -> Cores {
+    /// Has the planner choose a core for each lane, with libzmq for both of its threads, and each worker.
+    pub(super) fn place_on(&mut self, machine: &Machine) {
+        let lanes = self.lanes.iter().map(|lane| Thread::Lane {
+            name: lane.name.clone(),
+            nic: lane.nic.clone(),
+        });
+        let workers = (0..self.workers.count).map(|worker| Thread::Worker {
+            name: format!("worker-{worker}"),
+        });
+        let threads: Vec<Thread> = lanes.chain(workers).collect();
+        let placed = place(machine, &threads);
+        let (lanes, workers) = placed.split_at(self.lanes.len());
+        let engine = self.engine();
+        for (lane, placed) in self.lanes.iter_mut().zip(lanes) {
+            lane.core = placed.core();
+            lane.io_core = lane.core.filter(|_| engine == Engine::Libzmq);
+        }
+        // Those without come last.
+        self.workers.cores = workers.iter().filter_map(Placed::core).collect();
+    }
+
+    pub(super) fn cores_on(&self, usable: &[usize]) -> Cores {
         let enough = usable.len() >= self.threads();
         let named = !self.workers.cores.is_empty()
             || self
@@ -67,7 +92,9 @@ impl Config {
                 .any(|lane| lane.core.is_some() || lane.io_core.is_some());
         let engine = self.engine();
         let mut config = self.clone();
-        if !named && enough {
+        if self.cores == Some(CoreChoice::Auto) {
+            config.place_on(&Machine::read("/".as_ref()));
+        } else if !named && enough {
             let spare = usize::from(usable.len() > self.threads());
             config.hand_out(&usable[spare..spare + self.threads()]);
         } else if !named && usable.len() >= self.lanes.len() && self.wait == Wait::Park {
@@ -154,6 +181,28 @@ mod tests {
         let cores = native.cores_on(&[0, 1]);
         assert_eq!(cores.lanes, [(None, Some(1))]);
         assert_eq!(cores.workers, [None, None]);
+    }
+
+    #[test]
+    fn the_planner_places_by_the_machine() {
+        let mut machine = Machine::read("/nonexistent".as_ref());
+        let (here, usable) = (Machine::read("/".as_ref()), topology::usable_cores());
+        machine.cores = here.cores;
+        let mut config = config(1, 2);
+        config.place_on(&machine);
+        assert!(
+            config.lanes[0]
+                .core
+                .is_some_and(|core| usable.contains(&core))
+        );
+        assert_eq!(config.lanes[0].core, config.lanes[0].io_core);
+        assert!(
+            config
+                .workers
+                .cores
+                .iter()
+                .all(|core| usable.contains(core))
+        );
     }
 
     #[test]

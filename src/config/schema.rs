@@ -25,6 +25,9 @@ pub struct Config {
     /// What a pin that does not take effect leads to. Without it: [`PinPolicy::Strict`] where this
     /// machine has a core for each thread, [`PinPolicy::BestEffort`] where it has not.
     pub pin: Option<PinPolicy>,
+    /// Who chooses the cores of threads that none is named for. Without it they are handed out in order:
+    /// [`Config::cores`].
+    pub cores: Option<CoreChoice>,
     /// What receives. Without it: what [`Config::engine`] chooses.
     #[serde(default, deserialize_with = "from_optional_name")]
     pub engine: Option<Engine>,
@@ -52,6 +55,14 @@ pub struct Config {
     /// The receiving sockets.
     #[serde(default)]
     pub receive: Receive,
+}
+
+/// Who chooses cores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CoreChoice {
+    /// The planner, by the machine's shape and its network cards: [`place`](crate::host::plan::place).
+    Auto,
 }
 
 /// What receives.

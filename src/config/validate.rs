@@ -75,6 +75,18 @@ impl Config {
             self.check_ways(&key, feed)?;
             self.check_policies(&key, feed)?;
         }
+        let named = self
+            .lanes
+            .iter()
+            .find_map(|lane| lane.core.or(lane.io_core));
+        if let (Some(_), Some(core)) = (self.cores, named.or(self.workers.cores.first().copied())) {
+            return Err(Error::config(
+                "cores",
+                "auto",
+                format!("core {core} is named as well"),
+                "leave one of the two out",
+            ));
+        }
         if self.sharding.mode == ShardingMode::Balanced
             && self.workers.handler_panic == HandlerPanic::Isolate
         {

@@ -8,7 +8,7 @@ use crate::handoff::{Batch, HandoffLimits};
 /// Of this many batches of a handoff, one more is held where a shard moves.
 const BATCHES_OF: usize = 4;
 
-/// A lane's end, and its only one. It has no batches, and takes no memory, before it is [set up](Self::set_up).
+/// A lane's end, and its only one. It has no batches, and takes no memory, before it is set up.
 #[derive(Debug)]
 #[expect(clippy::vec_box, reason = "they travel in their boxes")]
 pub struct Outlet {

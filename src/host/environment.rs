@@ -1,10 +1,15 @@
 //! What a result depends on besides the program: the machine, its settings, and what else it does.
 
-use std::fs;
+use std::path::Path;
 
 use serde::Serialize;
 
-use crate::host::topology::usable_cores;
+use crate::host::{
+    cpulist,
+    doctor::Verdict,
+    machine::{Machine, Tree},
+    topology::usable_cores,
+};
 
 /// The machine at one moment. What the kernel does not say is `None`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -21,6 +26,8 @@ pub struct Environment {
     pub kernel: String,
     /// Tasks that ran or waited over the last 1, 5 and 15 minutes.
     pub load_average: Option<[f64; 3]>,
+    /// What `pinfeed doctor` says of it without a configuration.
+    pub doctor: Verdict,
     /// This program's version.
     pub pinfeed_version: &'static str,
     /// The commit it was built from, with `-dirty` where files were changed; `None` where it was not built
@@ -32,29 +39,30 @@ impl Environment {
     /// Looks at the machine.
     #[must_use]
     pub fn look() -> Self {
+        let root = Path::new("/");
+        let (tree, machine) = (Tree::at(root), Machine::read(root));
         let cores = usable_cores();
-        let first = cores.first().copied().unwrap_or_default();
-        let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let first = cores.first().and_then(|core| machine.core(*core));
+        let isolated = machine.isolation.cores().ok();
         Self {
-            cpu: value_of(&cpuinfo, "model name"),
-            governor: word(&format!(
-                "/sys/devices/system/cpu/cpu{first}/cpufreq/scaling_governor"
-            )),
-            isolated_cores: word("/sys/devices/system/cpu/isolated"),
-            kernel: rustix::system::uname()
-                .release()
-                .to_string_lossy()
-                .into_owned(),
-            load_average: word("/proc/loadavg").and_then(|line| load_average(&line)),
+            cpu: tree
+                .parse("/proc/cpuinfo", "a list", |text| {
+                    value_of(text, "model name")
+                })
+                .ok(),
+            governor: first.and_then(|core| core.governor.clone().ok()),
+            isolated_cores: isolated.map(|cores| match cores[..] {
+                [] => String::new(),
+                _ => cpulist::show(&cores),
+            }),
+            kernel: machine.settings.release.clone().unwrap_or_default(),
+            load_average: tree.parse("/proc/loadavg", "a load", load_average).ok(),
+            doctor: Verdict::of_candidates(&machine),
             cores,
             pinfeed_version: env!("CARGO_PKG_VERSION"),
             git_commit: option_env!("PINFEED_GIT_COMMIT"),
         }
     }
-}
-
-fn word(path: &str) -> Option<String> {
-    Some(fs::read_to_string(path).ok()?.trim().to_owned())
 }
 
 /// Returns the value of the first line `key : value`.
@@ -78,6 +86,7 @@ mod tests {
         let environment = Environment::look();
         assert_eq!(environment.cores, usable_cores());
         assert!(environment.kernel.contains('.'), "{environment:?}");
+        assert!(environment.doctor.passed > 0, "{environment:?}");
         assert!(environment.load_average.is_some_and(|load| load[0] >= 0.0));
         let cpuinfo = "processor\t: 0\nmodel name\t: A CPU: 2 GHz\n";
         assert_eq!(value_of(cpuinfo, "model name").unwrap(), "A CPU: 2 GHz");

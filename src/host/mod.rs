@@ -1,6 +1,11 @@
-//! The machine: which cores and network cards there are, and how a thread gets and keeps its core.
+//! The machine: which cores and network cards there are, how it is set up, and how a thread gets and keeps
+//! its core.
 
+pub mod cpulist;
+pub mod doctor;
 pub mod environment;
+pub mod machine;
 pub mod pin;
+pub mod plan;
 pub(crate) mod probe;
 pub mod topology;

@@ -77,6 +77,13 @@ pub(crate) fn threads() -> Vec<ThreadSample> {
     threads
 }
 
+/// Returns the CPU time of the main thread of a process, in nanoseconds, if it is there.
+pub(crate) fn process_cpu_ns(id: u32) -> Option<u64> {
+    let mut buffer = [0; FILE_BYTES_MAX];
+    let file = File::open(format!("/proc/{id}/schedstat")).ok()?;
+    number_after(read(&file, &mut buffer)?, "")
+}
+
 fn thread(id: u32) -> Option<ThreadSample> {
     let mut buffer = [0; FILE_BYTES_MAX];
     let file = |name: &str| File::open(format!("/proc/self/task/{id}/{name}")).ok();

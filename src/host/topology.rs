@@ -1,12 +1,15 @@
 //! Which cores this process may use, and which network cards there are.
 
-use std::{fs, io, net::UdpSocket};
+use std::{io, net::UdpSocket, path::Path};
 
 use socket2::SockRef;
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    host::machine::{Tree, nic_names},
+};
 
-/// Returns the cores that this process may run on, ascending.
+/// Returns the cores that the calling thread may run on, ascending; before it is pinned, those of the process.
 #[must_use]
 pub fn usable_cores() -> Vec<usize> {
     let mut cores: Vec<usize> = core_affinity::get_core_ids()
@@ -21,14 +24,7 @@ pub fn usable_cores() -> Vec<usize> {
 /// Returns the names of the network cards, sorted.
 #[must_use]
 pub fn nics() -> Vec<String> {
-    let mut names: Vec<String> = fs::read_dir("/sys/class/net")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .collect();
-    names.sort_unstable();
-    names
+    nic_names(&Tree::at(Path::new("/")))
 }
 
 /// Checks that this process may tie a socket to a network card, by tying one.

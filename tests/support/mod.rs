@@ -5,6 +5,7 @@
 
 pub mod browser;
 pub mod lossy;
+pub mod machine;
 pub mod peer;
 pub mod python;
 

@@ -1,0 +1,133 @@
+//! What a message costs each thread on this host, as measured in some seconds of full load.
+//!
+//! A publisher, a process of its own, sends as fast as it can to a pipeline of one lane and one worker in this
+//! process. A thread's CPU time, the kernel's part included, over the messages of that time is its cost; under
+//! full load, since that is where it matters, and where batches are as large as they get.
+
+use std::{path::Path, thread, time::Duration};
+
+use crate::{
+    bench::{Shape, process::Process},
+    clock::Deadline,
+    config::Config,
+    envelope::Envelope,
+    error::{Error, Result},
+    host::{plan::Costs, probe, topology::usable_cores},
+    lane::Quota,
+    pipeline::Pipeline,
+    stop::Stop,
+    worker::handlers::Count,
+};
+
+/// How long the publisher may take to start.
+const START_LIMIT: Duration = Duration::from_secs(30);
+/// What comes first is not measured: memory is touched for the first time.
+const WARM_UP: Duration = Duration::from_millis(500);
+/// How often the publisher is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// CPU times at one moment, and the messages received by then.
+struct Mark {
+    messages: u64,
+    lane_ns: u64,
+    worker_ns: u64,
+    publisher_ns: u64,
+}
+
+/// Measures for `length` with messages of `shape`; `program` is pinfeed itself. `elsewhere_ns` of the result
+/// is what the publisher took.
+///
+/// # Errors
+/// [`Error::Helper`] and what [`Pipeline::start`] gives.
+pub fn measure(program: &Path, shape: &Shape, length: Duration) -> Result<Costs> {
+    let arguments: Vec<String> = [
+        "publish",
+        "--blast",
+        "--until-stdin-ends",
+        "--bind",
+        "tcp://127.0.0.1:*",
+        "--rate",
+        "max",
+        "--topics",
+        &shape.topics.to_string(),
+        "--skew",
+        &shape.skew.to_string(),
+        "--size",
+        &shape.payload_bytes.to_string(),
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    let cores = usable_cores();
+    let mut publisher = Process::start("the publisher", program, &arguments, &cores)?;
+    let endpoint = publisher.wait_for_line("publishing on ", START_LIMIT)?;
+    let mut config = Config::connect(&endpoint, Envelope::Pinfeed);
+    config.engine = Some(shape.engine);
+    config.handoff.kind = shape.handoff;
+    config.wait = shape.wait;
+    config.workers.count = 1;
+    config.handoff.batch_messages = shape.batch_messages;
+    let stop = Stop::default();
+    let pipeline = Pipeline::start(&config, Quota::unlimited(), stop, |_| Count::default())?;
+    let mut watched = Watched {
+        pipeline,
+        publisher: publisher.id(),
+    };
+    watched.wait(WARM_UP)?;
+    let before = watched.mark()?;
+    watched.wait(length)?;
+    let after = watched.mark()?;
+    let messages = after.messages - before.messages;
+    if messages == 0 {
+        return Err(failed("nothing that was published came"));
+    }
+    let each = |before: u64, after: u64| after.saturating_sub(before) as f64 / messages as f64;
+    Ok(Costs {
+        lane_ns: each(before.lane_ns, after.lane_ns),
+        worker_ns: each(before.worker_ns, after.worker_ns),
+        elsewhere_ns: each(before.publisher_ns, after.publisher_ns),
+    })
+}
+
+fn failed(problem: &str) -> Error {
+    Error::Helper {
+        helper: "measuring costs".to_owned(),
+        problem: problem.to_owned(),
+    }
+}
+
+struct Watched {
+    pipeline: Pipeline<Count>,
+    publisher: u32,
+}
+
+impl Watched {
+    fn wait(&mut self, length: Duration) -> Result<()> {
+        let deadline = Deadline::after(length);
+        while !deadline.passed() {
+            thread::sleep(deadline.left().min(LOOK_EVERY));
+            if self.pipeline.is_finished() {
+                return Err(failed("the pipeline ended before its time"));
+            }
+        }
+        Ok(())
+    }
+
+    fn mark(&mut self) -> Result<Mark> {
+        let threads = probe::threads();
+        // With libzmq a lane is two threads.
+        let cpu = |prefixes: &[&str]| -> u64 {
+            let named = |name: &str| prefixes.iter().any(|prefix| name.starts_with(prefix));
+            let these = threads.iter().filter(|thread| named(&thread.name));
+            these.map(|thread| thread.cpu_ns).sum()
+        };
+        let (lane_ns, worker_ns) = (cpu(&["lane-", "io-", "ZMQbg/IO"]), cpu(&["worker-"]));
+        let publisher_ns = probe::process_cpu_ns(self.publisher)
+            .ok_or_else(|| failed("the publisher ended before its time"))?;
+        Ok(Mark {
+            messages: self.pipeline.look().received,
+            lane_ns,
+            worker_ns,
+            publisher_ns,
+        })
+    }
+}

@@ -1,0 +1,127 @@
+//! Goal: what `pinfeed plan` says of four recorded machines is what is written down for them
+//! (`tests/machines/README.md` says how to renew that), and what it is asked in vain it refuses with a reason.
+
+mod support;
+
+use std::{env, fs, path::Path};
+
+use serde_json::Value;
+use support::{
+    Pinfeed, captures,
+    machine::{Recorded, recorded_file},
+};
+
+fn plan(arguments: &[&str], code: i32) -> String {
+    let mut process = Pinfeed::start(&[&["plan"], arguments].concat());
+    let (status, _) = process.finish();
+    assert_eq!(status.code(), Some(code), "{}", process.said);
+    process.said.clone()
+}
+
+fn compare(name: &str, arguments: &[&str]) {
+    let machine = Recorded::named(name);
+    let root = machine.root().to_str().unwrap();
+    let fixed = ["--root", root, "--costs", "40,30", "--why"];
+    let found = plan(&[&fixed, arguments].concat(), 0);
+    let path = recorded_file(&format!("{name}.plan.txt"));
+    if env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(path, found).unwrap();
+        return;
+    }
+    let expected = fs::read_to_string(&path).expect("UPDATE_GOLDEN=1 writes it");
+    assert!(found == expected, "{name} is planned otherwise:\n{found}");
+}
+
+#[test]
+fn two_sockets_with_a_card_each() {
+    let cards = ["--nic", "eth0", "--nic", "eth1", "--rate", "40000000"];
+    compare("two-socket", &cards);
+}
+
+#[test]
+fn a_desktop() {
+    compare("desktop", &["--rate", "20000000", "--handler-ns", "100"]);
+}
+
+#[test]
+fn a_virtual_machine() {
+    compare("virtual", &["--rate", "1000000"]);
+}
+
+#[test]
+fn a_container_with_a_quota() {
+    compare("container", &["--rate", "50000000"]);
+}
+
+#[test]
+fn costs_are_measured_here_and_a_plan_can_be_run() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let file = folder.path().join("part.toml");
+    let path = file.to_str().unwrap();
+    let arguments = [
+        "plan",
+        "--rate",
+        "1000",
+        "--measure",
+        "500ms",
+        "--json",
+        "--write",
+        path,
+    ];
+    let mut process = Pinfeed::start(&arguments);
+    let report: Value = process.json(0);
+    let costs = &report["demand"]["costs"];
+    for cost in ["lane_ns", "worker_ns"] {
+        let ns = costs[cost].as_f64().unwrap();
+        assert!(ns > 1.0 && ns < 1e6, "{cost}: {ns}");
+    }
+    assert!(report["breaks_at"].as_f64() > Some(1_000.0));
+    let written = fs::read_to_string(&file).unwrap();
+    assert_eq!(report["feeds_toml"], written);
+    // It is not overwritten.
+    let again = plan(&["--costs", "40,30", "--write", path], 2);
+    assert!(again.contains(path), "{again}");
+    let feeds = written
+        + "[[feed]]\nname = \"prices\"\nenvelope = \"pinfeed\"\n[[feed.line]]\n\
+         lane = \"0\"\nconnect = [\"tcp://127.0.0.1:9\"]\n";
+    fs::write(&file, feeds).unwrap();
+    let mut run = Pinfeed::start(&["run", path, "--for", "100ms", "--json"]);
+    assert_eq!(run.json(0)["received"], 0);
+}
+
+#[test]
+fn a_topic_that_is_too_much_for_a_worker_is_named() {
+    let Some(captures) = captures() else {
+        return;
+    };
+    let capture = captures.join("binance/usdm_btcusdt_20240808.gz");
+    let capture: &Path = &capture;
+    let capture = capture.to_str().unwrap();
+    let fixed = ["--costs", "40,30", "--capture", capture];
+    let calm = plan(&fixed, 0);
+    assert!(calm.contains("busiest topic: binance.btcusdt@"), "{calm}");
+    assert!(!calm.contains("a topic is never split"), "{calm}");
+    let slow = ["--handler-ns", "1000000", "--speed", "100"];
+    let busy = plan(&[&fixed[..], &slow].concat(), 0);
+    assert!(busy.contains("a topic is never split"), "{busy}");
+}
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    for (arguments, expected) in [
+        (
+            &["--nic", "nosuch0", "--costs", "40,30"][..],
+            "no such network card",
+        ),
+        (&["--rate", "0", "--costs", "40,30"], "more than 0"),
+        (&["--rate", "1e99", "--costs", "40,30"], "at most 1e9"),
+        (&["--costs", "40"], "two numbers above 0"),
+        (&["--costs=-1,3"], "two numbers above 0"),
+        (&["--workers", "0", "--costs", "40,30"], "--workers"),
+        (&["--capture", "/nosuch", "--costs", "40,30"], "/nosuch"),
+        (&["--root", "/"], "--costs"),
+    ] {
+        let said = plan(arguments, 2);
+        assert!(said.contains(expected), "{arguments:?}: {said}");
+    }
+}
