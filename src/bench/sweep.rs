@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     bench::{
@@ -18,7 +18,8 @@ use crate::{
 const VALUES_MAX: usize = 100;
 
 /// What can be varied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Property {
     /// Bytes of a payload.
     Size,
@@ -123,7 +124,7 @@ impl Vary {
 }
 
 /// The runs at one value.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Point<R> {
     /// The value.
     pub value: usize,
@@ -342,6 +343,8 @@ mod tests {
         for property in Property::ALL {
             let vary: Vary = format!("{property}=1").parse().unwrap();
             assert_eq!(vary.property, property);
+            let read: Property = serde_json::from_value(property.to_string().into()).unwrap();
+            assert_eq!(read, property);
         }
         for text in [
             "",

@@ -4,7 +4,7 @@
 
 use hdrhistogram::Histogram;
 
-use crate::{flight::Anomaly, latency::Stages, ledger::Totals};
+use crate::{cli::threads::ThreadRow, flight::Anomaly, latency::Stages, ledger::Totals};
 
 /// Seconds between two pictures.
 pub(super) const PICTURE_EVERY_S: f64 = 0.5;
@@ -123,19 +123,6 @@ pub(super) struct TopicRow {
     pub name: String,
     pub per_s: f64,
     pub messages: u64,
-}
-
-/// One thread of the process.
-#[derive(Clone, Debug, Default)]
-pub(super) struct ThreadRow {
-    pub name: String,
-    pub cpu_share: f64,
-    pub cpu_ns: u64,
-    pub core_wanted: Option<usize>,
-    /// The one core that it may run on, if it is one.
-    pub core_got: Option<usize>,
-    /// The core that it ran on last.
-    pub core_last: usize,
 }
 
 /// What tables are sorted by.
