@@ -6,13 +6,13 @@
 
 use std::{
     fs,
-    io::{self, BufRead, BufReader, Read, Write},
+    io::{self, Read, Write},
     os::unix::{
         fs::{FileTypeExt, PermissionsExt},
         net::{UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
-    thread::{self, JoinHandle},
+    thread,
     time::Duration,
 };
 
@@ -29,8 +29,10 @@ use crate::{
 
 /// How long a connection may take to ask, or to take its answer.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+/// How long to rest where the kernel refuses a connection.
+const REST: Duration = Duration::from_millis(100);
 /// The most bytes of a request.
-const REQUEST_MAX: u64 = 256;
+const REQUEST_MAX: usize = 256;
 /// How often shards are looked at for one worker to have too many.
 const REBALANCE_EVERY: Duration = Duration::from_secs(1);
 
@@ -125,7 +127,6 @@ struct Server {
     path: PathBuf,
     requests: Receiver<Request>,
     stop: Stop,
-    thread: Option<JoinHandle<()>>,
 }
 
 impl Server {
@@ -149,13 +150,17 @@ impl Server {
                     if stop.requested() {
                         return;
                     }
-                    // What goes wrong with a connection is its own matter.
-                    let _ = connection.and_then(|connection| converse(connection, &sender));
+                    match connection {
+                        // What goes wrong with a connection is its own matter.
+                        Ok(connection) => drop(converse(connection, &sender)),
+                        // Too many open files, mostly: it would be refused again at once.
+                        Err(_) => thread::sleep(REST),
+                    }
                 }
             }
         };
         let thread = thread::Builder::new().name("control".to_owned()).spawn(run);
-        let thread = thread.map_err(|source| Error::Thread {
+        thread.map_err(|source| Error::Thread {
             thread: "control".to_owned(),
             source,
         })?;
@@ -163,7 +168,6 @@ impl Server {
             path: path.into(),
             requests,
             stop,
-            thread: Some(thread),
         })
     }
 }
@@ -171,14 +175,9 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.stop.request();
-        // It waits for a connection, or for an answer that won't come.
-        let (_, none) = channel::bounded(0);
-        self.requests = none;
-        let woken = UnixStream::connect(&self.path).is_ok();
+        // Wakes its thread, if that waits for a connection. It is not waited for: it may be listening to somebody.
+        let _ = UnixStream::connect(&self.path);
         let _ = fs::remove_file(&self.path);
-        if let Some(thread) = self.thread.take().filter(|_| woken) {
-            let _ = thread.join();
-        }
     }
 }
 
@@ -197,11 +196,25 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
     }
 }
 
+/// Reads a line, or what there is of it when its time is over.
+fn hear(mut connection: &UnixStream) -> io::Result<String> {
+    let deadline = Deadline::after(PATIENCE);
+    let (mut line, mut buffer) = (Vec::new(), [0; REQUEST_MAX]);
+    while line.len() < REQUEST_MAX && !line.contains(&b'\n') && !deadline.passed() {
+        // A time of nothing would be no limit at all.
+        let left = deadline.left().max(Duration::from_millis(1));
+        connection.set_read_timeout(Some(left))?;
+        match connection.read(&mut buffer)? {
+            0 => break,
+            read => line.extend_from_slice(&buffer[..read]),
+        }
+    }
+    Ok(String::from_utf8_lossy(&line).into_owned())
+}
+
 fn converse(mut connection: UnixStream, requests: &Sender<Request>) -> io::Result<()> {
-    connection.set_read_timeout(Some(PATIENCE))?;
     connection.set_write_timeout(Some(PATIENCE))?;
-    let mut line = String::new();
-    BufReader::new((&connection).take(REQUEST_MAX)).read_line(&mut line)?;
+    let line = hear(&connection)?;
     let (reply, answer) = channel::bounded(1);
     let answer = match requests.send(Request { line, reply }) {
         Ok(()) => answer.recv().ok(),

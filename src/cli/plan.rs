@@ -24,7 +24,7 @@ use crate::{
         Source,
         capture::{Capture, Speed},
     },
-    report::{count, rate},
+    report::{count, rate, time},
     wait::Wait,
 };
 
@@ -58,12 +58,12 @@ pub(super) struct Args {
     #[arg(long, value_name = "TIMES", default_value_t = 1.0, requires = "capture", value_parser = parse_rate)]
     speed: f64,
 
-    /// The number of workers [default: as many as it takes]
+    /// The number of workers [default: the file's, else as many as it takes]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     workers: Option<u16>,
 
     /// Bytes of a payload to measure costs with [default: the capture's mean, or 28]
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES", conflicts_with = "costs")]
     size: Option<usize>,
 
     /// What the handler takes for a message, in nanoseconds, beside counting it
@@ -71,7 +71,7 @@ pub(super) struct Args {
     handler_ns: f64,
 
     /// Publishers run on this machine as well
-    #[arg(long)]
+    #[arg(long, conflicts_with = "costs")]
     local_publisher: bool,
 
     /// How long to measure what a message costs
@@ -289,8 +289,9 @@ fn show(args: &Args, machine: &Machine, plan: &Plan) {
         )),
     }
     say(format_args!(
-        "{} batches from each lane to each worker: enough for 50 ms at this rate",
-        plan.batches
+        "{} batches from each lane to each worker hold {} of this rate",
+        plan.batches,
+        time(plan.holds_s * 1e9)
     ));
     say(format_args!(
         "breaks at {}: {}",

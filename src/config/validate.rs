@@ -97,6 +97,15 @@ impl Config {
                 "use `handler_panic = \"stop\"`, or `mode = \"keyed\"`",
             ));
         }
+        if self.sharding.rebalance && self.workers.handler_panic == HandlerPanic::Isolate {
+            return Err(Error::config(
+                "sharding.rebalance",
+                true,
+                "with `handler_panic = \"isolate\"` shards could go to a worker that has failed, for all to be \
+                 dropped",
+                "use `handler_panic = \"stop\"`",
+            ));
+        }
         self.shard_table().map(drop)
     }
 

@@ -105,6 +105,18 @@ impl Outlet {
         }
     }
 
+    /// Finds out whether the worker has ended before its time; over inproc a
+    /// [wait](Self::wait_for_spare) does.
+    ///
+    /// # Errors
+    /// [`Error::WorkerGone`](crate::Error::WorkerGone).
+    pub(crate) fn check_worker(&self) -> Result<()> {
+        match self {
+            Self::Ring(outlet) => outlet.check_worker(),
+            Self::Inproc(_) | Self::Held(_) => Ok(()),
+        }
+    }
+
     /// Hands a batch over. Never waits: the batch was a spare of this outlet, so there is room.
     ///
     /// # Errors

@@ -126,6 +126,19 @@ impl Outlet {
         self.spares.pop()
     }
 
+    /// Finds out whether the worker has ended before its time.
+    ///
+    /// # Errors
+    /// [`Error::WorkerGone`].
+    pub(super) fn check_worker(&self) -> Result<()> {
+        if self.returned.is_abandoned() {
+            return Err(Error::WorkerGone {
+                worker: self.worker,
+            });
+        }
+        Ok(())
+    }
+
     /// As [`spare`](Self::spare), but waits up to `limit` for one to come back.
     ///
     /// # Errors
@@ -136,11 +149,7 @@ impl Outlet {
             if let Some(batch) = self.spare() {
                 return Ok(Some(batch));
             }
-            if self.returned.is_abandoned() {
-                return Err(Error::WorkerGone {
-                    worker: self.worker,
-                });
-            }
+            self.check_worker()?;
             let left = deadline.left();
             if left.is_zero() {
                 return Ok(None);

@@ -31,6 +31,8 @@ pub(crate) struct Tally {
     pending: Pending,
     /// Samples of rejected messages given to the ledger, by reason.
     sampled: [usize; Rejection::ALL.len()],
+    /// Batches whose shards were looked at.
+    looks: usize,
     /// The process's CPU time when the pipeline's first message came.
     cpu_at_first_ns: Arc<OnceLock<u64>>,
 }
@@ -59,6 +61,7 @@ impl Tally {
             first: true,
             pending: Pending::default(),
             sampled: [0; Rejection::ALL.len()],
+            looks: 0,
             cpu_at_first_ns,
         }
     }
@@ -79,9 +82,9 @@ impl Tally {
 
     /// Counts what the shards of a worker get with a batch. A few messages stand for all, each time others, so
     /// that no order of topics escapes it.
-    pub(super) fn note_load(&self, batch: &Batch, table: &ShardTable, worker: usize) {
-        let counters = self.counters();
-        let turn = counters.ways[0].batches.get() as usize;
+    pub(super) fn note_load(&mut self, batch: &Batch, table: &ShardTable, worker: usize) {
+        self.looks = self.looks.wrapping_add(1);
+        let (turn, counters) = (self.looks, self.counters());
         for run in batch.headers().chunks(LOAD_OF) {
             let shard = shard_of(run[turn % run.len()].topic_hash);
             // Others have their worker by a prefix.

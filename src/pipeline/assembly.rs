@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::{
     clock::Clock,
-    config::{Config, Cores, Engine, Feed, ShardingMode},
+    config::{Config, Cores, Engine, Feed, HandlerPanic, ShardingMode},
     error::{Error, Result},
     flight::FlightRecord,
     handoff::{HandoffKind, Inlet, Outlet, inproc, ring},
@@ -274,7 +274,8 @@ impl<'a> Assembly<'a> {
             config.shard_table()?,
             config.workers.count,
             sources,
-            config.handoff.batches,
+            batches_per_worker(config),
+            config.workers.handler_panic == HandlerPanic::Isolate,
         ))
     }
 

@@ -22,18 +22,23 @@ pub(super) struct Shards {
     asked: u64,
     /// By shard: messages at the last look.
     seen: [u64; SHARDS],
-    /// Of this many batches under way to a worker by one way, it is behind.
+    /// Of this many batches under way to a worker, it is behind.
     behind: u64,
+    /// Waits for workers and messages given up for want of room, at the last look.
+    given_up: u64,
+    /// Whether a worker that fails is left behind by the others.
+    isolates: bool,
 }
 
 impl Shards {
-    /// `table` is what all sources start with; `batches` are those of a way.
+    /// `table` is what all sources start with; `batches` are all those of a worker.
     pub(super) fn new(
         mode: ShardingMode,
         table: ShardTable,
         workers: usize,
         sources_asked: usize,
         batches: usize,
+        isolates: bool,
     ) -> Self {
         Self {
             table: (mode == ShardingMode::Keyed).then_some(table),
@@ -42,6 +47,8 @@ impl Shards {
             asked: 0,
             seen: [0; SHARDS],
             behind: (batches / 2) as u64,
+            given_up: 0,
+            isolates,
         }
     }
 
@@ -60,9 +67,22 @@ impl Shards {
     }
 }
 
+/// Says why shards are not evened out where failed workers are isolated.
+fn isolates(key: &str) -> Error {
+    Error::config(
+        key,
+        true,
+        "with `handler_panic = \"isolate\"` shards could go to a worker that has failed, for all to be dropped",
+        "use `handler_panic = \"stop\"`",
+    )
+}
+
 impl<H: Handler> Pipeline<H> {
     /// Moves a shard to another worker while messages come. Messages of each topic stay in order, and all of them
     /// are accounted for: those that come meanwhile are held until the worker before is done with what it has.
+    ///
+    /// Each lane, and each feed of copies, moves it for itself: until all have, a topic that comes by several may be
+    /// with both workers.
     ///
     /// Returns at once; [`is_moving`](Self::is_moving) tells when it is done. Topics that an override gives to
     /// a worker don't move.
@@ -131,18 +151,28 @@ impl<H: Handler> Pipeline<H> {
     /// a second. Counts messages since the last call. Returns the moves that it asked for: none before those of
     /// the last time are done.
     ///
-    /// A worker is behind while half of the batches of one lane's way to it are under way.
+    /// Workers are behind where a lane had to wait for one since the last call, or gave messages up for want of
+    /// room, or where half of all batches to one are under way. What topics with an override bring is not
+    /// counted.
     ///
     /// # Errors
-    /// As [`move_shard`](Self::move_shard).
+    /// As [`move_shard`](Self::move_shard), and [`Error::Config`] with `handler_panic = "isolate"`: shards could
+    /// go to a worker that has failed.
     pub fn rebalance(&mut self) -> Result<Vec<ShardMove>> {
+        if self.shards.isolates {
+            return Err(isolates("Pipeline::rebalance"));
+        }
         let loads = self.shards.take_loads(&self.ledger);
-        let behind = |under_way: u64| under_way >= self.shards.behind;
-        let workers = self.ledger.by_worker();
+        let totals = self.ledger.totals();
+        let given_up = totals.blocked + totals.dropped + totals.conflated;
+        let mut is_behind = given_up > std::mem::replace(&mut self.shards.given_up, given_up);
+        for worker in self.ledger.by_worker() {
+            is_behind |= worker.batches_under_way >= self.shards.behind;
+        }
         let Some(table) = &self.shards.table else {
             return Ok(Vec::new());
         };
-        if self.is_moving() || !workers.iter().any(|one| behind(one.batches_under_way)) {
+        if self.is_moving() || !is_behind {
             return Ok(Vec::new());
         }
         let moves = even_out(&loads, table, self.shards.workers);

@@ -52,6 +52,8 @@ pub struct Plan {
     pub balance: Balance,
     /// The number of batches from each lane to each worker.
     pub batches: usize,
+    /// How long the busiest worker may be held up before one of its lanes has none left, in seconds.
+    pub holds_s: f64,
     /// The rate at which the first thread or core has no time left.
     pub breaks_at: f64,
     /// What that is.
@@ -88,12 +90,14 @@ pub fn plan(machine: &Machine, demand: Demand) -> Plan {
     let (breaks_at, breaks_by) = load::breaking_rate(machine, &threads, costs.elsewhere_ns);
     concerns.extend(threads.iter().filter_map(Placed::concern));
     load::concerns(&demand, &threads, (breaks_at, &breaks_by), &mut concerns);
-    let way_rate = demand.traffic.rate / (lanes * workers) as f64;
+    let way_rate = demand.traffic.rate / lanes as f64 * balance.most();
     let batches = way_rate * HELD_UP_S / demand.batch_messages as f64;
+    let batches = (batches.ceil() as usize)
+        .next_power_of_two()
+        .clamp(BATCHES.0, BATCHES.1);
     Plan {
-        batches: (batches.ceil() as usize)
-            .next_power_of_two()
-            .clamp(BATCHES.0, BATCHES.1),
+        holds_s: (batches * demand.batch_messages) as f64 / way_rate,
+        batches,
         demand,
         threads,
         balance,

@@ -30,6 +30,7 @@ pub(super) struct Moves {
 #[derive(Debug)]
 struct Move {
     shard: usize,
+    from: usize,
     to: usize,
     /// By class: behind what the old worker was handed.
     fences: Vec<Fence>,
@@ -127,21 +128,29 @@ impl Dispatch {
 
     /// Hands a spare batch of an outlet over with what was held for its worker, or returns it where that is
     /// nothing: what was held is older than what there is room wanted for.
-    fn prefer_held(&mut self, outlet: usize, mut batch: Box<Batch>) -> Result<Option<Box<Batch>>> {
+    fn prefer_held(&mut self, outlet: usize, batch: Box<Batch>) -> Result<Option<Box<Batch>>> {
         let may_go = |now: &Move| now.passed && now.to == outlet % self.ways;
-        if !self.moves.now.as_ref().is_some_and(may_go) {
+        let goes = self.moves.now.as_ref().is_some_and(may_go);
+        if !goes || self.outlets[self.held_beside(outlet)].is_empty() {
             return Ok(Some(batch));
         }
-        let place = outlet - outlet % self.ways + self.workers;
-        let Outlet::Held(held) = &mut self.outlets[place] else {
-            return Ok(Some(batch));
-        };
-        if !held.move_oldest(&mut batch) {
-            return Ok(Some(batch));
+        self.send_oldest_held(outlet, batch).map(|()| None)
+    }
+
+    /// Hands an empty batch of an outlet over with the oldest of what was held for its worker.
+    fn send_oldest_held(&mut self, outlet: usize, mut batch: Box<Batch>) -> Result<()> {
+        let place = self.held_beside(outlet);
+        if let Outlet::Held(held) = &mut self.outlets[place] {
+            held.move_oldest(&mut batch);
         }
-        // It was counted as handed over when it was held.
-        self.outlets[outlet].send(batch)?;
-        Ok(None)
+        // The lane's count has it since it was held; what waits for the worker has changed now.
+        self.pressure.work.handed_over += 1;
+        self.outlets[outlet].send(batch)
+    }
+
+    /// Returns the outlet that holds messages of an outlet's class.
+    fn held_beside(&self, outlet: usize) -> usize {
+        outlet - outlet % self.ways + self.workers
     }
 
     /// Begins the next move, if there is one. From then on messages of its shard are held.
@@ -166,6 +175,7 @@ impl Dispatch {
             let way = |class| Some(class * self.ways + from);
             self.moves.now = Some(Move {
                 shard,
+                from,
                 to,
                 fences: (0..classes).map(|_| Fence::default()).collect(),
                 unsent: (0..classes).map(way).collect(),
@@ -200,6 +210,10 @@ impl Dispatch {
         };
         now.passed =
             now.unsent.iter().all(Option::is_none) && now.fences.iter_mut().all(Fence::is_passed);
+        if !now.passed {
+            // What it has not given back it never will.
+            self.outlets[now.from].check_worker()?;
+        }
         Ok(now.passed)
     }
 
@@ -215,15 +229,13 @@ impl Dispatch {
         for class in 0..self.rules.classes().len() {
             let (held, outlet) = (class * self.ways + self.workers, class * self.ways + to);
             self.hand_over(tally, held)?;
-            if !self.outlets[held].is_empty() {
-                // Taken back to be filled up, it may have what was handed over before.
-                self.hand_over(tally, outlet)?;
-            }
             while !self.outlets[held].is_empty() {
                 let Some(batch) = self.outlets[outlet].wait_for_spare(Duration::ZERO)? else {
                     return Ok(false);
                 };
-                self.prefer_held(outlet, batch)?;
+                // Taken back to be filled up, it may have what was handed over before.
+                self.hand_over(tally, outlet)?;
+                self.send_oldest_held(outlet, batch)?;
             }
         }
         Ok(true)
@@ -237,9 +249,8 @@ impl Dispatch {
         tally.counters().moves.add(1);
         for class in 0..self.rules.classes().len() {
             let (held, outlet) = (class * self.ways + self.workers, class * self.ways + now.to);
-            let mut owed = std::mem::take(&mut self.owed[held]);
+            let owed = std::mem::take(&mut self.owed[held]);
             self.owed[outlet].push_all(0, &owed);
-            owed.clear();
         }
     }
 }
