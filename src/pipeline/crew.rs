@@ -4,16 +4,19 @@ use std::thread::{self, JoinHandle};
 
 use crossbeam::channel::{self, Receiver, Sender};
 
+use rustix::thread::gettid;
+
 use crate::{
     error::{Error, Result},
-    host::pin::{self, Placement},
+    host::pin,
+    pipeline::roster::{Enlisted, LastLook},
     stop::Stop,
 };
 
 /// The threads of a pipeline until all of them are tied to their cores and may set off.
 pub(super) struct Crew {
     strict: bool,
-    reports: (Sender<Result<Placement>>, Receiver<Result<Placement>>),
+    reports: (Sender<Result<Enlisted>>, Receiver<Result<Enlisted>>),
     gate: (Sender<()>, Receiver<()>),
 }
 
@@ -39,10 +42,12 @@ impl Crew {
         let (thread_name, strict) = (name.to_owned(), self.strict);
         let run = move || {
             let _stop_at_end = StopAtEnd(stop);
-            let placement = pin::pin_current(&thread_name, core, strict);
+            let last_look = LastLook::default();
+            let enlisted = pin::pin_current(&thread_name, core, strict)
+                .map(|placement| Enlisted::new(placement, gettid(), &last_look));
             drop(thread_name);
-            let tied = placement.is_ok();
-            let _ = report.send(placement);
+            let tied = enlisted.is_ok();
+            let _ = report.send(enlisted);
             (tied && gate.recv().is_ok()).then(body)
         };
         thread::Builder::new()
@@ -56,13 +61,13 @@ impl Crew {
 
     /// Waits until all threads are tied to their cores and lets them go; without that, dropping the
     /// crew sends them home.
-    pub(super) fn set_off(self, threads: usize) -> Result<Vec<Placement>> {
-        let placements = self.reports.1.iter().take(threads).collect::<Result<_>>()?;
+    pub(super) fn set_off(self, threads: usize) -> Result<Vec<Enlisted>> {
+        let enlisted = self.reports.1.iter().take(threads).collect::<Result<_>>()?;
         for _ in 0..threads {
             // The threads hold the other end, so it can't be closed.
             let _ = self.gate.0.send(());
         }
-        Ok(placements)
+        Ok(enlisted)
     }
 }
 

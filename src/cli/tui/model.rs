@@ -136,6 +136,10 @@ pub(super) struct ThreadRow {
     pub core_got: Option<usize>,
     /// The core that it ran on last.
     pub core_last: usize,
+    /// Times its core was given to another although it had work.
+    pub involuntary_switches: u64,
+    /// Times it went on on another core, if the kernel says.
+    pub migrations: Option<u64>,
 }
 
 /// What tables are sorted by.

@@ -287,8 +287,10 @@ impl<'a> Sampler<'a> {
                     cpu_share: since_before.unwrap_or(0) as f64 / elapsed_ns as f64,
                     cpu_ns: thread.cpu_ns,
                     core_wanted: placement.and_then(|one| one.core_wanted),
-                    core_got: placement.and_then(|one| one.core_got),
+                    core_got: thread.core_tied,
                     core_last: thread.core,
+                    involuntary_switches: thread.involuntary_switches,
+                    migrations: thread.migrations,
                 };
                 (place.unwrap_or(usize::MAX), row)
             })
