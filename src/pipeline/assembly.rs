@@ -8,7 +8,7 @@ use crate::{
     error::{Error, Result},
     flight::FlightRecord,
     handoff::{HandoffKind, Inlet, Outlet, inproc, ring},
-    host::{pin, probe::Probe},
+    host::{pin, probe::Probe, realtime},
     lane::{
         self, Assigned, Dispatch, Lane, LibzmqLane, LineRoute, Merge, NativeLane, OrderSender,
         Pressure, Quota, Router, Routing, Setup, Share, Tally, Watch, orders,
@@ -61,7 +61,7 @@ impl<'a> Assembly<'a> {
         Ok(Self {
             config,
             context: context(config)?,
-            crew: Crew::new(cores.strict),
+            crew: Crew::new(cores.strict, config.threads.fifo),
             cores,
             clock: Clock::start(),
             ledger: Arc::new(Ledger::new(lanes, workers)),
@@ -151,7 +151,7 @@ impl<'a> Assembly<'a> {
         })
     }
 
-    /// Ties libzmq's I/O threads, which its first socket starts, to their cores.
+    /// Ties libzmq's I/O threads, which its first socket starts, to their cores, and gives them their priority.
     pub(super) fn pin_io_threads(&self) -> Result<Vec<Enlisted>> {
         let (Engine::Libzmq, Some(context)) = (self.config.engine(), &self.context) else {
             return Ok(Vec::new());
@@ -163,6 +163,7 @@ impl<'a> Assembly<'a> {
             .map(|((thread, lane), &(io_core, _))| {
                 let name = format!("io-{}", lane.name);
                 let placement = pin::pin_thread(&name, thread, io_core, self.cores.strict)?;
+                realtime::set_fifo(&name, Some(thread), self.config.threads.fifo)?;
                 Ok(Enlisted::foreign(placement, thread))
             })
             .collect()

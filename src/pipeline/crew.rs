@@ -8,7 +8,7 @@ use rustix::thread::gettid;
 
 use crate::{
     error::{Error, Result},
-    host::pin,
+    host::{pin, realtime},
     pipeline::roster::{Enlisted, LastLook},
     stop::Stop,
 };
@@ -16,20 +16,23 @@ use crate::{
 /// The threads of a pipeline until all of them are tied to their cores and may set off.
 pub(super) struct Crew {
     strict: bool,
+    /// The priority of `SCHED_FIFO`, 0 for none.
+    fifo: u32,
     reports: (Sender<Result<Enlisted>>, Receiver<Result<Enlisted>>),
     gate: (Sender<()>, Receiver<()>),
 }
 
 impl Crew {
-    pub(super) fn new(strict: bool) -> Self {
+    pub(super) fn new(strict: bool, fifo: u32) -> Self {
         Self {
             strict,
+            fifo,
             reports: channel::unbounded(),
             gate: channel::unbounded(),
         }
     }
 
-    /// Starts a thread that ties itself to its core, waits for the others, and runs `body`. When it
+    /// Starts a thread that ties itself to its core, takes its priority, waits for the others, and runs `body`. When it
     /// ends, for whatever reason, the pipeline is to stop.
     pub(super) fn enlist<T: Send + 'static>(
         &self,
@@ -39,12 +42,14 @@ impl Crew {
         body: impl FnOnce() -> T + Send + 'static,
     ) -> Result<JoinHandle<Option<T>>> {
         let (report, gate) = (self.reports.0.clone(), self.gate.1.clone());
-        let (thread_name, strict) = (name.to_owned(), self.strict);
+        let (thread_name, strict, fifo) = (name.to_owned(), self.strict, self.fifo);
         let run = move || {
             let _stop_at_end = StopAtEnd(stop);
             let last_look = LastLook::default();
-            let enlisted = pin::pin_current(&thread_name, core, strict)
-                .map(|placement| Enlisted::new(placement, gettid(), &last_look));
+            let enlisted = pin::pin_current(&thread_name, core, strict).and_then(|placement| {
+                realtime::set_fifo(&thread_name, None, fifo)?;
+                Ok(Enlisted::new(placement, gettid(), &last_look))
+            });
             drop(thread_name);
             let tied = enlisted.is_ok();
             let _ = report.send(enlisted);

@@ -29,7 +29,7 @@ use crate::{
     config::{Config, Engine, Feed, SocketKind},
     error::{Error, Result},
     flight::FlightRecord,
-    host::pin::Placement,
+    host::{pin::Placement, realtime},
     lane::{Change, Lane, Order, OrderSender, Quota, Reach, Unreached},
     latency::{Collector, FeedClocks, Stages},
     ledger::{LaneTotals, Ledger, RejectedSample, Totals, WorkerTotals},
@@ -103,8 +103,8 @@ impl<H: Handler> Pipeline<H> {
     /// from 0.
     ///
     /// # Errors
-    /// [`Error::Config`] before anything is started, [`Error::Zmq`], [`Error::Pin`] or
-    /// [`Error::Thread`] after; what was started by then ends again.
+    /// [`Error::Config`] before anything is started, or for `threads` after, [`Error::Zmq`], [`Error::Pin`] or
+    /// [`Error::Thread`] after; what was started by then ends again. Memory stays locked.
     pub fn start(
         config: &Config,
         quota: Quota,
@@ -121,6 +121,10 @@ impl<H: Handler> Pipeline<H> {
         let shards = assembly.shards()?;
         let reaches = lanes.iter().flat_map(Lane::reaches).collect();
         let (lanes, merges) = assembly.start_lanes(lanes, outlets)?;
+        // When all has its memory, and before anything depends on it.
+        if config.threads.lock_memory {
+            realtime::lock_memory()?;
+        }
         threads.extend(assembly.crew.set_off(lanes.len() + workers.len())?);
         Ok(Self {
             lanes,
