@@ -64,6 +64,16 @@ pub enum Error {
         /// What to do about it.
         remedy: &'static str,
     },
+    /// A file of results is missing, damaged, or of a version that is not known.
+    #[error("{path}: {problem}; {remedy}")]
+    Results {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong with it, and where in it.
+        problem: String,
+        /// What to do about it.
+        remedy: &'static str,
+    },
     /// libzmq refused an operation.
     #[error("{doing}: {source}")]
     Zmq {
@@ -210,6 +220,7 @@ impl Error {
                 | Self::File { .. }
                 | Self::Capture { .. }
                 | Self::IntervalLog { .. }
+                | Self::Results { .. }
                 | Self::Pin { .. }
         )
     }

@@ -11,7 +11,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::clock::SECOND_NS;
 
@@ -25,7 +25,7 @@ const TOPIC_BYTES_MAX: usize = 64;
 const MERGE_ENTRIES_MAX: usize = 16;
 
 /// What kind of thing went wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AnomalyKind {
     /// Messages are missing.
@@ -53,7 +53,7 @@ pub enum AnomalyKind {
 }
 
 /// The part of a message's way that is to blame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Hop {
     /// The publisher itself.
@@ -67,7 +67,7 @@ pub enum Hop {
 }
 
 /// Something that went wrong, or the same thing several times in a row.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Anomaly {
     /// When it was noticed first, in nanoseconds of the pipeline's clock.
     pub at_ns: u64,

@@ -19,6 +19,7 @@ pub mod config;
 pub mod envelope;
 pub mod errno;
 pub mod error;
+pub mod findings;
 pub mod flight;
 pub mod handoff;
 pub mod host;

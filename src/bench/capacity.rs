@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     bench::{LatencyRun, Objective, REPEATS_MAX, Step, Tells},
@@ -19,7 +19,7 @@ use crate::{
 pub const NEAR_ENOUGH: f64 = 1.05;
 
 /// How a search ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SearchEnd {
     /// The subject's limit was found, to 5 %.
@@ -33,6 +33,17 @@ pub enum SearchEnd {
     NothingHeld,
     /// The highest rate there is held.
     RateMax,
+}
+
+/// What a search came to.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Found {
+    /// The highest rate that held, in messages a second; null where none did.
+    pub highest_msgs_per_s: Option<f64>,
+    /// How it ended.
+    pub end: SearchEnd,
+    /// All steps, in order.
+    pub steps: Vec<Step>,
 }
 
 /// A search under way.
@@ -164,6 +175,7 @@ mod tests {
         let mut feed = Stage::empty("feed");
         feed.histogram.record_n(feed_ns, 100_000).unwrap();
         LatencyRun {
+            step: String::new(),
             rate,
             verdict,
             due: 100_000,
@@ -177,6 +189,7 @@ mod tests {
             cpu_ns_per_msg: 1.0,
             threads: Vec::new(),
             warnings: Vec::new(),
+            anomalies: Vec::new(),
             stages: vec![feed],
         }
     }

@@ -5,22 +5,19 @@ use std::{
     time::Duration,
 };
 
-use hdrhistogram::Histogram;
-
 use crate::{
     bench::{
         Bench, LatencyRun, Progress, ResultFolder, Stage, Verdict,
         generator::{self, Pace},
+        hiccups::HiccupLog,
         measured::warnings,
+        record::{GENERATOR_LOG, HICCUP_LOG, SERIES, SUBJECT_LOG},
         subject::{self, Order},
         verdict::Held,
     },
     clock::Deadline,
     error::Result,
-    latency::{
-        Hiccups,
-        log::{self, FEED, HANDLER, LATENESS, QUEUE},
-    },
+    latency::log::{self, FEED, HANDLER, LATENESS, QUEUE},
     publish::Published,
 };
 
@@ -74,10 +71,9 @@ impl Bench {
         self.shape.check()?;
         let length = load.warm_up + load.length;
         let limit = length + length.mul_f64(SLACK).max(SLACK_MIN);
-        let (late_log, wait_log) = (
-            folder.path(&format!("{step}.generator.hlog")),
-            folder.path(&format!("{step}.hlog")),
-        );
+        let file = |end: &str| folder.path(&format!("{step}.{end}"));
+        let (late_log, wait_log) = (file(GENERATOR_LOG), file(SUBJECT_LOG));
+        let (hiccup_log, series) = (file(HICCUP_LOG), file(SERIES));
         let pace = Pace {
             rate: Some(load.rate),
             messages: load.due,
@@ -85,9 +81,9 @@ impl Bench {
             limit: Some(limit),
             log: Some(late_log.clone()),
         };
-        let hiccups = self
+        let mut hiccups = self
             .hiccups
-            .then(|| Hiccups::start(&self.cores.all()))
+            .then(|| HiccupLog::start(&self.cores.all(), &hiccup_log))
             .transpose()?;
         let (mut generator, endpoints) = generator::start(self, &pace)?;
         let order = Order {
@@ -96,6 +92,7 @@ impl Bench {
             warm_up: load.warm_up,
             limit: limit + 4 * START_LIMIT,
             log: Some(&wait_log),
+            series: Some(&series),
         };
         let mut subject = subject::start(self, &order)?;
         progress.begin(step, load.takes(), generator.id(), subject.id());
@@ -103,6 +100,7 @@ impl Bench {
         while !generator.wait(LOOK_EVERY, &self.stop)? && !deadline.passed() {
             // Without a subject it would wait for one.
             subject.check()?;
+            hiccups.iter_mut().try_for_each(HiccupLog::look)?;
             let after = START_LIMIT + ARRIVAL_LIMIT + (limit - length);
             progress.left(step, deadline.left().saturating_sub(after));
         }
@@ -127,19 +125,15 @@ impl Bench {
         };
         let mut stages = read(&wait_log, &[FEED, QUEUE, HANDLER])?;
         stages.extend(read(&late_log, &[LATENESS])?);
-        stages.extend(
-            hiccups
-                .into_iter()
-                .flat_map(Hiccups::stop)
-                .map(|(core, histogram)| Stage {
-                    name: format!("hiccup-{core}"),
-                    histogram,
-                }),
-        );
+        if let Some(tags) = hiccups.map(HiccupLog::stop).transpose()? {
+            let tags: Vec<&str> = tags.iter().map(String::as_str).collect();
+            stages.extend(read(&hiccup_log, &tags)?);
+        }
         for stage in &stages {
             folder.write_percentiles(&format!("{step}.{}.hgrm", stage.name), &stage.histogram)?;
         }
         Ok(LatencyRun {
+            step: step.to_owned(),
             rate: load.rate,
             verdict: if problems.is_empty() {
                 held.verdict()
@@ -157,6 +151,7 @@ impl Bench {
             cpu_ns_per_msg: summary.cpu_ns_per_msg,
             threads: summary.threads,
             warnings: warnings(&stages),
+            anomalies: summary.anomalies,
             stages,
         })
     }
@@ -167,15 +162,8 @@ fn read(path: &Path, tags: &[&str]) -> Result<Vec<Stage>> {
     let mut stages: Vec<Stage> = tags.iter().map(|tag| Stage::empty(tag)).collect();
     for interval in log::read(path)? {
         if let Some(stage) = stages.iter_mut().find(|stage| stage.name == interval.tag) {
-            add(&mut stage.histogram, &interval.histogram);
+            stage.add(&interval.histogram);
         }
     }
     Ok(stages)
-}
-
-/// Adds what was recorded, whatever the bounds of the other one.
-fn add(total: &mut Histogram<u64>, part: &Histogram<u64>) {
-    for value in part.iter_recorded() {
-        total.saturating_record_n(value.value_iterated_to(), value.count_at_value());
-    }
 }

@@ -1,12 +1,16 @@
 //! What a run at a rate showed, as figures and for people.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use hdrhistogram::Histogram;
-use serde::{Serialize, Serializer, ser::SerializeMap};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, ser::SerializeMap};
 
 use crate::{
-    bench::{HasVerdict, Spread, Validity, Verdict, spread::known},
+    bench::{
+        HasVerdict, Spread, Validity, Verdict,
+        spread::{figure, known},
+    },
+    flight::Anomaly,
     host::pin::Placement,
     latency::{
         Quantiles, Stages,
@@ -26,11 +30,19 @@ pub struct Stage {
 
 impl Stage {
     /// One without samples.
-    pub(super) fn empty(name: &str) -> Self {
+    pub(crate) fn empty(name: &str) -> Self {
         Self {
             name: name.to_owned(),
             // With the bounds that latencies have.
             histogram: Stages::default().feed,
+        }
+    }
+
+    /// Adds what was recorded, whatever the bounds of the other histogram.
+    pub(crate) fn add(&mut self, part: &Histogram<u64>) {
+        for value in part.iter_recorded() {
+            self.histogram
+                .saturating_record_n(value.value_iterated_to(), value.count_at_value());
         }
     }
 
@@ -42,8 +54,10 @@ impl Stage {
 }
 
 /// What a run at a rate showed.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LatencyRun {
+    /// What the names of its files begin with.
+    pub step: String,
     /// Messages a second asked for.
     pub rate: f64,
     /// Whether that rate was held.
@@ -55,6 +69,7 @@ pub struct LatencyRun {
     /// From the first message sent to the last, in seconds.
     pub elapsed_s: f64,
     /// Messages sent a second.
+    #[serde(deserialize_with = "figure")]
     pub sent_per_s: f64,
     /// For how long the subject made the generator wait, in seconds.
     pub blocked_s: f64,
@@ -70,8 +85,14 @@ pub struct LatencyRun {
     pub threads: Vec<Placement>,
     /// What to mind when reading the figures, for people.
     pub warnings: Vec<String>,
+    /// What went wrong in the subject, oldest first, by the clock of its pipeline.
+    pub anomalies: Vec<Anomaly>,
     /// Times in nanoseconds, by stage. A percentile is null where fewer than 10 samples lie beyond it.
-    #[serde(rename = "latency_ns", serialize_with = "by_name")]
+    #[serde(
+        rename = "latency_ns",
+        serialize_with = "by_name",
+        deserialize_with = "names"
+    )]
     pub stages: Vec<Stage>,
 }
 
@@ -81,6 +102,20 @@ fn by_name<S: Serializer>(stages: &[Stage], serializer: S) -> Result<S::Ok, S::E
         map.serialize_entry(&stage.name, &stage.quantiles())?;
     }
     map.end()
+}
+
+/// Reads the names of stages. What they recorded is in the run's logs.
+fn names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Stage>, D::Error> {
+    let by_name = BTreeMap::<String, Quantiles>::deserialize(deserializer)?;
+    let mut names: Vec<String> = by_name.into_keys().collect();
+    // Along the way of messages; what stands beside it last.
+    let rank = |name: &str| {
+        ["feed", "queue", "handler"]
+            .iter()
+            .position(|one| *one == name)
+    };
+    names.sort_by_key(|name| rank(name).unwrap_or(usize::MAX));
+    Ok(names.iter().map(|name| Stage::empty(name)).collect())
 }
 
 impl LatencyRun {

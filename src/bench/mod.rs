@@ -14,12 +14,15 @@ mod capacity;
 mod costs;
 mod folder;
 mod generator;
+mod hiccups;
 mod latency;
 mod load;
 mod measured;
 mod objective;
 mod process;
+pub mod record;
 mod replay;
+pub mod series;
 mod spread;
 mod step;
 mod subject;
@@ -27,14 +30,14 @@ mod sweep;
 mod throughput;
 mod verdict;
 
-pub use capacity::{NEAR_ENOUGH, Search, SearchEnd};
+pub use capacity::{Found, NEAR_ENOUGH, Search, SearchEnd};
 pub use costs::measure as measure_costs;
 pub use folder::ResultFolder;
 pub use latency::LatencyPlan;
 pub use measured::{LatencyRun, Stage, csv, feed_spread, spread};
 pub use objective::{BadObjective, Judgement, Objective};
 pub use replay::{
-    ReplayEnd, ReplayPlan, ReplayStep, SPEED_MAX, highest_speed, replay_table, speeds,
+    ReplayEnd, ReplayPlan, ReplayStep, Replayed, SPEED_MAX, highest_speed, replay_table, speeds,
 };
 pub use spread::Spread;
 pub use step::{REPEATS_MAX, Step, Tells};
@@ -43,7 +46,7 @@ pub use sweep::{
     flat_out_csv, flat_out_figures, flat_out_table,
 };
 pub use throughput::{
-    Contender, Ratio, Throughput, ThroughputPlan, ThroughputRun, ratios, throughput_csv,
+    Contender, Figures, Ratio, Throughput, ThroughputPlan, ThroughputRun, ratios, throughput_csv,
     throughput_table,
 };
 pub use verdict::{HasVerdict, Validity, Verdict};

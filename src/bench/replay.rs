@@ -3,7 +3,7 @@
 
 use std::{fmt, path::PathBuf, time::Duration};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     bench::{
@@ -36,7 +36,7 @@ pub struct ReplayPlan {
 }
 
 /// What a run at a speed showed.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ReplayStep {
     /// How many times as fast as captured.
     pub speed: f64,
@@ -48,7 +48,7 @@ pub struct ReplayStep {
 }
 
 /// How a replay ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ReplayEnd {
     /// The objective broke.
@@ -59,6 +59,17 @@ pub enum ReplayEnd {
     Inconclusive,
     /// It held at all speeds.
     AllHeld,
+}
+
+/// What a replay came to.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Replayed {
+    /// The highest speed that held, with none below it that broke; null where none did.
+    pub highest_speed: Option<f64>,
+    /// How it ended.
+    pub end: ReplayEnd,
+    /// All runs, in order.
+    pub steps: Vec<ReplayStep>,
 }
 
 impl ReplayPlan {

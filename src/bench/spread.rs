@@ -1,6 +1,6 @@
 //! The middle of several values, and how far apart they are.
 
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// The middle value, or the mean of the two in the middle, and the ends. Of no values, all is not a number.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -40,6 +40,11 @@ pub(super) fn known(figure: f64, show: impl FnOnce(f64) -> String) -> String {
     } else {
         show(figure)
     }
+}
+
+/// Reads a figure; JSON has null for what is not a number.
+pub(super) fn figure<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Option::deserialize(deserializer).map(|figure| figure.unwrap_or(f64::NAN))
 }
 
 #[cfg(test)]

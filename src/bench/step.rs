@@ -1,6 +1,6 @@
 //! A run that is held against an objective, and what it says of the subject.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::bench::{Judgement, LatencyRun, Objective, Verdict};
 
@@ -8,7 +8,7 @@ use crate::bench::{Judgement, LatencyRun, Objective, Verdict};
 pub const REPEATS_MAX: usize = 2;
 
 /// A run that was held against an objective.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Step {
     /// The run.
     #[serde(flatten)]

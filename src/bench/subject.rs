@@ -7,6 +7,7 @@ use serde::Deserialize;
 use crate::{
     bench::{Bench, process::Process},
     error::Result,
+    flight::Anomaly,
     host::pin::Placement,
 };
 
@@ -20,6 +21,7 @@ pub(super) struct Summary {
     pub msgs_per_s: f64,
     pub cpu_ns_per_msg: f64,
     pub threads: Vec<Placement>,
+    pub anomalies: Vec<Anomaly>,
 }
 
 impl Summary {
@@ -39,6 +41,8 @@ pub(super) struct Order<'a> {
     pub limit: Duration,
     /// Where to log how long messages waited.
     pub log: Option<&'a Path>,
+    /// Where to write what its threads and queues do.
+    pub series: Option<&'a Path>,
 }
 
 /// Starts it. It ends by itself when it has all messages.
@@ -78,6 +82,9 @@ pub(super) fn start(bench: &Bench, order: &Order<'_>) -> Result<Process> {
         let size = u64::MAX.to_string();
         let log = log.display().to_string();
         arguments.extend(["--hlog".to_owned(), log, "--hlog-max-size".to_owned(), size]);
+    }
+    if let Some(series) = order.series {
+        arguments.extend(["--series".to_owned(), series.display().to_string()]);
     }
     Process::start(
         "the subject",

@@ -1,8 +1,8 @@
 //! How cost grows with one property: the same measurement at several values of it.
 
-use std::{fmt, str::FromStr};
+use std::{collections::BTreeSet, fmt, str::FromStr};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     bench::{
@@ -18,7 +18,8 @@ use crate::{
 const VALUES_MAX: usize = 100;
 
 /// What can be varied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Property {
     /// Bytes of a payload.
     Size,
@@ -66,10 +67,15 @@ pub struct Vary {
 /// The text does not say what to vary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "give size, topics, connections, workers or batch with up to {VALUES_MAX} values, for instance \
+    "give size, topics, connections, workers or batch with up to {VALUES_MAX} different values, for instance \
      size=64,256,1024"
 )]
 pub struct BadVary;
+
+fn are_different(values: &[usize]) -> bool {
+    let distinct: BTreeSet<usize> = values.iter().copied().collect();
+    distinct.len() == values.len()
+}
 
 impl FromStr for Vary {
     type Err = BadVary;
@@ -85,7 +91,7 @@ impl FromStr for Vary {
         Ok(Self {
             property: property.ok_or(BadVary)?,
             values: Some(values)
-                .filter(|all| all.len() <= VALUES_MAX)
+                .filter(|all| all.len() <= VALUES_MAX && are_different(all))
                 .ok_or(BadVary)?,
         })
     }
@@ -123,7 +129,7 @@ impl Vary {
 }
 
 /// The runs at one value.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Point<R> {
     /// The value.
     pub value: usize,
@@ -339,9 +345,12 @@ mod tests {
         let vary: Vary = "size=64, 256,1024".parse().unwrap();
         assert_eq!(vary.property, Property::Size);
         assert_eq!(vary.values, [64, 256, 1_024]);
+        assert!("size=64,28,64".parse::<Vary>().is_err(), "a value twice");
         for property in Property::ALL {
             let vary: Vary = format!("{property}=1").parse().unwrap();
             assert_eq!(vary.property, property);
+            let read: Property = serde_json::from_value(property.to_string().into()).unwrap();
+            assert_eq!(read, property);
         }
         for text in [
             "",

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::{
     bench::{
@@ -10,7 +10,7 @@ use crate::{
         baseline::{Baseline, Cost},
         generator::{self, Pace},
         process::Process,
-        spread::known,
+        spread::{figure, known},
         subject::{self, Order},
     },
     clock::Deadline,
@@ -52,7 +52,7 @@ pub enum Contender {
 }
 
 /// What a run flat out showed.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ThroughputRun {
     /// Whether it says anything.
     pub verdict: Verdict,
@@ -65,7 +65,7 @@ pub struct ThroughputRun {
 }
 
 /// A contender's runs.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Throughput {
     /// Who it was.
     #[serde(serialize_with = "super::displayed")]
@@ -77,15 +77,26 @@ pub struct Throughput {
 }
 
 /// How the subject stands to a baseline: ratios of medians.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Ratio {
     /// The baseline.
     #[serde(serialize_with = "super::displayed")]
     pub to: Contender,
     /// Of messages a second.
+    #[serde(deserialize_with = "figure")]
     pub msgs_per_s: f64,
     /// Of CPU time a message.
+    #[serde(deserialize_with = "figure")]
     pub cpu_ns_per_msg: f64,
+}
+
+/// What a benchmark flat out showed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Figures {
+    /// The subject, and all that it is compared with.
+    pub contenders: Vec<Throughput>,
+    /// How the first stands to each of the others.
+    pub ratios: Vec<Ratio>,
 }
 
 impl fmt::Display for Contender {
@@ -94,6 +105,16 @@ impl fmt::Display for Contender {
             Self::Pinfeed(engine) => write!(out, "pinfeed, {}", engine.name()),
             Self::Baseline(baseline) => out.write_str(&baseline.title()),
         }
+    }
+}
+
+impl<'de> Deserialize<'de> for Contender {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let engines = [Engine::Native, Engine::Libzmq].map(Self::Pinfeed);
+        let mut all = engines.into_iter().chain(Baseline::ALL.map(Self::Baseline));
+        let known = all.find(|one| one.to_string() == text);
+        known.ok_or_else(|| de::Error::custom(format!("{text:?} is not known to be measured")))
     }
 }
 
@@ -189,6 +210,7 @@ impl Bench {
                     warm_up: Duration::ZERO,
                     limit: 2 * limit,
                     log: None,
+                    series: None,
                 };
                 subject::start(self, &order)?
             }

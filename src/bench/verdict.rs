@@ -1,8 +1,8 @@
 //! Whether a run at a rate says anything.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// The share of the rate that may be missed.
 const MISSED_MAX: f64 = 0.01;
@@ -96,6 +96,44 @@ impl Serialize for Verdict {
     }
 }
 
+/// The text is not a verdict.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no verdict")]
+pub struct UnknownVerdict(String);
+
+impl FromStr for Verdict {
+    type Err = UnknownVerdict;
+
+    /// Reads what is shown; of the share that was missed, to a tenth of a percent.
+    fn from_str(text: &str) -> Result<Self, UnknownVerdict> {
+        let missed = || {
+            let rest = text.strip_prefix("INVALID: rate missed by ")?;
+            let (percent, why) = rest.split_once(" %: ")?;
+            let share = percent.parse::<f64>().ok()? / 100.0;
+            [Self::GeneratorGaveOut(share), Self::SubjectGaveOut(share)]
+                .into_iter()
+                .find(|verdict| verdict.to_string().ends_with(why))
+        };
+        let failed = || {
+            let reason = text.strip_prefix("INVALID: ")?;
+            (!reason.is_empty()).then(|| Self::Failed(reason.to_owned()))
+        };
+        match text {
+            "OK" => Ok(Self::Ok),
+            _ => missed()
+                .or_else(failed)
+                .ok_or_else(|| UnknownVerdict(text.to_owned())),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Verdict {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(de::Error::custom)
+    }
+}
+
 /// A run, of whatever kind.
 pub trait HasVerdict {
     /// Returns whether it says anything.
@@ -166,6 +204,17 @@ mod tests {
             late.verdict().to_string(),
             "INVALID: rate missed by 12.3 %: the generator gave out"
         );
+        let shown = late.verdict().to_string();
+        let read: Verdict = shown.parse().unwrap();
+        assert_eq!(
+            (read.word(), read.to_string()),
+            ("generator-gave-out", shown)
+        );
+        for failed in ["the subject ended with exit status: 1", "rate missed"] {
+            let failed = Verdict::Failed(failed.to_owned());
+            assert_eq!(failed.to_string().parse(), Ok(failed));
+        }
+        assert!("INVALID: ".parse::<Verdict>().is_err());
         let blocked = Held {
             blocked_s: 0.2,
             ..late

@@ -113,7 +113,7 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
             tick,
         )?
     } else {
-        live::watch(pipeline, Show::Always, None, &mut histograms, tick)
+        live::watch(pipeline, Show::Always, None, &mut histograms, None, tick)
     };
     // After a signal nobody waited for what was still under way, nor for the publisher: in a terminal
     // the signal may have met it, too.

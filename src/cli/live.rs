@@ -14,6 +14,7 @@ use crate::{
         histograms::Histograms,
         intervals::{Intervals, Share},
         say,
+        series::Series,
     },
     clock::SECOND_NS,
     flight::{self, FlightRecord},
@@ -44,13 +45,14 @@ pub(super) enum Show {
 }
 
 /// Watches a pipeline until it has stopped, and writes its histograms to the log, if there is one,
-/// interval by interval. `tick` is called some fifty times a second, with the ledger too, and may request the
-/// pipeline to stop. Times recorded within `warm_up` after the first message are forgotten, and not logged.
+/// interval by interval; and what threads do to `series`. `tick` is called some fifty times a second, with the
+/// ledger too, and may request the pipeline to stop. Times recorded within `warm_up` after the first message are forgotten, and not logged.
 pub(super) fn watch<H: Handler>(
     mut pipeline: Pipeline<H>,
     show: Show,
     mut warm_up: Option<Duration>,
     histograms: &mut Histograms,
+    mut series: Option<Series>,
     mut tick: impl FnMut(&mut Pipeline<H>, &Totals),
 ) -> Outcome<H> {
     let on_terminal = std::io::stderr().is_terminal() && show != Show::Never;
@@ -67,6 +69,9 @@ pub(super) fn watch<H: Handler>(
         thread::sleep(TICK);
         let totals = pipeline.look();
         log.say_new(pipeline.flight_record(), pipeline.now_ns());
+        if let Some(series) = &mut series {
+            series.look(&pipeline);
+        }
         tick(&mut pipeline, &totals);
         if let Some(length) = warm_up
             && totals.received > 0

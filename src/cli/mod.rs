@@ -12,9 +12,12 @@ mod live;
 mod outputs;
 mod plan;
 mod publish;
+mod report;
 mod run;
+mod series;
 mod shape;
 mod signals;
+mod threads;
 mod tui;
 
 use std::{error::Error as StdError, fmt, process::ExitCode};
@@ -46,10 +49,9 @@ snail), 130/143 ended by SIGINT/SIGTERM after a clean drain (a second signal \
 aborts).";
 
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "there is one")]
 enum Command {
     /// Receive feeds, as a feeds.toml or flags say
-    Run(run::Args),
+    Run(Box<run::Args>),
     /// Publish a synthetic exchange or a capture, to test with
     Publish(publish::Args),
     /// Show how an envelope reads messages, from a file or from a publisher
@@ -57,6 +59,8 @@ enum Command {
     /// Measure what this host carries, and where it breaks
     #[command(subcommand)]
     Bench(bench::Command),
+    /// Show results of bench, and logs of run, as one HTML page, as Markdown, or compared
+    Report(report::Args),
     /// Judge this host by what is to run on it, and name what mends it
     Doctor(doctor::Args),
     /// Plan threads and cores for a rate or a capture
@@ -83,6 +87,7 @@ pub fn run() -> ExitCode {
         Command::Publish(args) => publish::run(&args),
         Command::Envelope(args) => envelope::run(&args),
         Command::Bench(command) => bench::run(&command),
+        Command::Report(args) => report::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Ctl(args) => ctl::run(&args),

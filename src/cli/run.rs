@@ -17,6 +17,7 @@ use crate::{
         histograms::HistogramFiles,
         live::{self, Show},
         outputs, print_json, say,
+        series::Series,
         shape::Shape,
         signals::Signals,
         tui::{self, Board},
@@ -85,6 +86,11 @@ pub(super) struct Args {
 
     #[command(flatten)]
     histogram_files: HistogramFiles,
+
+    /// Write the CPU share of each thread and the batches that wait for each worker to this file, a line each
+    /// a second, as CSV
+    #[arg(long, value_name = "FILE", conflicts_with = "tui")]
+    series: Option<PathBuf>,
 
     /// Write the summary to standard output as one JSON object
     #[arg(long)]
@@ -179,6 +185,7 @@ fn receive<H: Handler>(
     evaluate: impl FnOnce(Vec<H>) -> (Option<u64>, Result<(), Failure>),
 ) -> Result<Ending, Failure> {
     let mut histograms = args.histogram_files.open()?;
+    let series = args.series.as_deref().map(Series::create).transpose()?;
     let mut control = Control::new(args.control.as_deref(), config.sharding.rebalance)?;
     let signals = Signals::listen(args.tui)?;
     if args.until_stdin_ends {
@@ -219,7 +226,7 @@ fn receive<H: Handler>(
         let board = board.cloned();
         tui::watch(pipeline, config, board, &mut histograms, &signals, tick)?
     } else {
-        live::watch(pipeline, show, args.warm_up, &mut histograms, tick)
+        live::watch(pipeline, show, args.warm_up, &mut histograms, series, tick)
     };
     let (topics, evaluated) = evaluate(std::mem::take(&mut outcome.handlers));
     let summary = Summary::new(&outcome, topics);

@@ -90,7 +90,8 @@ impl Hiccups {
         self.collect()
     }
 
-    fn end(&mut self) {
+    /// Ends the threads; what they recorded can still be collected.
+    pub(crate) fn end(&mut self) {
         self.stop.request();
         for meter in &mut self.meters {
             // It panics only where this crate has a defect, and then there is nothing to measure by.

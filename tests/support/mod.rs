@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test uses a part")]
 #![allow(missing_docs)]
 
+pub mod browser;
 pub mod lossy;
 pub mod machine;
 pub mod peer;

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::{
-    bench::{LatencyPlan, NEAR_ENOUGH, Objective, REPEATS_MAX, Search, SearchEnd, Step, csv},
+    bench::{Found, LatencyPlan, NEAR_ENOUGH, Objective, REPEATS_MAX, Search, SearchEnd, csv},
     cli::{
         Ending, Failure,
         bench::{Common, Lengths, Traffic, parse_rate, results::Findings, session::Session},
@@ -51,14 +51,6 @@ struct Parameters<'a> {
     objective: String,
 }
 
-#[derive(Serialize)]
-struct Found<'a> {
-    /// The highest rate that held, in messages a second; null where none did.
-    highest_msgs_per_s: Option<f64>,
-    end: SearchEnd,
-    steps: &'a [Step],
-}
-
 pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
     let plan = LatencyPlan {
         rate: args.from,
@@ -104,7 +96,7 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
     let found = Found {
         highest_msgs_per_s: search.highest(),
         end,
-        steps: search.steps(),
+        steps: search.steps().to_vec(),
     };
     let parameters = Parameters {
         plan: &plan,

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::{
     bench::{
-        Objective, REPEATS_MAX, ReplayEnd, ReplayPlan, ReplayStep, SPEED_MAX, Tells, csv,
+        Objective, REPEATS_MAX, ReplayEnd, ReplayPlan, ReplayStep, Replayed, SPEED_MAX, Tells, csv,
         highest_speed, replay_table, speeds,
     },
     cli::{
@@ -51,14 +51,6 @@ struct Parameters<'a> {
     #[serde(flatten)]
     plan: &'a ReplayPlan,
     objective: String,
-}
-
-#[derive(Serialize)]
-struct Found<'a> {
-    /// The highest speed that held, with none below it that broke; null where none did.
-    highest_speed: Option<f64>,
-    end: ReplayEnd,
-    steps: &'a [ReplayStep],
 }
 
 fn parse_speed(text: &str) -> Result<f64, String> {
@@ -136,10 +128,10 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
         },
         shape,
         verdict: conclusion,
-        results: &Found {
+        results: &Replayed {
             highest_speed: highest,
             end,
-            steps: &steps,
+            steps,
         },
         csv: csv(&runs),
     })?;

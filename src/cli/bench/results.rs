@@ -5,23 +5,13 @@ use std::{io::IsTerminal, path::Path};
 use serde::Serialize;
 
 use crate::{
-    bench::{Bench, Cores, ResultFolder},
+    bench::{
+        Bench, Cores, ResultFolder,
+        record::{FORMAT, Summary},
+    },
     cli::{Failure, live::show_line, print_json, say},
     host::environment::Environment,
 };
-
-/// Results with what they depend on.
-#[derive(Serialize)]
-struct Report<'a, P, S, R> {
-    /// As it was started.
-    command_line: Vec<String>,
-    parameters: Parameters<'a, P, S>,
-    /// Before the first run.
-    environment: &'a Environment,
-    /// Whether the results as a whole say anything.
-    verdict: String,
-    results: &'a R,
-}
 
 #[derive(Serialize)]
 struct Parameters<'a, P, S> {
@@ -35,7 +25,7 @@ struct Parameters<'a, P, S> {
 
 /// What a benchmark found.
 pub(super) struct Findings<'a, P, S, R> {
-    /// What its folder's name begins with.
+    /// What its folder's name begins with. Up to the first dash it is the kind of benchmark.
     pub name: String,
     pub plan: &'a P,
     /// What was sent, and how the subject was set up.
@@ -78,7 +68,11 @@ impl Results {
         bench: &Bench,
         findings: Findings<'_, P, S, R>,
     ) -> Result<(), Failure> {
-        let report = Report {
+        let name = &findings.name;
+        let (kind, _) = name.split_once('-').unwrap_or((name, ""));
+        let report = Summary {
+            format: FORMAT,
+            kind: kind.to_owned(),
             command_line: std::env::args().collect(),
             parameters: Parameters {
                 plan: findings.plan,

@@ -2,11 +2,9 @@
 
 use std::process;
 
-use serde::Serialize;
-
 use crate::{
     bench::{
-        Ratio, Throughput, ThroughputPlan, Validity, baseline::Baseline, ratios, throughput_csv,
+        Figures, Throughput, ThroughputPlan, Validity, baseline::Baseline, ratios, throughput_csv,
         throughput_table,
     },
     cli::{
@@ -57,12 +55,6 @@ pub(in crate::cli) struct BaselineArgs {
     wire_bytes: u64,
 }
 
-#[derive(Serialize)]
-struct Figures<'a> {
-    contenders: &'a [Throughput],
-    ratios: Vec<Ratio>,
-}
-
 pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
     let mut session = Session::open(&args.common, &args.traffic)?;
     let plan = ThroughputPlan {
@@ -96,14 +88,13 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
         session.progress.after = std::time::Duration::from_nanos(watch.elapsed_ns()) * left as u32;
     }
     say(format_args!("{}", throughput_table(&contenders)));
-    let figures = Figures {
-        contenders: &contenders,
-        ratios: ratios(&contenders),
-    };
     let all = contenders.iter().flat_map(|one| &one.runs);
     let all = Validity::of(all.map(|run| &run.verdict));
     // Without one of them there is nothing to compare.
     let unknown = contenders.iter().find(|one| one.validity().valid == 0);
+    let is_known = unknown.is_none();
+    let verdict = unknown.map_or(all, Throughput::validity).to_string();
+    let csv = throughput_csv(&contenders);
     let shape = session.bench.shape.clone();
     session.finish(Findings {
         name: format!(
@@ -112,15 +103,14 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
         ),
         plan: &plan,
         shape,
-        verdict: unknown.map_or(all, Throughput::validity).to_string(),
-        results: &figures,
-        csv: throughput_csv(&contenders),
+        verdict,
+        results: &Figures {
+            ratios: ratios(&contenders),
+            contenders,
+        },
+        csv,
     })?;
-    Ok(if unknown.is_none() {
-        Ending::Ok
-    } else {
-        Ending::Failed
-    })
+    Ok(if is_known { Ending::Ok } else { Ending::Failed })
 }
 
 pub(super) fn run_baseline(args: &BaselineArgs) -> Result<Ending, Failure> {

@@ -4,7 +4,7 @@
 
 use hdrhistogram::Histogram;
 
-use crate::{flight::Anomaly, latency::Stages, ledger::Totals};
+use crate::{cli::threads::ThreadRow, flight::Anomaly, latency::Stages, ledger::Totals};
 
 /// Seconds between two pictures.
 pub(super) const PICTURE_EVERY_S: f64 = 0.5;
@@ -123,23 +123,6 @@ pub(super) struct TopicRow {
     pub name: String,
     pub per_s: f64,
     pub messages: u64,
-}
-
-/// One thread of the process.
-#[derive(Clone, Debug, Default)]
-pub(super) struct ThreadRow {
-    pub name: String,
-    pub cpu_share: f64,
-    pub cpu_ns: u64,
-    pub core_wanted: Option<usize>,
-    /// The one core that it may run on, if it is one.
-    pub core_got: Option<usize>,
-    /// The core that it ran on last.
-    pub core_last: usize,
-    /// Times its core was given to another although it had work.
-    pub involuntary_switches: u64,
-    /// Times it went on on another core, if the kernel says.
-    pub migrations: Option<u64>,
 }
 
 /// What tables are sorted by.

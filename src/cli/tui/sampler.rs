@@ -3,34 +3,31 @@
 use std::collections::{HashMap, VecDeque};
 
 use crate::{
-    cli::tui::{
-        model::{
-            ANOMALIES_MAX, FeedRow, HISTORY_MAX, LaneRow, LineRow, Picture, ThreadRow, TopicRow,
-            Topics, WorkerRow, latency,
+    cli::{
+        threads::{ThreadRow, Threads},
+        tui::{
+            model::{
+                ANOMALIES_MAX, FeedRow, HISTORY_MAX, LaneRow, LineRow, Picture, TopicRow, Topics,
+                WorkerRow, latency,
+            },
+            topics::{Board, Busiest},
         },
-        topics::{Board, Busiest},
     },
     clock::{SECOND_NS, process_cpu_ns},
     config::{Config, Feed},
-    host::{
-        pin::Placement,
-        probe::{self, ThreadSample},
-        topology,
-    },
+    host::topology,
     latency::Stages,
     ledger::{LaneTotals, Totals, WorkerTotals},
     pipeline::{LineGlance, Pipeline},
     worker::Handler,
 };
 
-/// Bytes that the kernel keeps of a thread's name.
-const THREAD_NAME_MAX: usize = 15;
-
 /// What pictures are taken with.
 pub(super) struct Sampler<'a> {
     config: &'a Config,
     board: Option<Board>,
     cores: usize,
+    threads: Threads,
     before: Before,
     overall: Stages,
     history: VecDeque<f64>,
@@ -46,7 +43,6 @@ struct Before {
     cpu_ns: u64,
     lanes: Vec<LaneTotals>,
     workers: Vec<WorkerTotals>,
-    threads: HashMap<u32, u64>,
     topics: HashMap<Box<[u8]>, u64>,
 }
 
@@ -63,6 +59,7 @@ impl<'a> Sampler<'a> {
             config,
             board,
             cores: topology::usable_cores().len(),
+            threads: Threads::default(),
             before: Before {
                 cpu_ns: process_cpu_ns(),
                 ..Before::default()
@@ -115,7 +112,7 @@ impl<'a> Sampler<'a> {
         self.overall.merge(interval);
         let latency = latency(interval, &self.overall);
         let (lanes, workers) = (pipeline.by_lane(), pipeline.by_worker());
-        let threads = self.threads(pipeline.placements(), elapsed_ns);
+        let threads = self.threads.look(pipeline.placements(), elapsed_ns);
         let (entries, seen) = pipeline.flight_record().entries_from(0);
         let kept = entries.len().saturating_sub(ANOMALIES_MAX);
         let picture = Picture {
@@ -270,52 +267,6 @@ impl<'a> Sampler<'a> {
         self.before.topics = noted.into_iter().collect();
         Topics::Top(rows, topics)
     }
-
-    fn threads(&mut self, placements: &[Placement], elapsed_ns: u64) -> Vec<ThreadRow> {
-        let threads = probe::threads();
-        let (before, mut io) = (&self.before.threads, 0);
-        let mut rows: Vec<(usize, ThreadRow)> = threads
-            .iter()
-            .map(|thread| {
-                let place = place_of(thread, placements, &mut io);
-                let placement = place.map(|place| &placements[place]);
-                let since_before = before
-                    .get(&thread.id)
-                    .map(|before| thread.cpu_ns.saturating_sub(*before));
-                let row = ThreadRow {
-                    name: placement.map_or(&thread.name, |one| &one.name).clone(),
-                    cpu_share: since_before.unwrap_or(0) as f64 / elapsed_ns as f64,
-                    cpu_ns: thread.cpu_ns,
-                    core_wanted: placement.and_then(|one| one.core_wanted),
-                    core_got: thread.core_tied,
-                    core_last: thread.core,
-                    involuntary_switches: thread.involuntary_switches,
-                    migrations: thread.migrations,
-                };
-                (place.unwrap_or(usize::MAX), row)
-            })
-            .collect();
-        self.before.threads = threads.iter().map(|one| (one.id, one.cpu_ns)).collect();
-        // Those of the pipeline first.
-        rows.sort_by_key(|row| row.0);
-        rows.into_iter().map(|(_, row)| row).collect()
-    }
-}
-
-/// Finds a thread among those that were placed. Libzmq's I/O threads go by names of its own, in the order of
-/// their lanes: `io` is the number of those found so far.
-fn place_of(thread: &ThreadSample, placements: &[Placement], io: &mut usize) -> Option<usize> {
-    if thread.name.contains("/ZMQbg/IO/") {
-        let mut of_io = (0..placements.len()).filter(|&at| placements[at].name.starts_with("io-"));
-        let place = of_io.nth(*io);
-        *io += 1;
-        return place;
-    }
-    let kept = |name: &str| {
-        let bytes = name.as_bytes();
-        bytes[..bytes.len().min(THREAD_NAME_MAX)] == *thread.name.as_bytes()
-    };
-    placements.iter().position(|one| kept(&one.name))
 }
 
 fn per_s(amount: u64, elapsed_ns: u64) -> f64 {

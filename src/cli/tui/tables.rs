@@ -3,11 +3,14 @@
 use ratatui::{Frame, layout::Rect, style::Style, text::Line, widgets::Paragraph};
 
 use crate::{
-    cli::tui::{
-        draw::{Look, Theme, titled},
-        layout::Panel,
-        model::{FeedRow, LaneRow, LineRow, Picture, Sort, ThreadRow, TopicRow, Topics, WorkerRow},
-        table::{self, Column, Row},
+    cli::{
+        threads::ThreadRow,
+        tui::{
+            draw::{Look, Theme, titled},
+            layout::Panel,
+            model::{FeedRow, LaneRow, LineRow, Picture, Sort, TopicRow, Topics, WorkerRow},
+            table::{self, Column, Row},
+        },
     },
     pipeline::ratio,
     report::{count, rate, time},

@@ -49,3 +49,27 @@ impl fmt::Display for Mend {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn what_is_named_is_there() {
+        let all = [
+            Tuning::Sysctl,
+            Tuning::Tuned,
+            Tuning::IrqAffinity,
+            Tuning::NicLatency,
+            Tuning::Cpuset,
+            Tuning::KernelCommandLine,
+            Tuning::Service,
+        ];
+        for file in all {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file.path());
+            assert!(path.is_file(), "{}", path.display());
+        }
+    }
+}

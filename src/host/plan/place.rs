@@ -59,8 +59,10 @@ pub struct Placed {
 pub enum Fault {
     /// It is of another node than the lanes.
     FarFromLanes,
-    /// It is the one that is left to the system.
+    /// It is the one of its node that is left to the system.
     System,
+    /// It is core 0, where the kernel does most of what is its own.
+    Zero,
     /// A card's interrupts come there.
     Interrupts,
     /// It is of another node than the card.
@@ -76,6 +78,7 @@ impl fmt::Display for Fault {
         out.write_str(match self {
             Self::FarFromLanes => "not on the lanes' node",
             Self::System => "the system's core as well",
+            Self::Zero => "core 0, the kernel's own",
             Self::Interrupts => "card's interrupts as well",
             Self::OffNode => "not on its card's node",
             Self::BusySibling => "a busy thread on its sibling",
@@ -109,7 +112,7 @@ impl Placed {
             Fault::Interrupts => {
                 "is on a core that a card's interrupts come to: tuning/irq-affinity moves them"
             }
-            Fault::System | Fault::FarFromLanes => return None,
+            Fault::Zero | Fault::System | Fault::FarFromLanes => return None,
         };
         Some(format!("{} {what}", self.name))
     }
@@ -144,7 +147,19 @@ pub fn place(machine: &Machine, threads: &[Thread]) -> Vec<Placed> {
         (is_worker, node_of(thread).is_none())
     });
     let mut placed: Vec<Option<Placed>> = threads.iter().map(|_| None).collect();
-    for index in order {
+    // A lane that finds no good core on its card's node waits for those that do.
+    let (lanes, others): (Vec<usize>, Vec<usize>) =
+        (order.into_iter()).partition(|&index| node_of(&threads[index]).is_some());
+    let mut late = Vec::new();
+    for index in lanes {
+        let thread = &threads[index];
+        if board.is_well_off(node_of(thread)) {
+            placed[index] = Some(board.put(thread, node_of(thread)));
+        } else {
+            late.push(index);
+        }
+    }
+    for index in late.into_iter().chain(others) {
         let thread = &threads[index];
         placed[index] = Some(board.put(thread, node_of(thread)));
     }
@@ -171,7 +186,7 @@ fn physical(core: &Core) -> Option<usize> {
 impl<'a> Board<'a> {
     fn new(machine: &'a Machine) -> Self {
         let usable = machine.usable_cores();
-        let mut system: Vec<usize> = vec![0];
+        let mut system: Vec<usize> = Vec::new();
         for node in &machine.nodes {
             let first = usable.iter().find(|core| node.cores.contains(core));
             system.extend(first);
@@ -195,6 +210,15 @@ impl<'a> Board<'a> {
             taken: Vec::new(),
             lane_nodes: Vec::new(),
         }
+    }
+
+    /// Tells whether there is a core for a lane that it shares nothing of with other busy threads, on its node.
+    fn is_well_off(&self, node: Option<usize>) -> bool {
+        let is_good = |core: &usize| {
+            let faults = self.faults(Spot::Lane, node, *core);
+            faults.first().is_none_or(|worst| *worst < Fault::OffNode)
+        };
+        self.usable.iter().any(is_good)
     }
 
     fn put(&mut self, thread: &Thread, node: Option<usize>) -> Placed {
@@ -249,21 +273,22 @@ impl<'a> Board<'a> {
         note(siblings.iter().any(is_busy), Fault::BusySibling);
         note(node.is_some_and(is_off), Fault::OffNode);
         note(self.interrupts.contains(&core), Fault::Interrupts);
-        note(self.system.contains(&core), Fault::System);
+        note(core == 0, Fault::Zero);
+        note(core != 0 && self.system.contains(&core), Fault::System);
         note(spot == Spot::Worker && far, Fault::FarFromLanes);
         faults
     }
 
-    /// What is not as good about a core as it might be: the kernel's favourite; not isolated where others are;
-    /// far from what is busy already, by caches; late in the list.
-    fn demerits(&self, core: usize) -> (bool, bool, bool, usize) {
+    /// What is not as good about a core as it might be: not isolated where others are; far from what is busy
+    /// already, by caches; late in the list.
+    fn demerits(&self, core: usize) -> (bool, bool, usize) {
         let unlike = !self.isolated.is_empty() && !self.isolated.contains(&core);
         let near = |other: &usize| {
             let mut caches = self.machine.caches.iter();
             caches.any(|cache| cache.cores.contains(&core) && cache.cores.contains(other))
         };
         let far = !self.taken.is_empty() && !self.taken.iter().any(near);
-        (core == 0, unlike, far, core)
+        (unlike, far, core)
     }
 
     fn merits(&self, spot: Spot, node: Option<usize>, core: usize) -> Vec<String> {
@@ -291,7 +316,7 @@ impl<'a> Board<'a> {
         if !self.interrupts.is_empty() && !self.interrupts.contains(&core) {
             merits.push("no card's interrupts".to_owned());
         }
-        if !self.system.contains(&core) {
+        if core != 0 && !self.system.contains(&core) {
             merits.push("not the system's core".to_owned());
         }
         merits

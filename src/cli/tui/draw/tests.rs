@@ -2,7 +2,10 @@ use ratatui::{Terminal, backend::TestBackend, buffer::Buffer};
 
 use super::*;
 use crate::{
-    cli::tui::model::{FeedRow, LaneRow, Latency, LineRow, ThreadRow, TopicRow, WorkerRow},
+    cli::{
+        threads::ThreadRow,
+        tui::model::{FeedRow, LaneRow, Latency, LineRow, TopicRow, WorkerRow},
+    },
     flight::{Anomaly, AnomalyKind, Hop},
     ledger::Totals,
 };
