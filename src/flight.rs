@@ -47,6 +47,9 @@ pub enum AnomalyKind {
     Blocked,
     /// A worker's handler took more than 100 ms for a batch.
     Stall,
+    /// A thread that was tied to its core no longer is.
+    #[serde(rename = "off-core")]
+    OffCore,
 }
 
 /// The part of a message's way that is to blame.
@@ -55,7 +58,7 @@ pub enum AnomalyKind {
 pub enum Hop {
     /// The publisher itself.
     Publisher,
-    /// Before us, and no telling whether the publisher or the network.
+    /// Before us, and no telling whether the publisher or the network; or where lanes take from it.
     Network,
     /// Between lane and worker.
     Handoff,
@@ -219,6 +222,7 @@ impl AnomalyKind {
             Self::Reconnect => "reconnect",
             Self::Blocked => "blocked",
             Self::Stall => "stall",
+            Self::OffCore => "off-core",
         }
     }
 }

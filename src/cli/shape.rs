@@ -84,7 +84,8 @@ pub(super) struct Shape {
     #[arg(long)]
     rebalance: bool,
 
-    /// How threads wait for work: spin, park or adaptive [default: park]
+    /// How threads wait for work: spin, park or adaptive; with `threads.fifo` the file's threads need a core each,
+    /// and one left over, for spin and adaptive [default: park]
     #[arg(long, value_name = "NAME")]
     wait: Option<Wait>,
 

@@ -27,6 +27,10 @@ pub(super) struct ThreadRow {
     pub core_got: Option<usize>,
     /// The core that it ran on last.
     pub core_last: usize,
+    /// Times its core was given to another although it had work.
+    pub involuntary_switches: u64,
+    /// Times it went on on another core, if the kernel says.
+    pub migrations: Option<u64>,
 }
 
 impl Threads {
@@ -48,8 +52,10 @@ impl Threads {
                     cpu_share: since_before.unwrap_or(0) as f64 / elapsed_ns as f64,
                     cpu_ns: thread.cpu_ns,
                     core_wanted: placement.and_then(|one| one.core_wanted),
-                    core_got: placement.and_then(|one| one.core_got),
+                    core_got: thread.core_tied,
                     core_last: thread.core,
+                    involuntary_switches: thread.involuntary_switches,
+                    migrations: thread.migrations,
                 };
                 (place.unwrap_or(usize::MAX), row)
             })

@@ -15,6 +15,7 @@ pub use numbers::{Arbitration, QualityLimits, Sequence, StaleTopics};
 pub use placement::Cores;
 pub use schema::{
     Config, CoreChoice, Engine, Feed, HandlerPanic, Handoff, Lane, Line, OnLate, PinPolicy,
-    PolicyLimits, Receive, Sharding, ShardingMode, SocketKind, TopicOverride, TopicPolicy, Workers,
+    PolicyLimits, Receive, Sharding, ShardingMode, SocketKind, Threads, TopicOverride, TopicPolicy,
+    Workers,
 };
 pub(crate) use validate::BATCH_MESSAGES_MAX;

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// A whole configuration. In `feeds.toml` the tables are `[[lane]]`, `[[feed]]` with
-/// `[[feed.line]]` and `[[feed.policy]]`, `[workers]`, `[sharding]`, `[handoff]`, `[policy]` and
+/// `[[feed.line]]` and `[[feed.policy]]`, `[threads]`, `[workers]`, `[sharding]`, `[handoff]`, `[policy]` and
 /// `[receive]`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -34,6 +34,9 @@ pub struct Config {
     /// How all threads wait for work.
     #[serde(default, deserialize_with = "from_name")]
     pub wait: Wait,
+    /// What all busy threads are given.
+    #[serde(default)]
+    pub threads: Threads,
     /// The receive threads.
     #[serde(rename = "lane", default)]
     pub lanes: Vec<Lane>,
@@ -109,6 +112,17 @@ pub enum PinPolicy {
     Strict,
     /// A warning; the thread runs where the kernel puts it.
     BestEffort,
+}
+
+/// What all busy threads are given.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Threads {
+    /// The priority of `SCHED_FIFO`, 1 to 99, for lanes, with libzmq for their I/O threads too, and workers;
+    /// 0: they are scheduled as any other. Where they wait by polling, each has to have a core of its own.
+    pub fifo: u32,
+    /// Whether all memory of this process is locked, what it comes to have included: `mlockall`.
+    pub lock_memory: bool,
 }
 
 /// A pinned receive thread, tied to one network card.
@@ -570,6 +584,7 @@ mod tests {
         let shown: Config = toml::from_str(shown_in_the_readme()[0]).expect("it is one");
         let default = Config::default();
         assert_eq!(shown.wait, default.wait);
+        assert_eq!(shown.threads, default.threads);
         assert_eq!(shown.workers.count, default.workers.count);
         assert_eq!(shown.workers.handler_panic, default.workers.handler_panic);
         assert_eq!(shown.sharding.mode, default.sharding.mode);

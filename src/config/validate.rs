@@ -6,7 +6,7 @@ use crate::{
     config::{Config, Engine, Feed, HandlerPanic, Lane, Line, ShardingMode, SocketKind, endpoint},
     error::{Error, Result},
     handoff::HandoffKind,
-    host::topology,
+    host::{realtime::FIFO_MAX, topology},
     libzmq::IO_THREADS_MAX,
     message::HEADER_BYTES,
     policy::Policy,
@@ -46,6 +46,7 @@ impl Config {
     pub fn validate(&self) -> Result<()> {
         self.check_counts()?;
         self.check_cores()?;
+        self.check_fifo()?;
         for (index, lane) in self.lanes.iter().enumerate() {
             check_lane(&format!("lane[{index}]"), lane)?;
         }
@@ -314,6 +315,51 @@ impl Config {
                 format!("there are {count} workers"),
                 "give at most one core a worker",
             ));
+        }
+        Ok(())
+    }
+
+    /// Checks that threads that poll in real time leave a core to everything else: what stands behind them on a
+    /// core never runs, which ends with a machine that does not answer.
+    fn check_fifo(&self) -> Result<()> {
+        let fifo = self.threads.fifo;
+        within("threads.fifo", fifo as usize, 0, FIFO_MAX as usize)?;
+        if fifo == 0 || self.wait == Wait::Park {
+            return Ok(());
+        }
+        let refused = |problem: &str| {
+            Err(Error::config(
+                "threads.fifo",
+                fifo,
+                format!("with wait = \"{}\" {problem}", self.wait),
+                "give each thread a core of its own with pin = \"strict\", and leave one over; or use wait = \
+                 \"park\"",
+            ))
+        };
+        let cores = self.cores();
+        let lanes = cores.lanes.iter();
+        let of_lanes = lanes.flat_map(|&(io_core, core)| match self.engine() {
+            Engine::Native => vec![core],
+            Engine::Libzmq => vec![io_core, core],
+        });
+        let all = of_lanes.chain(cores.workers.iter().copied());
+        let mut taken = HashSet::new();
+        if !all
+            .into_iter()
+            .all(|core| core.is_some_and(|core| taken.insert(core)))
+        {
+            return refused("threads that share a core keep each other from running for good");
+        }
+        if !cores.strict {
+            return refused(
+                "a pin that does not take effect puts two threads on one core for good",
+            );
+        }
+        if topology::usable_cores()
+            .iter()
+            .all(|core| taken.contains(core))
+        {
+            return refused("nothing else would run on the cores that this process may use");
         }
         Ok(())
     }

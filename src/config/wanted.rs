@@ -48,6 +48,8 @@ impl Config {
             buffer_bytes: u64::from(self.receive.buffer_bytes),
             busy_poll_us: u64::from(self.receive.busy_poll_us),
             open_files: open_files as u64,
+            fifo: self.threads.fifo,
+            lock_memory: self.threads.lock_memory,
         }
     }
 }

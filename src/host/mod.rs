@@ -8,4 +8,5 @@ pub mod machine;
 pub mod pin;
 pub mod plan;
 pub(crate) mod probe;
+pub mod realtime;
 pub mod topology;

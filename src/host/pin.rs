@@ -86,14 +86,10 @@ fn place(
         None => Ok(()),
     };
     let allowed = cores_allowed(thread);
-    let core_got = match allowed[..] {
-        [only] => Some(only),
-        _ => None,
-    };
     let placement = Placement {
         name: name.to_owned(),
         core_wanted,
-        core_got,
+        core_got: only(&allowed),
     };
     match core_wanted {
         Some(core) if strict && placement.failed() => Err(Error::Pin {
@@ -119,6 +115,24 @@ pub fn cores_allowed(thread: Option<Pid>) -> Vec<usize> {
                 .collect()
         },
     )
+}
+
+/// Returns the one core that a thread may run on, if it is one.
+pub(crate) fn core_tied(thread: Option<Pid>) -> Option<usize> {
+    only(&cores_allowed(thread))
+}
+
+/// Tells whether a thread may run on this core and no other, without allocating; `None` where it has ended.
+pub(crate) fn is_tied_to(thread: Pid, core: usize) -> Option<bool> {
+    let mask = sched_getaffinity(Some(thread)).ok()?;
+    Some(core < CpuSet::MAX_CPU && mask.is_set(core) && mask.count() == 1)
+}
+
+fn only(cores: &[usize]) -> Option<usize> {
+    match cores {
+        [only] => Some(*only),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

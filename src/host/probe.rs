@@ -9,10 +9,18 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use rustix::thread::Pid;
+
+use crate::host::pin;
+
 /// Bytes of the longest file read.
 const FILE_BYTES_MAX: usize = 4_096;
 /// The field of `stat` with the core that a thread ran on last, counted from 1 as in proc(5).
 const STAT_CORE: usize = 39;
+/// What stands in `status` before the times that a thread's core was taken.
+const INVOLUNTARY: &str = "nonvoluntary_ctxt_switches";
+/// What stands in `sched` before the times that a thread went on on another core.
+const MIGRATIONS: &str = "se.nr_migrations";
 
 /// A thread to be looked at. Copies look at the same.
 #[derive(Clone, Debug, Default)]
@@ -46,8 +54,7 @@ impl Probe {
         let files = self.0.get()?;
         let mut buffer = [0; FILE_BYTES_MAX];
         let cpu_ns = number_after(read(&files.schedstat, &mut buffer)?, "")?;
-        let switches = "nonvoluntary_ctxt_switches:";
-        let involuntary_switches = number_after(read(&files.status, &mut buffer)?, switches)?;
+        let involuntary_switches = number_after(read(&files.status, &mut buffer)?, INVOLUNTARY)?;
         Some(Sample {
             cpu_ns,
             involuntary_switches,
@@ -64,9 +71,15 @@ pub(crate) struct ThreadSample {
     pub cpu_ns: u64,
     /// The core that it ran on last.
     pub core: usize,
+    /// The one core that it may run on, if it is one.
+    pub core_tied: Option<usize>,
+    /// Times its core was given to another although it had work.
+    pub involuntary_switches: u64,
+    /// Times it went on on another core; `None` where the kernel does not say.
+    pub migrations: Option<u64>,
 }
 
-/// Returns all threads of this process, as far as the kernel tells of them, by id. Opens three files each.
+/// Returns all threads of this process, as far as the kernel tells of them, by id. Opens five files each.
 pub(crate) fn threads() -> Vec<ThreadSample> {
     let tasks = fs::read_dir("/proc/self/task").into_iter().flatten();
     let ids = tasks
@@ -84,7 +97,8 @@ pub(crate) fn process_cpu_ns(id: u32) -> Option<u64> {
     number_after(read(&file, &mut buffer)?, "")
 }
 
-fn thread(id: u32) -> Option<ThreadSample> {
+/// Returns a thread of this process, if it is there and the kernel tells of it.
+pub(crate) fn thread(id: u32) -> Option<ThreadSample> {
     let mut buffer = [0; FILE_BYTES_MAX];
     let file = |name: &str| File::open(format!("/proc/self/task/{id}/{name}")).ok();
     let cpu_ns = number_after(read(&file("schedstat")?, &mut buffer)?, "")?;
@@ -92,11 +106,19 @@ fn thread(id: u32) -> Option<ThreadSample> {
     // Behind the name, which may hold anything: the fields from the third on.
     let (_, fields) = read(&file("stat")?, &mut buffer)?.rsplit_once(')')?;
     let core = fields.split_whitespace().nth(STAT_CORE - 3)?.parse().ok()?;
+    let status = file("status")?;
+    let involuntary_switches = number_after(read(&status, &mut buffer)?, INVOLUNTARY)?;
+    // Kernels without CONFIG_SCHED_DEBUG have no such file.
+    let migrations =
+        file("sched").and_then(|file| number_after(read(&file, &mut buffer)?, MIGRATIONS));
     Some(ThreadSample {
         id,
         name,
         cpu_ns,
         core,
+        core_tied: pin::core_tied(Pid::from_raw(id.try_into().ok()?)),
+        involuntary_switches,
+        migrations,
     })
 }
 
@@ -105,9 +127,11 @@ fn read<'a>(file: &File, buffer: &'a mut [u8]) -> Option<&'a str> {
     str::from_utf8(&buffer[..length]).ok()
 }
 
-/// Returns the first number behind `start` on the first line that begins with it.
+/// Returns the first number behind `start`, and a colon if there is one, on the first line that begins with it.
 fn number_after(text: &str, start: &str) -> Option<u64> {
     let rest = text.lines().find_map(|line| line.strip_prefix(start))?;
+    let rest = rest.trim_start();
+    let rest = rest.strip_prefix(':').unwrap_or(rest);
     rest.split_whitespace().next()?.parse().ok()
 }
 
@@ -126,7 +150,17 @@ mod tests {
         let (core, threads) = found.unwrap().join().unwrap();
         let named: Vec<_> = threads.iter().filter(|one| one.name == "(a) b").collect();
         assert_eq!(named.len(), 1, "{threads:?}");
-        assert_eq!(named[0].core, core);
+        assert_eq!((named[0].core, named[0].core_tied), (core, Some(core)));
+    }
+
+    #[test]
+    fn what_the_kernel_writes_is_read() {
+        assert_eq!(number_after("12 34 5", ""), Some(12));
+        let status = "voluntary_ctxt_switches:\t7\nnonvoluntary_ctxt_switches:\t8\n";
+        assert_eq!(number_after(status, INVOLUNTARY), Some(8));
+        let sched = "se.vruntime       :   1.5\nse.nr_migrations     :        9\n";
+        assert_eq!(number_after(sched, MIGRATIONS), Some(9));
+        assert_eq!(number_after(sched, INVOLUNTARY), None);
     }
 
     #[test]

@@ -8,10 +8,7 @@ use crate::{
     error::{Error, Result},
     flight::FlightRecord,
     handoff::{HandoffKind, Inlet, Outlet, inproc, ring},
-    host::{
-        pin::{self, Placement},
-        probe::Probe,
-    },
+    host::{pin, probe::Probe, realtime},
     lane::{
         self, Assigned, Dispatch, Lane, LibzmqLane, LineRoute, Merge, NativeLane, OrderSender,
         Pressure, Quota, Router, Routing, Setup, Share, Tally, Watch, orders,
@@ -20,7 +17,7 @@ use crate::{
     ledger::Ledger,
     libzmq::Context,
     message::Origin,
-    pipeline::{Running, crew::Crew, outcome::CpuMarks, shards::Shards},
+    pipeline::{Running, crew::Crew, outcome::CpuMarks, roster::Enlisted, shards::Shards},
     policy::{Policy, Rules, TopicTally},
     sequence::{Numbering, StaleRule, Tracker, TrackerOptions, arbiter},
     stop::Stop,
@@ -32,7 +29,7 @@ pub(super) struct Assembly<'a> {
     config: &'a Config,
     cores: Cores,
     /// Where libzmq has a part.
-    context: Option<Context>,
+    pub context: Option<Context>,
     pub crew: Crew,
     pub clock: Clock,
     pub ledger: Arc<Ledger>,
@@ -64,7 +61,7 @@ impl<'a> Assembly<'a> {
         Ok(Self {
             config,
             context: context(config)?,
-            crew: Crew::new(cores.strict),
+            crew: Crew::new(cores.strict, config.threads.fifo),
             cores,
             clock: Clock::start(),
             ledger: Arc::new(Ledger::new(lanes, workers)),
@@ -154,8 +151,8 @@ impl<'a> Assembly<'a> {
         })
     }
 
-    /// Ties libzmq's I/O threads, which its first socket starts, to their cores.
-    pub(super) fn pin_io_threads(&self) -> Result<Vec<Placement>> {
+    /// Ties libzmq's I/O threads, which its first socket starts, to their cores, and gives them their priority.
+    pub(super) fn pin_io_threads(&self) -> Result<Vec<Enlisted>> {
         let (Engine::Libzmq, Some(context)) = (self.config.engine(), &self.context) else {
             return Ok(Vec::new());
         };
@@ -164,12 +161,10 @@ impl<'a> Assembly<'a> {
             .zip(&self.config.lanes)
             .zip(&self.cores.lanes)
             .map(|((thread, lane), &(io_core, _))| {
-                pin::pin_thread(
-                    &format!("io-{}", lane.name),
-                    thread,
-                    io_core,
-                    self.cores.strict,
-                )
+                let name = format!("io-{}", lane.name);
+                let placement = pin::pin_thread(&name, thread, io_core, self.cores.strict)?;
+                realtime::set_fifo(&name, Some(thread), self.config.threads.fifo)?;
+                Ok(Enlisted::foreign(placement, thread))
             })
             .collect()
     }

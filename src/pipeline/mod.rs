@@ -12,10 +12,11 @@
 mod assembly;
 mod crew;
 mod outcome;
+mod roster;
 mod shards;
 
 pub(crate) use outcome::ratio;
-pub use outcome::{LineGlance, LineOutcome, Outcome};
+pub use outcome::{LineGlance, LineOutcome, Outcome, ThreadOutcome};
 
 use std::{
     mem,
@@ -28,10 +29,11 @@ use crate::{
     config::{Config, Engine, Feed, SocketKind},
     error::{Error, Result},
     flight::FlightRecord,
-    host::pin::Placement,
+    host::{pin::Placement, realtime},
     lane::{Change, Lane, Order, OrderSender, Quota, Reach, Unreached},
     latency::{Collector, FeedClocks, Stages},
     ledger::{LaneTotals, Ledger, RejectedSample, Totals, WorkerTotals},
+    libzmq::Context,
     policy::{ByTopic, TopicTally},
     stop::Stop,
     worker::{Handler, WorkerEnd},
@@ -39,6 +41,7 @@ use crate::{
 use assembly::{Assembly, Merged};
 use crew::join;
 use outcome::CpuMarks;
+use roster::Roster;
 use shards::Shards;
 
 /// A thread, and what it ends with.
@@ -60,7 +63,9 @@ type Running<T> = JoinHandle<Option<Result<T>>>;
 pub struct Pipeline<H> {
     lanes: Vec<Running<()>>,
     workers: Vec<Running<WorkerEnd<H>>>,
-    placements: Vec<Placement>,
+    roster: Roster,
+    /// Held so that libzmq's I/O threads are there to be looked at when the others have ended.
+    _context: Option<Context>,
     endpoints: Vec<String>,
     /// Of the endpoints that lanes connect to.
     reaches: Vec<Reach>,
@@ -98,8 +103,8 @@ impl<H: Handler> Pipeline<H> {
     /// from 0.
     ///
     /// # Errors
-    /// [`Error::Config`] before anything is started, [`Error::Zmq`], [`Error::Pin`] or
-    /// [`Error::Thread`] after; what was started by then ends again.
+    /// [`Error::Config`] before anything is started, or for `threads` after, [`Error::Zmq`], [`Error::Pin`] or
+    /// [`Error::Thread`] after; what was started by then ends again. Memory stays locked.
     pub fn start(
         config: &Config,
         quota: Quota,
@@ -111,16 +116,21 @@ impl<H: Handler> Pipeline<H> {
         let (workers, collectors, outlets) = assembly.start_workers(&mut handler)?;
         // Late, so that messages don't wait for threads to start.
         let (lanes, orders) = assembly.open_lanes(&quota)?;
-        let mut placements = assembly.pin_io_threads()?;
+        let mut threads = assembly.pin_io_threads()?;
         let endpoints = lanes.iter().flat_map(Lane::bound).collect();
         let shards = assembly.shards()?;
         let reaches = lanes.iter().flat_map(Lane::reaches).collect();
         let (lanes, merges) = assembly.start_lanes(lanes, outlets)?;
-        placements.extend(assembly.crew.set_off(lanes.len() + workers.len())?);
+        // When all has its memory, and before anything depends on it.
+        if config.threads.lock_memory {
+            realtime::lock_memory()?;
+        }
+        threads.extend(assembly.crew.set_off(lanes.len() + workers.len())?);
         Ok(Self {
             lanes,
             workers,
-            placements,
+            roster: Roster::new(threads, assembly.clock.now_ns()),
+            _context: assembly.context,
             endpoints,
             reaches,
             engine: config.engine(),
@@ -159,10 +169,10 @@ impl<H: Handler> Pipeline<H> {
         self.reaches.iter().filter_map(Reach::unreached).collect()
     }
 
-    /// Returns where the threads run: libzmq's I/O threads if there are any, then workers and lanes.
+    /// Returns where the threads were put: libzmq's I/O threads if there are any, then workers and lanes.
     #[must_use]
     pub fn placements(&self) -> &[Placement] {
-        &self.placements
+        self.roster.placements()
     }
 
     /// Subscribes a feed to all topics that begin with `prefix`, on all of its lines. Subscriptions are
@@ -218,8 +228,10 @@ impl<H: Handler> Pipeline<H> {
     }
 
     /// Returns the ledger so far. To be called some times a second for the summary's CPU time to
-    /// leave out the time after the last message.
+    /// leave out the time after the last message, and for threads that are moved off their cores to be noted
+    /// in the flight record within a second.
     pub fn look(&mut self) -> Totals {
+        self.roster.look(self.clock.now_ns(), &self.flight);
         let totals = self.ledger.totals();
         self.cpu.look(&totals);
         totals
@@ -403,7 +415,7 @@ impl<H: Handler> Pipeline<H> {
             feed_clocks: self.feed_clocks.clone(),
             lines: self.lines(),
             unreached: self.unreached(),
-            placements: mem::take(&mut self.placements),
+            threads: self.roster.outcomes(),
             rejected_samples: self.rejected_samples(),
             handlers,
             failure: failures.into_iter().next(),

@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, OnceLock};
 
+use serde::Serialize;
+
 use crate::{
     clock::{SECOND_NS, process_cpu_ns},
     config::Engine,
@@ -39,8 +41,8 @@ pub struct Outcome<H> {
     pub lines: Vec<LineOutcome>,
     /// The endpoints that were to be connected to and never were, with the last reason.
     pub unreached: Vec<Unreached>,
-    /// Where the threads ran.
-    pub placements: Vec<Placement>,
+    /// Where the threads ran, and what the kernel counted of them.
+    pub threads: Vec<ThreadOutcome>,
     /// The first few messages rejected, of each reason.
     pub rejected_samples: Vec<RejectedSample>,
     /// The handlers, in the order of their workers.
@@ -53,6 +55,20 @@ pub struct Outcome<H> {
     pub by_topic: ByTopic,
     /// What went wrong on the way, whether or not it was a failure.
     pub flight: FlightRecord,
+}
+
+/// Where a thread ran, and what the kernel counted of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ThreadOutcome {
+    /// Where it was put.
+    #[serde(flatten)]
+    pub placement: Placement,
+    /// The core that it ran on last; `None`, here and below, where the kernel did not say.
+    pub core_now: Option<usize>,
+    /// Times its core was given to another although it had work.
+    pub involuntary_switches: Option<u64>,
+    /// Times it went on on another core.
+    pub migrations: Option<u64>,
 }
 
 /// What one of the lines of a feed brought, where they are copies of each other.

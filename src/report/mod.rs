@@ -3,6 +3,7 @@
 mod format;
 mod lines;
 mod summary;
+mod threads;
 
 pub use format::{count, rate, time};
 pub use lines::LineSummary;

@@ -6,12 +6,11 @@ use serde::Serialize;
 
 use crate::{
     flight::Anomaly,
-    host::pin::Placement,
     latency::Quantiles,
     ledger::{RejectedSample, Rejection},
-    pipeline::{Outcome, ratio},
+    pipeline::{Outcome, ThreadOutcome, ratio},
     policy::ByTopic,
-    report::{LineSummary, count, rate, time},
+    report::{LineSummary, count, rate, threads::disturbed, time},
     zmtp::Violation,
 };
 
@@ -105,8 +104,8 @@ pub struct Summary {
     pub anomalies: Vec<Anomaly>,
     /// How long messages waited, in nanoseconds.
     pub latency_ns: LatencySummary,
-    /// Where the threads ran.
-    pub threads: Vec<Placement>,
+    /// Where the threads ran, and what the kernel counted of them.
+    pub threads: Vec<ThreadOutcome>,
 }
 
 /// What became of messages that were not delivered, by topic.
@@ -254,8 +253,8 @@ impl Summary {
                 },
             },
             threads: {
-                let mut threads = outcome.placements.clone();
-                threads.sort_by(|a, b| a.name.cmp(&b.name));
+                let mut threads = outcome.threads.clone();
+                threads.sort_by(|a, b| a.placement.name.cmp(&b.placement.name));
                 threads
             },
         }
@@ -487,7 +486,10 @@ impl Summary {
 
     fn write_threads(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "threads")?;
-        for thread in &self.threads {
+        for ThreadOutcome {
+            placement: thread, ..
+        } in &self.threads
+        {
             match (thread.core_wanted, thread.core_got) {
                 (None, None) => write!(out, "  {} on any core", thread.name)?,
                 (Some(wanted), got) if got != Some(wanted) => {
@@ -496,7 +498,13 @@ impl Summary {
                 (_, got) => write!(out, "  {} on core {}", thread.name, got.unwrap_or_default())?,
             }
         }
-        writeln!(out)
+        writeln!(out)?;
+        for thread in &self.threads {
+            if let Some(disturbed) = disturbed(thread, self.elapsed_s) {
+                writeln!(out, "  {} {disturbed}", thread.placement.name)?;
+            }
+        }
+        Ok(())
     }
 
     fn write_undelivered(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -40,8 +40,8 @@ const TOPICS: &[Column] = columns![
     "msg/s" 8 Some(Sort::Rate), "messages" 14 Some(Sort::Total),
 ];
 const THREADS: &[Column] = columns![
-    "CPU" 7 Some(Sort::Rate), "core" 6 None, "wanted" 8 None, "tied to" 9 None,
-    "CPU time" 10 Some(Sort::Total),
+    "CPU" 7 Some(Sort::Rate), "core" 6 None, "wanted" 8 None, "taken" 8 None, "tied to" 9 None,
+    "moved" 8 None, "CPU time" 10 Some(Sort::Total),
 ];
 
 /// Draws the panel of a table.
@@ -131,6 +131,15 @@ fn per_cent(share: f64) -> String {
     format!("{:.0} %", 100.0 * share)
 }
 
+/// Writes a number in seven columns at most.
+fn short(number: u64) -> String {
+    if number < 100_000 {
+        count(number)
+    } else {
+        rate(number as f64)
+    }
+}
+
 /// In bold red, say, where it is more than none.
 fn if_any(number: u64, style: Style) -> (String, Style) {
     (count(number), if number > 0 { style } else { Style::new() })
@@ -200,14 +209,15 @@ fn topic(one: &TopicRow, theme: Theme) -> Row {
 fn thread(one: &ThreadRow, theme: Theme) -> Row {
     let core = |core: Option<usize>| core.map_or_else(|| "any".to_owned(), |core| core.to_string());
     let astray = one.core_wanted.is_some() && one.core_wanted != one.core_got;
+    let if_astray = |style| if astray { style } else { Style::new() };
+    let moved = one.migrations.map_or_else(|| "-".to_owned(), short);
     let cells = [
         (per_cent(one.cpu_share), theme.strong()),
-        plain(one.core_last.to_string()),
+        (one.core_last.to_string(), if_astray(theme.bad())),
         plain(core(one.core_wanted)),
-        (
-            core(one.core_got),
-            if astray { theme.bad() } else { Style::new() },
-        ),
+        plain(short(one.involuntary_switches)),
+        (core(one.core_got), if_astray(theme.bad())),
+        plain(moved),
         plain(time(one.cpu_ns as f64)),
     ];
     row(&one.name, cells)

@@ -44,12 +44,33 @@ pub(super) fn realtime_rights(case: &Case) -> Finding {
         &process.realtime_priority_max,
         &process.locked_memory_bytes_max,
     );
-    let required = "none: pinfeed asks for no real-time priority and locks no memory";
+    let (fifo, lock_memory) = (case.wanted.fifo, case.wanted.lock_memory);
+    let mut rights = Vec::new();
+    if fifo > 0 {
+        rights.push(format!("RTPRIO {fifo} or CAP_SYS_NICE"));
+    }
+    if lock_memory {
+        rights.push("MEMLOCK unlimited or CAP_IPC_LOCK".to_owned());
+    }
+    let required = if rights.is_empty() {
+        "none: pinfeed asks for no real-time priority and locks no memory".to_owned()
+    } else {
+        rights.join(", ")
+    };
     match (facts, &process.may_sys_nice) {
         ((Ok(priority), Ok(bytes)), Ok(nice)) => {
-            let nice = if *nice { "with" } else { "without" };
-            let shown = format!("RTPRIO {priority}, MEMLOCK {bytes}, {nice} CAP_SYS_NICE");
-            Finding::new(required, shown, true)
+            let has = |right: bool| if right { "with" } else { "without" };
+            let mut shown = format!(
+                "RTPRIO {priority}, MEMLOCK {bytes}, {} CAP_SYS_NICE",
+                has(*nice)
+            );
+            let may_lock = process.may_ipc_lock.as_ref().is_ok_and(|may| *may);
+            if lock_memory {
+                shown += &format!(", {} CAP_IPC_LOCK", has(may_lock));
+            }
+            let holds = (fifo == 0 || *nice || priority.allows(u64::from(fifo)))
+                && (!lock_memory || may_lock || bytes.0.is_none());
+            Finding::new(required, shown, holds)
         }
         ((Err(unavailable), _) | (_, Err(unavailable)), _) | (_, Err(unavailable)) => {
             Finding::unavailable(required, unavailable)

@@ -69,7 +69,7 @@ pub(super) const TABLE: &[Rule] = &[
     rule("drops while measured", Recommended, ByAnd(Tuning::Sysctl, "and tuning/irq-affinity"), network::drops),
     rule("open files", Required, By(Tuning::Service), process::open_files),
     rule("tying sockets to a card", Required, ByAnd(Tuning::Service, "or setcap cap_net_raw+ep on the binary"), process::tie_to_card),
-    rule("real-time rights", Recommended, By(Tuning::Service), process::realtime_rights),
+    rule("real-time rights", Required, By(Tuning::Service), process::realtime_rights),
     rule("CPU quota", Required, ByAnd(Tuning::Service, "run it in a control group without cpu.max"), process::quota),
     rule("CPU pressure", Recommended, Do("stop what else runs here, or isolate the hot cores (tuning/cpuset)"), kernel::pressure),
     rule("clock synchronised", Recommended, Do("run chronyd, or ptp4l and phc2sys"), kernel::time_synchronised),

@@ -22,6 +22,10 @@ pub struct Wanted {
     pub busy_poll_us: u64,
     /// Files and sockets that are open at once.
     pub open_files: u64,
+    /// The real-time priority that busy threads are to have, 0 for none.
+    pub fifo: u32,
+    /// Whether all memory is to be locked.
+    pub lock_memory: bool,
 }
 
 /// A busy thread.
@@ -77,6 +81,8 @@ impl Wanted {
             buffer_bytes: 0,
             busy_poll_us: 0,
             open_files: 0,
+            fifo: 0,
+            lock_memory: false,
         }
     }
 

@@ -9,6 +9,8 @@ use crate::host::machine::{
 
 /// The bit of `CAP_NET_RAW` among the capabilities, as `linux/capability.h` counts them.
 const CAP_NET_RAW: u32 = 13;
+/// The bit of `CAP_IPC_LOCK`.
+const CAP_IPC_LOCK: u32 = 14;
 /// The bit of `CAP_SYS_NICE`.
 const CAP_SYS_NICE: u32 = 23;
 
@@ -19,6 +21,8 @@ pub struct Process {
     pub cores_allowed: Fact<Vec<usize>>,
     /// Whether it may use raw sockets, and on kernels before 5.7 tie a socket to a card (`CAP_NET_RAW`).
     pub may_net_raw: Fact<bool>,
+    /// Whether it may lock memory whatever its limit (`CAP_IPC_LOCK`).
+    pub may_ipc_lock: Fact<bool>,
     /// Whether it may raise priorities and move others' threads (`CAP_SYS_NICE`).
     pub may_sys_nice: Fact<bool>,
     /// How many files and sockets it may have open.
@@ -64,6 +68,7 @@ pub(super) fn process(tree: &Tree) -> Process {
             crate::host::cpulist::parse_kernel(text).ok()
         }),
         may_net_raw: capability(CAP_NET_RAW),
+        may_ipc_lock: capability(CAP_IPC_LOCK),
         may_sys_nice: capability(CAP_SYS_NICE),
         open_files_max: limit(tree, "Max open files"),
         locked_memory_bytes_max: limit(tree, "Max locked memory"),

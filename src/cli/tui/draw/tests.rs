@@ -24,6 +24,8 @@ fn picture() -> Picture {
         core_wanted: core,
         core_got: None,
         core_last: 1,
+        involuntary_switches: 1_234_567,
+        migrations: Some(42),
     };
     Picture {
         engine: "native",
@@ -164,6 +166,8 @@ fn a_large_terminal_shows_all() {
         "lane carries other feeds",
         "25 %",
         "tied to",
+        "taken",
+        "1.23M",
     ] {
         row_of(&rows, text);
     }
