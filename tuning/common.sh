@@ -95,6 +95,15 @@ remember() {
     fi
 }
 
+# Ends with what the host refused. Where all went back, the last `remember` is taken back too; else it is kept.
+refuse() {
+    if [ -n "$2" ]; then
+        give_up "$1; and what was changed before did not all go back: undo tries again, by $saved"
+    fi
+    forget
+    give_up "$1, so nothing is changed"
+}
+
 # Takes the last `remember` back.
 forget() {
     if [ -n "$saved_before" ]; then

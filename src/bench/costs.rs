@@ -16,6 +16,7 @@ use crate::{
     lane::Quota,
     pipeline::Pipeline,
     stop::Stop,
+    wait::Wait,
     worker::handlers::Count,
 };
 
@@ -63,7 +64,8 @@ pub fn measure(program: &Path, shape: &Shape, length: Duration) -> Result<Costs>
     let mut config = Config::connect(&endpoint, Envelope::Pinfeed);
     config.engine = Some(shape.engine);
     config.handoff.kind = shape.handoff;
-    config.wait = shape.wait;
+    // What polls takes a whole core, whatever comes.
+    config.wait = Wait::Park;
     config.workers.count = 1;
     config.handoff.batch_messages = shape.batch_messages;
     let stop = Stop::default();

@@ -224,27 +224,33 @@ mod tests {
     use crate::host::topology::usable_cores;
 
     /// Concludes a shell's script that says a number, and returns what was wrong with its end.
-    fn end_of(script: &str) -> Option<String> {
+    fn end_of(script: &str, says_it_unasked: bool) -> Option<String> {
         let arguments = ["-c", script].map(str::to_owned);
         let shell = Path::new("/bin/sh");
         let mut process = Process::start("the shell", shell, &arguments, &usable_cores()).unwrap();
         process.wait_for_line("ready", ENDING_LIMIT).unwrap();
         let stop = Stop::default();
+        if says_it_unasked {
+            assert!(process.wait(ENDING_LIMIT, &stop).unwrap());
+        }
         assert_eq!(process.conclude::<u32>(&stop).unwrap(), 7);
         process.end(&stop).unwrap()
     }
 
     #[test]
     fn an_end_that_is_not_clean_is_told_although_there_is_a_result() {
-        assert_eq!(end_of("echo 7; echo ready >&2"), None);
+        assert_eq!(end_of("echo 7; echo ready >&2", true), None);
         assert_eq!(
-            end_of("echo 7; echo ready >&2; exit 3").unwrap(),
+            end_of("echo 7; echo ready >&2; exit 3", true).unwrap(),
             "the shell ended with exit status: 3"
         );
-        let killed = end_of("echo 7; echo ready >&2; kill -9 $$").unwrap();
+        let killed = end_of("echo 7; echo ready >&2; kill -9 $$", true).unwrap();
         assert!(killed.contains("signal: 9"), "{killed}");
         assert_eq!(
-            end_of("trap 'echo 7; exit 143' TERM; echo ready >&2; while :; do sleep 0.01; done"),
+            end_of(
+                "trap 'echo 7; exit 143' TERM; echo ready >&2; while :; do sleep 0.01; done",
+                false
+            ),
             None,
             "as it was asked to"
         );

@@ -132,8 +132,8 @@ fn rounds<R: HasVerdict>(
 }
 
 fn flat_out(args: &Args, mut session: Session, benches: &[Bench]) -> Result<Ending, Failure> {
-    // The same number for all values.
-    let messages = benches.iter().map(Bench::messages_of_subject).min();
+    // About a second of each: of large messages that is fewer.
+    let messages = benches.iter().map(Bench::messages_of_subject).max();
     let plan = ThroughputPlan {
         messages: args.messages.or(messages).unwrap_or_default(),
         runs: args.runs,
@@ -146,7 +146,8 @@ fn flat_out(args: &Args, mut session: Session, benches: &[Bench]) -> Result<Endi
         true,
         |bench, step, _, progress| {
             let subject = Contender::Pinfeed(bench.shape.engine);
-            bench.throughput(subject, plan.messages, step, progress)
+            let messages = (args.messages).unwrap_or_else(|| bench.messages_of_subject());
+            bench.throughput(subject, messages, step, progress)
         },
     )?;
     let points = match points {

@@ -71,7 +71,7 @@ pub(super) fn nohz_full(case: &Case) -> Finding {
 }
 
 pub(super) fn command_line(case: &Case) -> Finding {
-    let required = "rcu_nocbs, irqaffinity, isolcpus=managed_irq, skew_tick=1, tsc=reliable";
+    let required = "rcu_nocbs, irqaffinity, isolcpus=managed_irq, skew_tick=1";
     Finding::of(required, &case.machine.settings.command_line, |line| {
         let value = |key: &str| {
             let mut words = line.split_whitespace();
@@ -93,7 +93,6 @@ pub(super) fn command_line(case: &Case) -> Finding {
             ("irqaffinity", interrupts_off),
             ("isolcpus=managed_irq", managed),
             ("skew_tick=1", value("skew_tick") == Some("1")),
-            ("tsc=reliable", value("tsc") == Some("reliable")),
         ]
         .into_iter()
         .filter_map(|(name, is_there)| (!is_there).then_some(name))

@@ -80,6 +80,10 @@ pub(super) fn realtime_rights(case: &Case) -> Finding {
 
 pub(super) fn quota(case: &Case) -> Finding {
     let busy = case.wanted.threads.len();
+    if !case.wanted.is_configured {
+        let unknown = "depends on the threads of a configuration".to_owned();
+        return Finding::unavailable("none, or more cores than busy threads", unknown);
+    }
     let required = format!("none, or more cores than busy threads, {busy}");
     let group = case.machine.process.control_group.as_ref();
     match group
