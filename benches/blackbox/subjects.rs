@@ -138,8 +138,14 @@ fn black_box<H: Handler>(
     config.pin = Some(PinPolicy::BestEffort);
     config.workers.count = WORKERS;
     (setup.configure)(&mut config);
-    let line = config.feeds[0].lines[0].clone();
-    config.feeds[0].lines = vec![line; feed.copies as usize];
+    for _ in 1..feed.copies {
+        // Copies come by ways of their own; to the same publisher this is another name.
+        let mut line = config.feeds[0].lines[0].clone();
+        for endpoint in &mut line.connect {
+            *endpoint = endpoint.replace("127.0.0.1", "localhost");
+        }
+        config.feeds[0].lines.push(line);
+    }
     let pipeline = Pipeline::start(&config, Quota::of(messages), Stop::default(), handler)
         .expect("the pipeline starts");
     let outcome = pipeline.finish();
