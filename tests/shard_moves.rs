@@ -201,6 +201,12 @@ fn what_is_held_at_the_end_is_delivered() {
     for shard in 0..SHARDS {
         pipeline.move_shard(shard, (shard + 1) % WORKERS).unwrap();
     }
+    // More than the read that it was at: by now it has heard of the moves.
+    let before = pipeline.look().received;
+    wait_until("it moves shards", || {
+        pipeline.look().received > before + 20_000
+    });
+    assert!(pipeline.is_moving());
     stop.request();
     assert_exact(&finish(pipeline), "at the end");
 }
