@@ -5,9 +5,12 @@ use std::io::{self, Read};
 use socket2::Socket;
 
 use crate::{
-    clock::Deadline,
+    clock::{Deadline, SECOND_NS},
     net::is_not_ready,
-    zmtp::{Handshake, Splitter, Violation},
+    patterns::reactor::{Application, Links, dial::Dial},
+    zmtp::{
+        Command, Cut, Frames, Handshake, SocketType, Splitter, Subscription, Violation, encode_pong,
+    },
 };
 
 /// Memory that a connection keeps for the next large message.
@@ -71,7 +74,7 @@ pub(super) struct Inbound {
     /// What has come and is not used yet.
     held: Vec<u8>,
     /// How many bytes there have to be for anything to be cut off.
-    pub(super) need_bytes: usize,
+    need_bytes: usize,
     /// When something came last, by the reactor's clock, in nanoseconds.
     pub(super) heard_ns: u64,
     /// When the last heartbeat was sent that nothing has followed yet.
@@ -141,5 +144,95 @@ impl Inbound {
         self.held.clear();
         self.held.shrink_to(KEPT_BYTES_MAX);
         self.held.extend_from_slice(left);
+    }
+
+    /// Passes on what is whole of `bytes`. Returns how many of them are used.
+    pub(super) fn understand(
+        &mut self,
+        bytes: &[u8],
+        place: u32,
+        links: &mut Links,
+        dials: &mut [Dial],
+        application: &mut impl Application,
+    ) -> Result<usize, End> {
+        let mut used = 0;
+        if let Phase::Meeting(handshake) = &mut self.phase {
+            let Some(outbound) = &mut links.outbound[place as usize] else {
+                return Ok(0);
+            };
+            let progress = handshake
+                .advance(bytes, outbound.aside())
+                .map_err(End::Violation)?;
+            used = progress.consumed;
+            let link = outbound.link;
+            links.soil(place);
+            let Some(peer) = progress.peer else {
+                return Ok(used);
+            };
+            self.phase = Phase::Up(Splitter::new(links.sockets[link.socket.0].plan.limits));
+            links.meet(place, peer.version, peer.met_as);
+            if let Some(index) = self.dial {
+                dials[index].reached();
+            }
+            application.on_open(links, link);
+        }
+        let mut frames = Frames::default();
+        loop {
+            let Some(outbound) = &mut links.outbound[place as usize] else {
+                return Ok(used);
+            };
+            let (link, Some((_, met_as)), Phase::Up(splitter)) =
+                (outbound.link, outbound.met, &mut self.phase)
+            else {
+                return Ok(used);
+            };
+            if outbound.is_over {
+                return Err(End::HungUp);
+            }
+            let publishes = matches!(met_as, SocketType::Pub | SocketType::XPub);
+            let (cut, length) = splitter
+                .cut(&bytes[used..], &mut frames)
+                .map_err(End::Violation)?;
+            let mut change = None;
+            match cut {
+                Cut::Need(need_bytes) => {
+                    self.need_bytes = need_bytes;
+                    return Ok(used);
+                }
+                Cut::Skipped => {}
+                Cut::Oversize(..) => links.count(link.socket).oversize += 1,
+                Cut::Message => {
+                    let frames = frames.as_slice();
+                    if publishes && frames.len() == 1 {
+                        change = Subscription::decode_message(frames[0]);
+                    }
+                    // What an XSUB says beside its subscriptions is for an XPUB.
+                    if change.is_none() && met_as != SocketType::Pub {
+                        links.count(link.socket).received += 1;
+                        application.on_message(links, link, frames);
+                    }
+                }
+                Cut::Command(body) => match Command::decode(body).map_err(End::Violation)? {
+                    Command::Subscription(subscription) if publishes => change = Some(subscription),
+                    Command::Ping {
+                        ttl_deciseconds,
+                        context,
+                    } => {
+                        self.silence_ns_max = u64::from(ttl_deciseconds) * SECOND_NS / 10;
+                        encode_pong(outbound.aside(), context);
+                        links.soil(place);
+                    }
+                    Command::Error { .. } => return Err(End::Violation(Violation::Refused)),
+                    _ => {}
+                },
+            }
+            if let Some(change) = change {
+                let shift = links
+                    .change_audience(link, change)
+                    .map_err(|_| End::TooManyPrefixes)?;
+                application.on_subscription(links, link, change, shift);
+            }
+            used += length;
+        }
     }
 }

@@ -11,7 +11,9 @@
 //! alone; how much waits for whom; and what they drop. And they take ten times as long. The price: the
 //! transports are TCP and Unix sockets, without CURVE.
 
+mod application;
 mod audience;
+mod dial;
 mod inbound;
 mod links;
 mod outbox;
@@ -22,17 +24,13 @@ use std::time::Duration;
 use crate::{
     clock::{Clock, Deadline, SECOND_NS},
     error::{Error, Result},
-    net::{
-        Backoff, Endpoint, Interest, Listener, Malformed, Poller, Ready, Resolver, SocketOptions,
-        begin_connect,
-    },
+    net::{Endpoint, Interest, Listener, Malformed, Poller, Ready, Resolver, SocketOptions},
     stop::Stop,
-    zmtp::{
-        Command, Cut, Frames, Handshake, SocketType, Splitter, Subscription, Version, Violation,
-        encode_pong,
-    },
+    zmtp::{Handshake, Version},
 };
+pub use application::Application;
 pub use audience::{Audience, Shift, TooMany};
+use dial::Dial;
 pub use inbound::End;
 use inbound::{Found, Inbound, Phase};
 pub use links::{Link, Links, NoRoom, SocketCounters, SocketId, SocketPlan};
@@ -46,8 +44,6 @@ const LINKS_MAX: usize = 16_384;
 const DIALS_MAX: usize = 1_024;
 /// How long a connection and its handshake may take.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
-/// The first wait before connecting again, and the longest, in milliseconds.
-const BACKOFF_MS: (u32, u32) = (50, 2_000);
 /// The silence after which a peer is asked for a sign of life.
 const HEARTBEAT_NS: u64 = SECOND_NS;
 /// How long it may take to give one.
@@ -68,78 +64,12 @@ const WAKER: u64 = u64::MAX;
 const REMEDY: &str =
     "give an endpoint like tcp://127.0.0.1:5556 or ipc:///tmp/feed, with a free port to bind";
 
-/// What a reactor's events are for.
-pub trait Application {
-    /// A message has come.
-    fn on_message(&mut self, links: &mut Links, link: Link, frames: &[&[u8]]);
-
-    /// A peer's handshake is done.
-    fn on_open(&mut self, _links: &mut Links, _link: Link) {}
-
-    /// A subscriber has subscribed or cancelled; [`Links`] know of it already. `shift` says whether that
-    /// changed anything for all peers of the socket together.
-    fn on_subscription(
-        &mut self,
-        _links: &mut Links,
-        _link: Link,
-        _subscription: Subscription<'_>,
-        _shift: Shift,
-    ) {
-    }
-
-    /// All that waited for a peer has been sent, as [`Links::tell_when_sent`] asked for.
-    fn on_room(&mut self, _links: &mut Links, _link: Link) {}
-
-    /// A connection whose handshake was done has ended. `orphaned` are the prefixes that nobody is
-    /// subscribed to any more.
-    fn on_close(&mut self, _links: &mut Links, _link: Link, _end: &End, _orphaned: &[Box<[u8]>]) {}
-
-    /// A peer was hung up on, or a connection failed, before its handshake was done. Of an endpoint that
-    /// is connected to only the first failure since it was last reached is told, with its name.
-    fn on_refused(&mut self, _socket: SocketId, _endpoint: Option<&str>, _end: &End) {}
-
-    /// Somebody has rung the [`Waker`].
-    fn on_wake(&mut self, _links: &mut Links) {}
-
-    /// All that had come has been told. What is put into outboxes now leaves at once.
-    fn on_turn_end(&mut self, _links: &mut Links) {}
-
-    /// Returns when [`on_time`](Self::on_time) is due, by the reactor's clock, in nanoseconds.
-    fn due_ns(&self) -> Option<u64> {
-        None
-    }
-
-    /// What was due, is due.
-    fn on_time(&mut self, _links: &mut Links) {}
-}
-
 /// A listener, and until when it rests, after the kernel refused a connection.
 #[derive(Debug)]
 struct Bound {
     socket: SocketId,
     listener: Listener,
     rests: Option<Deadline>,
-}
-
-/// An endpoint that is connected to.
-#[derive(Debug)]
-struct Dial {
-    socket: SocketId,
-    text: String,
-    endpoint: Endpoint,
-    backoff: Backoff,
-    state: DialState,
-    /// Attempts so far, by which an endpoint's addresses take turns.
-    attempts: usize,
-    /// Whether the application knows that it can't be reached.
-    is_told: bool,
-}
-
-#[derive(Debug)]
-enum DialState {
-    Waiting(Deadline),
-    Asking,
-    Connected,
 }
 
 /// The loop, and all it waits for.
@@ -235,15 +165,7 @@ impl Reactor {
         if parsed.has_name() && self.resolver.is_none() {
             self.resolver = Some(Resolver::start("reactor", DIALS_MAX)?);
         }
-        self.dials.push(Dial {
-            socket,
-            text: endpoint.to_owned(),
-            endpoint: parsed,
-            backoff: Backoff::new(BACKOFF_MS.0, BACKOFF_MS.1),
-            state: DialState::Waiting(Deadline::after(Duration::ZERO)),
-            attempts: 0,
-            is_told: false,
-        });
+        self.dials.push(Dial::new(socket, endpoint, parsed));
         Ok(())
     }
 
@@ -420,7 +342,7 @@ impl Reactor {
             }
             Found::Part | Found::Nothing => return Ok(()),
         };
-        let used = understand(bytes, place, inbound, links, dials, application)?;
+        let used = inbound.understand(bytes, place, links, dials, application)?;
         inbound.keep(&bytes[used..]);
         Ok(())
     }
@@ -441,25 +363,21 @@ impl Reactor {
         if !matches!(end, End::Lost | End::NotMade(_)) {
             self.links.count(link.socket).rejected += 1;
         }
-        let mut endpoint = None;
-        if let Some(index) = inbound.dial {
-            let dial = &mut self.dials[index];
-            dial.state = DialState::Waiting(dial.backoff.failed());
-            endpoint = Some(index);
-        }
         // Closed before the application hears of it.
         drop(outbound);
+        let dial = inbound.dial.map(|index| &mut self.dials[index]);
+        let is_news = dial.map(Dial::failed);
         if is_up {
             application.on_close(&mut self.links, link, &end, &orphaned);
             return;
         }
-        match endpoint {
-            None => application.on_refused(link.socket, None, &end),
-            Some(index) if !self.dials[index].is_told => {
-                self.dials[index].is_told = true;
+        match (inbound.dial, is_news) {
+            (Some(index), Some(true)) => {
+                self.dials[index].told();
                 application.on_refused(link.socket, Some(&self.dials[index].text), &end);
             }
-            Some(_) => {}
+            (Some(_), _) => {}
+            (None, _) => application.on_refused(link.socket, None, &end),
         }
     }
 
@@ -538,18 +456,10 @@ impl Reactor {
         }
         for index in 0..self.dials.len() {
             let dial = &mut self.dials[index];
-            if !matches!(dial.state, DialState::Waiting(due) if due.passed()) {
-                continue;
-            }
-            match &self.resolver {
-                Some(resolver) if dial.endpoint.has_name() => {
-                    dial.state = DialState::Asking;
-                    resolver.ask(index, &dial.endpoint);
-                }
-                _ => {
-                    let addresses = dial.endpoint.addresses();
-                    self.connect_to(index, addresses, application);
-                }
+            if dial.is_due()
+                && let Some(addresses) = dial.addresses(index, self.resolver.as_ref())
+            {
+                self.connect_to(index, addresses, application);
             }
         }
     }
@@ -562,12 +472,7 @@ impl Reactor {
     ) {
         let dial = &mut self.dials[index];
         let socket = dial.socket;
-        let attempt = dial.attempts;
-        dial.attempts = attempt.wrapping_add(1);
-        dial.state = DialState::Connected;
-        let begun = addresses.and_then(|addresses| {
-            let address = &addresses[attempt % addresses.len()];
-            let stream = begin_connect(address, &options())?;
+        let begun = dial.begin(addresses, &options()).and_then(|stream| {
             if self.take_in(socket, stream, Some(index), |_| Phase::Connecting) {
                 Ok(())
             } else {
@@ -576,8 +481,8 @@ impl Reactor {
         });
         if let Err(refused) = begun {
             let dial = &mut self.dials[index];
-            dial.state = DialState::Waiting(dial.backoff.failed());
-            if !std::mem::replace(&mut dial.is_told, true) {
+            if dial.failed() {
+                dial.told();
                 application.on_refused(socket, Some(&dial.text), &End::NotMade(refused));
             }
         }
@@ -624,97 +529,6 @@ impl Reactor {
                 self.links.soil(place as u32);
             }
         }
-    }
-}
-
-/// Passes on what is whole of `bytes`. Returns how many of them are used.
-fn understand(
-    bytes: &[u8],
-    place: u32,
-    inbound: &mut Inbound,
-    links: &mut Links,
-    dials: &mut [Dial],
-    application: &mut impl Application,
-) -> std::result::Result<usize, End> {
-    let mut used = 0;
-    if let Phase::Meeting(handshake) = &mut inbound.phase {
-        let Some(outbound) = &mut links.outbound[place as usize] else {
-            return Ok(0);
-        };
-        let progress = handshake
-            .advance(bytes, outbound.aside())
-            .map_err(End::Violation)?;
-        used = progress.consumed;
-        let link = outbound.link;
-        links.soil(place);
-        let Some(peer) = progress.peer else {
-            return Ok(used);
-        };
-        inbound.phase = Phase::Up(Splitter::new(links.sockets[link.socket.0].plan.limits));
-        links.meet(place, peer.version, peer.met_as);
-        if let Some(index) = inbound.dial {
-            dials[index].backoff.connected();
-            dials[index].is_told = false;
-        }
-        application.on_open(links, link);
-    }
-    let mut frames = Frames::default();
-    loop {
-        let Some(outbound) = &mut links.outbound[place as usize] else {
-            return Ok(used);
-        };
-        let (link, Some((_, met_as)), Phase::Up(splitter)) =
-            (outbound.link, outbound.met, &mut inbound.phase)
-        else {
-            return Ok(used);
-        };
-        if outbound.is_over {
-            return Err(End::HungUp);
-        }
-        let publishes = matches!(met_as, SocketType::Pub | SocketType::XPub);
-        let (cut, length) = splitter
-            .cut(&bytes[used..], &mut frames)
-            .map_err(End::Violation)?;
-        let mut change = None;
-        match cut {
-            Cut::Need(need_bytes) => {
-                inbound.need_bytes = need_bytes;
-                return Ok(used);
-            }
-            Cut::Skipped => {}
-            Cut::Oversize(..) => links.count(link.socket).oversize += 1,
-            Cut::Message => {
-                let frames = frames.as_slice();
-                if publishes && frames.len() == 1 {
-                    change = Subscription::decode_message(frames[0]);
-                }
-                // What an XSUB says beside its subscriptions is for an XPUB.
-                if change.is_none() && met_as != SocketType::Pub {
-                    links.count(link.socket).received += 1;
-                    application.on_message(links, link, frames);
-                }
-            }
-            Cut::Command(body) => match Command::decode(body).map_err(End::Violation)? {
-                Command::Subscription(subscription) if publishes => change = Some(subscription),
-                Command::Ping {
-                    ttl_deciseconds,
-                    context,
-                } => {
-                    inbound.silence_ns_max = u64::from(ttl_deciseconds) * SECOND_NS / 10;
-                    encode_pong(outbound.aside(), context);
-                    links.soil(place);
-                }
-                Command::Error { .. } => return Err(End::Violation(Violation::Refused)),
-                _ => {}
-            },
-        }
-        if let Some(change) = change {
-            let shift = links
-                .change_audience(link, change)
-                .map_err(|_| End::TooManyPrefixes)?;
-            application.on_subscription(links, link, change, shift);
-        }
-        used += length;
     }
 }
 

@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 
 use super::*;
+use crate::zmtp::{Cut, Frames, SocketType, Splitter, Subscription, encode_ready};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -281,7 +282,7 @@ fn what_waits_for_a_peer_is_bounded_and_others_go_on() {
     let mut stalled = std::net::TcpStream::connect(address).unwrap();
     let mut hello = Vec::new();
     Handshake::start(SocketType::Sub, Version::V3_0, &mut hello);
-    crate::zmtp::encode_ready(&mut hello, SocketType::Sub);
+    encode_ready(&mut hello, SocketType::Sub);
     hello.extend_from_slice(b"\0\x01\x01");
     stalled.write_all(&hello).unwrap();
     let subscriber = bench.libzmq(zmq::SUB);
@@ -390,7 +391,7 @@ fn peers_that_fall_silent_are_given_up() {
     let mut silent = std::net::TcpStream::connect(address).unwrap();
     let mut hello = Vec::new();
     Handshake::start(SocketType::Push, Version::V3_1, &mut hello);
-    crate::zmtp::encode_ready(&mut hello, SocketType::Push);
+    encode_ready(&mut hello, SocketType::Push);
     silent.write_all(&hello).unwrap();
     let living = bench.libzmq(zmq::PUSH);
     living.connect(&endpoint).unwrap();
