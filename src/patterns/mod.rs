@@ -2,3 +2,4 @@
 //! sockets, and its sockets at the edge, on one [reactor].
 
 pub mod reactor;
+pub mod snapshot;
