@@ -33,8 +33,9 @@ use support::{ENGINES, finish, wait_until};
 
 const KEYS: u64 = 1_000;
 
-/// A value: the number of its last update, and its body.
-type State = BTreeMap<Vec<u8>, (u64, Vec<u8>)>;
+/// The number of a key's last update, and its body.
+type Value = (u64, Vec<u8>);
+type State = BTreeMap<Vec<u8>, Value>;
 
 enum Order {
     /// To publish so many updates, a few a turn.
@@ -195,7 +196,7 @@ impl Running {
 /// What all workers have gathered, and how the feed fared.
 #[derive(Clone, Default)]
 struct Gathered {
-    state: Arc<Mutex<HashMap<Vec<u8>, (u64, Vec<u8>)>>>,
+    state: Arc<Mutex<HashMap<Vec<u8>, Value>>>,
     qualities: Arc<Mutex<Vec<Quality>>>,
     ends: Arc<AtomicU64>,
     last: Arc<AtomicU64>,
