@@ -78,6 +78,7 @@ impl Bench {
             rate: Some(load.rate),
             messages: load.due,
             capture: load.capture.clone(),
+            warm_up: load.warm_up,
             limit: Some(limit),
             log: Some(late_log.clone()),
         };

@@ -198,6 +198,7 @@ impl Bench {
             rate: None,
             messages,
             capture: None,
+            warm_up: Duration::ZERO,
             limit: None,
             log: None,
         };
