@@ -121,6 +121,7 @@ impl Bench {
             due: load.due,
             published: published.published,
             received: summary.received,
+            lost: summary.lost.unwrap_or(0),
             elapsed_s: published.elapsed_s,
             blocked_s: published.blocked_s,
         };
