@@ -620,13 +620,12 @@ fn a_search_for_capacity_says_where_it_ended() {
     assert_eq!(status.code(), Some(1), "no rate was held: {}", process.said);
     let said = &process.said;
     let tries = said.matches("100M msg/s: INVALID: rate missed by ").count();
-    // What the generator did not send is tried again, what the subject did not take is not.
-    assert!((1..=3).contains(&tries), "{said}");
-    let end = if said.contains("the subject took no more") {
+    // Two runs in which the subject took no more decide, or three in which the generator sent no more.
+    assert!((2..=4).contains(&tries), "{said}");
+    let end = if said.contains("breaks by 2 to 0") {
         "no rate holds max<1h,loss=0, not even the first"
     } else {
-        assert_eq!(tries, 3, "{said}");
-        "INVALID: nothing is known: in each of 3 tries"
+        "INVALID: nothing is known: in 3 runs at the first rate the generator gave out"
     };
     assert!(said.contains(end), "{said}");
     assert_eq!(names(folder.path()).len(), 1);

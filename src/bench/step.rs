@@ -7,9 +7,6 @@ use crate::{
     report::count,
 };
 
-/// How often a run that says nothing is repeated.
-pub const REPEATS_MAX: usize = 2;
-
 /// A run that was held against an objective.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Step {

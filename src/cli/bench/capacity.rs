@@ -14,8 +14,9 @@ use crate::{
 };
 
 /// The highest rate that holds an objective: doubled until one does not, then between the two to 5 %, each
-/// step a run as with `bench latency`. A step in which the generator was late is repeated up to twice; where it
-/// is late each time, that is said to be its limit. Exit code 1 where not even the first rate holds.
+/// step a run as with `bench latency`. One that breaks it is repeated, and two of three runs decide; so is one in which
+/// the generator was late, and where it is late three times, that is said to be its limit. Exit code 1 where not even
+/// the first rate holds.
 #[derive(Debug, clap::Args)]
 #[command(mut_arg("length", |arg| arg.default_value("5s")), mut_arg("warm_up", |arg| arg.default_value("1s")))]
 pub(in crate::cli) struct Args {
@@ -145,11 +146,11 @@ fn conclusion(search: &Search, end: SearchEnd, objective: &Objective) -> String 
     let Some(highest) = search.highest() else {
         return match end {
             SearchEnd::GeneratorLimit => format!(
-                "INVALID: nothing is known: in each of {tries} tries at the first rate the generator gave out or \
-                 was itself too late; try again, or give a lower --from"
+                "INVALID: nothing is known: in {tries} runs at the first rate the generator gave out or was itself \
+                 too late; try again, or give a lower --from"
             ),
             SearchEnd::Inconclusive => format!(
-                "INVALID: nothing is known: none of {tries} tries at the first rate says anything; the steps say why"
+                "INVALID: nothing is known: {tries} runs at the first rate say nothing, and the steps say why"
             ),
             _ => format!("no rate holds {objective}, not even the first: give a lower --from"),
         };
@@ -161,11 +162,11 @@ fn conclusion(search: &Search, end: SearchEnd, objective: &Objective) -> String 
             format!("{held}, to {near:.0} %: beyond that the subject breaks it")
         }
         SearchEnd::GeneratorLimit => format!(
-            "{held}; beyond that the generator gave out or was itself too late, {tries} times in turn, which is \
-             its limit, not the subject's"
+            "{held}; beyond that the generator gave out or was itself too late, {tries} times, which is its limit, \
+             not the subject's"
         ),
         SearchEnd::Inconclusive => {
-            format!("{held}; beyond that {tries} tries in turn say nothing: the steps say why")
+            format!("{held}; beyond that {tries} runs say nothing, and the steps say why")
         }
         SearchEnd::RateMax => format!("{held}, the highest rate there is"),
     }
