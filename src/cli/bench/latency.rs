@@ -27,8 +27,8 @@ pub(in crate::cli) struct Args {
     #[command(flatten)]
     lengths: Lengths,
 
-    /// How many runs
-    #[arg(long, value_name = "N", default_value_t = 3)]
+    /// How many runs; to compare two results it takes 4 that are valid in each
+    #[arg(long, value_name = "N", default_value_t = 5)]
     runs: usize,
 
     #[command(flatten)]
