@@ -19,6 +19,7 @@ mod latency;
 mod load;
 mod measured;
 mod objective;
+mod paired;
 mod process;
 pub mod record;
 mod replay;
@@ -37,6 +38,7 @@ pub use folder::ResultFolder;
 pub use latency::LatencyPlan;
 pub use measured::{LatencyRun, Stage, csv, feed_spread, spread};
 pub use objective::{BadObjective, Judgement, Objective};
+pub use paired::paired_ratios;
 pub use replay::{
     ReplayEnd, ReplayPlan, ReplayStep, Replayed, SPEED_MAX, SPEED_MIN, by_speed, highest_speed,
     replay_table, speeds,

@@ -101,10 +101,13 @@ fn rounds<R: HasVerdict>(
     args: &Args,
     session: &mut Session,
     benches: &[Bench],
+    messages: impl Fn(&Bench) -> u64,
     warm_up: bool,
     mut run: impl FnMut(&Bench, &str, &ResultFolder, &mut Lines) -> error::Result<R>,
 ) -> Result<Result<Vec<Point<R>>, Ending>, Failure> {
-    let mut points: Vec<Point<R>> = args.vary.values.iter().copied().map(Point::new).collect();
+    let points = args.vary.values.iter().zip(benches);
+    let points = points.map(|(&value, bench)| Point::new(value, messages(bench)));
+    let mut points: Vec<Point<R>> = points.collect();
     for round in usize::from(!warm_up)..=args.runs {
         let watch = Stopwatch::start();
         for (point, bench) in points.iter_mut().zip(benches) {
@@ -139,15 +142,16 @@ fn flat_out(args: &Args, mut session: Session, benches: &[Bench]) -> Result<Endi
         runs: args.runs,
     };
     plan.check()?;
+    let messages = |bench: &Bench| args.messages.unwrap_or_else(|| bench.messages_of_subject());
     let points = rounds(
         args,
         &mut session,
         benches,
+        messages,
         true,
         |bench, step, _, progress| {
             let subject = Contender::Pinfeed(bench.shape.engine);
-            let messages = (args.messages).unwrap_or_else(|| bench.messages_of_subject());
-            bench.throughput(subject, messages, step, progress)
+            bench.throughput(subject, messages(bench), step, progress)
         },
     )?;
     let points = match points {
@@ -174,6 +178,7 @@ fn at_rate(
         args,
         &mut session,
         benches,
+        |_| plan.due(),
         false,
         |bench, step, folder, progress| {
             let run = bench.latency(plan, step, folder, progress)?;
