@@ -99,7 +99,7 @@ impl ResultFolder {
     }
 
     /// Returns where a file of this name stands until the folder is finished.
-    pub(super) fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.temporary.join(name)
     }
 

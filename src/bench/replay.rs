@@ -76,6 +76,12 @@ pub struct Replayed {
 }
 
 impl ReplayPlan {
+    /// Returns about how long a run takes.
+    #[must_use]
+    pub fn run_takes(&self) -> Duration {
+        self.warm_up + self.length + Duration::from_secs(1)
+    }
+
     /// Checks that it can be carried out from this speed on.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ use crate::{
         Ending, Failure,
         bench::{Common, Lengths, Traffic, parse_rate, results::Findings, session::Session},
         say,
+        tui::Done,
     },
     error::Error,
     report::rate,
@@ -73,13 +74,20 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
         )
         .into());
     }
-    let mut session = Session::open(&args.common, &args.traffic)?;
+    let shown = (
+        format!("capacity for {}", args.objective),
+        Done::AtRate(Vec::new()),
+    );
+    let mut session = Session::open(&args.common, &args.traffic, shown)?;
+    session.progress.is_least = true;
     let mut search = Search::new(plan.rate);
     let end = loop {
         let next = match search.next_rate() {
             Ok(next) => next,
             Err(end) => break end,
         };
+        let steps_after = search.steps_left_min().saturating_sub(1);
+        session.progress.after = plan.run_takes() * steps_after;
         let name = format!("step-{}-rate{next}", search.steps().len() + 1);
         let plan = LatencyPlan { rate: next, ..plan };
         let run = session
@@ -90,6 +98,8 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
         };
         let noted = search.note(run, &args.objective);
         say(format_args!("{} msg/s: {}", rate(next), noted.verdict()));
+        let name = format!("{} msg/s", rate(next));
+        session.progress.show_step(name, noted.tells(), &noted.run);
     };
     say(format_args!("{search}"));
     let conclusion = conclusion(&search, end, &args.objective);

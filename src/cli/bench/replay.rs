@@ -13,6 +13,7 @@ use crate::{
         Ending, Failure,
         bench::{Common, Lengths, Traffic, results::Findings, session::Session},
         say,
+        tui::Done,
     },
     error::Error,
     publish::{
@@ -72,7 +73,10 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
     let recording = Recording::read(&mut Capture::open(&plan.capture, Speed::Times(1.0))?)?;
     let slowest = args.speeds.iter().copied().reduce(f64::min);
     plan.check(&recording, slowest.unwrap_or(1.0), &args.objective)?;
-    let mut session = Session::open(&args.common, &Traffic::default())?;
+    let capture = plan.capture.file_name().unwrap_or_default().display();
+    let shown = (format!("replay of {capture}"), Done::AtRate(Vec::new()));
+    let mut session = Session::open(&args.common, &Traffic::default(), shown)?;
+    session.progress.is_least = true;
     let climbs = args.speeds.is_empty();
     let speeds: Vec<f64> = if climbs {
         speeds().collect()
@@ -80,7 +84,10 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
         args.speeds.clone()
     };
     let mut steps: Vec<ReplayStep> = Vec::new();
-    for speed in speeds {
+    for (place, &speed) in speeds.iter().enumerate() {
+        // Nobody knows how many it takes to climb.
+        let speeds_after = if climbs { 0 } else { speeds.len() - place - 1 };
+        session.progress.after = plan.run_takes() * speeds_after as u32;
         let mut tries = Tries::default();
         let told = loop {
             if let Some(told) = tries.decided() {
@@ -97,6 +104,8 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
             let step = ReplayStep::new(&recording, speed, run, &args.objective);
             say(format_args!("{speed}x: {}", step.step.verdict()));
             tries.note(step.step.tells());
+            let run = &step.step.run;
+            (session.progress).show_step(format!("{speed}x"), step.step.tells(), run);
             steps.push(step);
         };
         if climbs && told != Tells::Holds {
