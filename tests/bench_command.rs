@@ -268,6 +268,26 @@ fn what_cannot_be_carried_out_is_refused_by_flag() {
             "--rate = NaN: it is out of range; give",
         ),
         (
+            &["capacity", "--from", "-5"],
+            "--from = -5: it is out of range; give",
+        ),
+        (
+            &["sweep", "--vary", "workers=1", "--rate", "inf"],
+            "--rate = inf: it is out of range; give",
+        ),
+        (
+            &["replay", "/nowhere/capture", "--speeds", "1,10,1.0"],
+            "--speeds = 1: it is given twice; give each speed once",
+        ),
+        (
+            &["replay", "/nowhere/capture", "--speeds", "1e-9"],
+            "give numbers from 0.000001 to 1000000",
+        ),
+        (
+            &["throughput", "--tui"],
+            "--tui = true: standard error is no terminal",
+        ),
+        (
             &["latency", "--for", "0s"],
             "--for = 0s: it is out of range; give",
         ),
