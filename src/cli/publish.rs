@@ -5,7 +5,7 @@ use std::{fmt, path::PathBuf, time::Duration};
 use hdrhistogram::Histogram;
 
 use crate::{
-    cli::{Ending, Failure, outputs, print_json, say, signals::Signals},
+    cli::{Ending, Failure, countdown::Countdown, outputs, print_json, say, signals::Signals},
     clock::{SECOND_NS, wall_ns},
     config::check_bind,
     envelope::Envelope,
@@ -240,6 +240,19 @@ impl Args {
         Ok(Box::new((source, Publisher::open(&options)?)))
     }
 
+    /// Returns what says how much time is left, where it ends by itself and for people.
+    fn countdown(&self) -> Option<Countdown> {
+        let ends = self.messages.is_some() || self.run_for.is_some();
+        let by_messages = match (self.messages, self.rate.0, &self.capture) {
+            (Some(messages), Some(rate), None) => {
+                Duration::try_from_secs_f64(messages as f64 / rate).ok()
+            }
+            _ => None,
+        };
+        let length = self.run_for.into_iter().chain(by_messages).min();
+        (ends && !self.until_stdin_ends).then(|| Countdown::new("publishing", length))
+    }
+
     /// Says that messages took longer than the rate allows them.
     fn warn_of_missed_rate(&self, done: &Published) {
         let (Some(wanted), None) = (self.rate.0, &self.capture) else {
@@ -309,7 +322,9 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
         messages: args.messages,
         elapsed: args.run_for,
     };
+    let countdown = args.countdown().map(Countdown::in_background);
     let done = publisher.publish(until, signals.stop())?;
+    drop(countdown);
     let scheduled = args.capture.is_none() && args.rate.0.is_some()
         || args.capture.is_some() && args.speed != Speed::Max;
     let lateness = if scheduled {
