@@ -338,10 +338,10 @@ fn every_benchmark_has_its_view() {
             "workers         msg/s   lowest - highest",
         ),
         (
-            "capacity --objective max\\<1ns --from 2000 --for 2s --warm-up 0s",
-            "bench capacity for max<1ns",
+            "capacity --objective queue.max\\<1ns --from 2000 --for 2s --warm-up 0s",
+            "bench capacity for queue.max<1ns",
             "2.00k msg/s ",
-            "no rate holds max<1ns",
+            "p99.99       max  verdict",
         ),
         (&replay, "bench replay of captured", "1x ", "1h"),
     ] {
