@@ -14,6 +14,9 @@ use crate::{
     },
 };
 
+/// Shorter intervals, as the last of a step, say nothing of a rate, in seconds.
+const RATE_OF_S_MIN: f64 = 0.5;
+
 /// What is being read.
 #[derive(Default)]
 pub(super) struct Sampler {
@@ -78,7 +81,7 @@ impl Sampler {
             self.overall.merge(&interval);
             self.seen.latency = latency(&interval, &self.overall);
             let length_s = second.first().map_or(0.0, |one| one.duration_s);
-            if length_s > 0.0 {
+            if length_s >= RATE_OF_S_MIN {
                 if self.history.len() == HISTORY_MAX {
                     self.history.pop_front();
                 }
