@@ -1,6 +1,6 @@
 //! The one error type: what was asked, what stood in the way, and what to do about it.
 
-use std::path::PathBuf;
+use std::{io::ErrorKind, path::PathBuf};
 
 use crate::errno::Errno;
 
@@ -213,15 +213,19 @@ impl Error {
     /// (exit code 1).
     #[must_use]
     pub fn is_bad_input(&self) -> bool {
-        matches!(
-            self,
+        match self {
+            // That a disk is full is no mistake of whoever named the file.
+            Self::File { source, .. } => !matches!(
+                source.kind(),
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded
+            ),
             Self::Config { .. }
-                | Self::ConfigFile { .. }
-                | Self::File { .. }
-                | Self::Capture { .. }
-                | Self::IntervalLog { .. }
-                | Self::Results { .. }
-                | Self::Pin { .. }
-        )
+            | Self::ConfigFile { .. }
+            | Self::Capture { .. }
+            | Self::IntervalLog { .. }
+            | Self::Results { .. }
+            | Self::Pin { .. } => true,
+            _ => false,
+        }
     }
 }

@@ -101,7 +101,9 @@ fn a_latency_run_adds_up() {
     assert!((1..30_000).contains(&measured), "{run}");
     assert_eq!(count(run, "queue"), measured);
     assert_eq!(count(run, "handler"), measured);
-    assert_eq!(count(run, "lateness"), 30_000);
+    // The same span, to what was due within it and stamped after it.
+    let late = count(run, "lateness");
+    assert!((20_000..30_000).contains(&late), "{run}");
     let hiccups = format!("hiccup-{}", usable_cores()[0]);
     assert!(count(run, &hiccups) > 1_000, "one a millisecond: {run}");
     assert!(
@@ -264,6 +266,26 @@ fn what_cannot_be_carried_out_is_refused_by_flag() {
         (
             &["latency", "--rate", "nan"],
             "--rate = NaN: it is out of range; give",
+        ),
+        (
+            &["capacity", "--from", "-5"],
+            "--from = -5: it is out of range; give",
+        ),
+        (
+            &["sweep", "--vary", "workers=1", "--rate", "inf"],
+            "--rate = inf: it is out of range; give",
+        ),
+        (
+            &["replay", "/nowhere/capture", "--speeds", "1,10,1.0"],
+            "--speeds = 1: it is given twice; give each speed once",
+        ),
+        (
+            &["replay", "/nowhere/capture", "--speeds", "1e-9"],
+            "give numbers from 0.000001 to 1000000",
+        ),
+        (
+            &["throughput", "--tui"],
+            "--tui = true: standard error is no terminal",
         ),
         (
             &["latency", "--for", "0s"],
@@ -432,17 +454,17 @@ fn a_sweep_goes_through_all_values_round_by_round() {
     for (index, value) in [1, 3].into_iter().enumerate() {
         let (point, figures) = (&results["points"][index], &results["figures"][index]);
         assert_eq!(point["value"], value);
+        assert_eq!(point["messages"], 50_000);
         assert_eq!(point["runs"].as_array().unwrap().len(), 2, "{point}");
-        let median = |index: usize| {
-            results["figures"][index]["msgs_per_s"]["median"]
-                .as_f64()
-                .unwrap()
+        // The middle of the two rounds' ratios.
+        let rate = |index: usize, round: usize| {
+            let run = &results["points"][index]["runs"][round];
+            run["msgs_per_s"].as_f64().unwrap()
         };
+        let of_round = |round| rate(index, round) / rate(0, round);
+        let expected = f64::midpoint(of_round(0), of_round(1));
         let ratio = figures["msgs_per_s_to_first"].as_f64().unwrap();
-        assert!(
-            (ratio * median(0) / median(index) - 1.0).abs() < 1e-9,
-            "{figures}"
-        );
+        assert!((ratio / expected - 1.0).abs() < 1e-9, "{figures}");
     }
     let place = folder.path().join(&names(folder.path())[0]);
     assert_eq!(names(&place), ["runs.csv", "summary.json"]);
@@ -470,6 +492,7 @@ fn a_sweep_at_a_rate_has_latencies_by_value() {
     let report: Value = serde_json::from_str(&report).expect("one JSON object");
     for index in 0..2 {
         let run = &report["results"]["points"][index]["runs"][0];
+        assert_eq!(report["results"]["points"][index]["messages"], 2_000);
         assert_eq!(count(run, "feed"), 2_000, "{run}");
         let figures = &report["results"]["figures"][index];
         assert!(
@@ -618,13 +641,12 @@ fn a_search_for_capacity_says_where_it_ended() {
     assert_eq!(status.code(), Some(1), "no rate was held: {}", process.said);
     let said = &process.said;
     let tries = said.matches("100M msg/s: INVALID: rate missed by ").count();
-    // What the generator did not send is tried again, what the subject did not take is not.
-    assert!((1..=3).contains(&tries), "{said}");
-    let end = if said.contains("the subject took no more") {
+    // Two runs in which the subject took no more decide, or three in which the generator sent no more.
+    assert!((2..=4).contains(&tries), "{said}");
+    let end = if said.contains("breaks by 2 to 0") {
         "no rate holds max<1h,loss=0, not even the first"
     } else {
-        assert_eq!(tries, 3, "{said}");
-        "INVALID: nothing is known: in each of 3 tries"
+        "INVALID: nothing is known: in 3 runs at the first rate the generator gave out"
     };
     assert!(said.contains(end), "{said}");
     assert_eq!(names(folder.path()).len(), 1);

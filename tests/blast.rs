@@ -295,6 +295,28 @@ fn timestamps_are_the_intended_times() {
 }
 
 #[test]
+fn lateness_while_warming_up_is_left_out() {
+    let flags = [
+        "--rate",
+        "100000",
+        "--messages",
+        "20000",
+        "--warm-up",
+        "100ms",
+    ];
+    let (mut process, endpoint) = blaster(&flags);
+    let socket = subscribed(&endpoint, &[b""]);
+    for _ in 0..20_000 {
+        socket.recv_msg(0).unwrap();
+    }
+    drop(socket);
+    let published = process.json(0);
+    // What was due in the second half, and what was stamped in it although due before.
+    let recorded = number(&published["lateness_ns"], "count");
+    assert!((10_000..20_000).contains(&recorded), "{published}");
+}
+
+#[test]
 fn a_burst_has_one_time_and_the_end_is_kept() {
     // The last burst may be late by 900 ms before the time is over.
     let flags = ["--rate", "100", "--burst", "100", "--for", "1900ms"];

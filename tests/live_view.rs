@@ -255,3 +255,124 @@ fn without_a_terminal_the_view_is_refused() {
         );
     }
 }
+
+/// The command line of a benchmark on the whole terminal that shows its exit code at the end.
+fn bench(arguments: &str) -> String {
+    let program = env!("CARGO_BIN_EXE_pinfeed");
+    format!("{program} bench {arguments} --tui; echo ended with $?")
+}
+
+#[test]
+fn a_benchmark_is_shown_as_it_goes() {
+    let Some(terminal) = Terminal::open(80, 24) else {
+        return;
+    };
+    terminal.type_line(&bench(
+        "latency --rate 2000 --for 3s --warm-up 0s --runs 30 --hiccups",
+    ));
+    let shown = terminal.wait_until("a run that is over", |shown| {
+        let second = shown.contains("run-2, for");
+        let row = |line: &str| line.starts_with("run-1 ") && line.contains("µs");
+        second && shown.lines().any(row) && shown.contains("longest hiccup")
+    });
+    for part in [
+        "pinfeed bench latency at 2.00k msg/s",
+        " left",
+        "█",
+        "latency, the last second",
+        "msg/s, second by second",
+        "late p99",
+        "q end",
+    ] {
+        assert!(shown.contains(part), "{part:?} is not in\n{shown}");
+    }
+    assert!(shown.lines().count() == 24 && shown.lines().all(|line| line.chars().count() <= 80));
+    terminal.wait_until("latencies", |shown| {
+        let feed = shown.lines().find(|line| line.starts_with("feed "));
+        feed.is_some_and(|feed| feed.contains("µs") || feed.contains("ms"))
+    });
+    terminal.resize(200, 50);
+    terminal.wait_until("all columns", |shown| {
+        shown.contains("CPU/msg") && shown.lines().count() == 50
+    });
+    terminal.resize(30, 6);
+    terminal.wait_for("is too small");
+    terminal.resize(80, 24);
+    terminal.press("p");
+    terminal.wait_for("PAUSED");
+    terminal.press("p");
+    terminal.wait_until("the picture to go on", |shown| !shown.contains("PAUSED"));
+    terminal.press("q");
+    let shown = terminal.wait_for("ended with 130");
+    assert!(shown.contains("run-1 ("), "what was said follows:\n{shown}");
+    terminal.assert_usable();
+}
+
+#[test]
+fn every_benchmark_has_its_view() {
+    let Some(terminal) = Terminal::open(80, 24) else {
+        return;
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let capture = folder.path().join("captured");
+    let line = |message: u64| {
+        let time_ns = 1_723_000_000_000_000_000 + message * 1_000_000;
+        format!("{time_ns} {{\"stream\":\"btcusdt@trade\",\"data\":{message}}}\n")
+    };
+    std::fs::write(&capture, (0..1_000).map(line).collect::<String>()).expect("a capture");
+    let replay = format!(
+        "replay {} --speeds 1,2,4,8 --objective max\\<1h --for 500ms --warm-up 0s",
+        capture.display()
+    );
+    for (arguments, title, row, end) in [
+        (
+            "throughput --runs 3 --messages 40000",
+            "bench throughput",
+            "pinfeed, native",
+            "pinfeed, native to, median of the rounds",
+        ),
+        (
+            "sweep --vary workers=1,2 --runs 20 --messages 40000",
+            "bench sweep of workers",
+            "workers=2",
+            "workers         msg/s   lowest - highest",
+        ),
+        (
+            "capacity --objective queue.max\\<1ns --from 2000 --for 2s --warm-up 0s",
+            "bench capacity for queue.max<1ns",
+            "2.00k msg/s ",
+            "p99.99       max  verdict",
+        ),
+        (&replay, "bench replay of captured", "1x ", "1h"),
+    ] {
+        terminal.type_line(&format!("clear; {}", bench(arguments)));
+        let shown = terminal.wait_until(row, |shown| {
+            let has_row = |line: &str| line.starts_with(row) && !line.contains("for 0:");
+            shown.contains("results so far") && shown.lines().any(has_row)
+        });
+        assert!(shown.contains(title), "{shown}");
+        let shown = terminal.wait_for("ended with ");
+        assert!(shown.contains(end), "{end:?} is not in\n{shown}");
+        terminal.assert_usable();
+    }
+}
+
+#[test]
+fn long_commands_say_how_much_time_is_left() {
+    let Some(terminal) = Terminal::open(100, 24) else {
+        return;
+    };
+    let program = env!("CARGO_BIN_EXE_pinfeed");
+    for arguments in [
+        "publish --bind tcp://127.0.0.1:* --wait-for 0 --rate 1000 --for 3s",
+        "run --bind tcp://127.0.0.1:* --for 3s",
+        "doctor --measure 3s",
+        "plan --measure 3s",
+        "demo --for 3s --rate 1000",
+        "bench latency --rate 2000 --for 2s --warm-up 0s --runs 1",
+    ] {
+        terminal.type_line(&format!("clear; {program} {arguments}; echo ended with $?"));
+        terminal.wait_for(" s left");
+        terminal.wait_for("ended with ");
+    }
+}

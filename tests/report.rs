@@ -59,10 +59,10 @@ fn made() -> &'static Made {
                 "latency",
                 "latency --rate 5000 --for 2s --warm-up 500ms --runs 2 --hiccups",
             ),
-            throughput: bench("throughput", "throughput --runs 3 --messages 40000"),
+            throughput: bench("throughput", "throughput --runs 4 --messages 40000"),
             sweep: bench(
                 "sweep",
-                "sweep --vary size=28,256,4096 --runs 3 --messages 40000",
+                "sweep --vary size=28,256,4096 --runs 4 --messages 40000",
             ),
             sweep_at_rate: bench(
                 "sweep-at-rate",
@@ -115,6 +115,12 @@ fn a_page_shows_what_is_in_the_folders_and_escapes_it() {
             "feed": "feed", "topic": "", "count": 7, "times": 1, "evidence": "<b>7 missing</b>",
         }]);
     });
+    let loss = "INVALID: 7 messages sent were not received, and are in no percentile";
+    edit(&folder, |summary| {
+        summary["results"][1]["verdict"] = json!(loss)
+    });
+    let (_, said, _) = report(&["--markdown", text(&folder)]);
+    assert!(said.contains(&format!("\n| 2 | {loss} | ")), "{said}");
     let output = parent.path().join("page.html");
     let throughput = text(&made().throughput);
     let [log, other_log] = ["run-1.hlog", "run-2.hlog"].map(|name| folder.join(name));
@@ -148,6 +154,7 @@ fn a_page_shows_what_is_in_the_folders_and_escapes_it() {
         "&lt;img src=http://example.com/x&gt;",
         "&lt;b&gt;7 missing&lt;/b&gt;",
         "bench latency --rate 5000",
+        &format!("run 2: {loss}"),
         "worst hiccup of the platform",
         "CPU time of the subject's threads",
         "one inproc PUSH a message, 2 workers",
@@ -185,7 +192,7 @@ fn markdown_goes_to_standard_output() {
         "## Replay of captured\n",
         "\n| 0.1x | ",
         "\n    ",
-        " bench throughput --runs 3 --messages 40000 --output ",
+        " bench throughput --runs 4 --messages 40000 --output ",
     ] {
         assert!(output.contains(shown), "{shown} is not in {output}");
     }
@@ -248,11 +255,11 @@ fn figures_are_compared_by_what_runs_leave_no_doubt_about() {
     assert!(cost.contains("  worse  "), "{output}");
     assert!(line("size=28: rate").unwrap().contains("  no difference  "));
     assert_eq!(line("size=4096: rate"), None, "{output}");
-    assert!(output.contains("3 INVALID runs of the second left out"));
+    assert!(output.contains("4 INVALID runs of the second left out"));
     let (_, output, _) = report(&["--markdown", text(&slower)]);
     for shown in [
         "**INVALID**: size=4096 has no valid run",
-        "| 4096 | INVALID: 3 of 3 runs, so nothing is known | - |",
+        "| 4096 | INVALID: 4 of 4 runs, so nothing is known | - |",
         "size=4096, run 3: INVALID: the subject ended with exit status: 1",
     ] {
         assert!(output.contains(shown), "{shown} is not in {output}");
@@ -262,13 +269,26 @@ fn figures_are_compared_by_what_runs_leave_no_doubt_about() {
     assert_eq!(code, Some(0), "{said}");
     let (code, output, said) = report(&["--compare", text(&made.replay), text(&made.replay)]);
     assert_eq!(code, Some(0), "{said}");
+    assert!(output.contains("a speed has one run"), "{output}");
+    let judged = output.contains("  too few runs  ") || output.contains("no figure that both have");
+    assert!(judged, "{output}");
     assert!(!output.contains("  better  "), "{output}");
+
+    // What only one has is named.
+    let shorter = tempdir().unwrap();
+    let shorter = copy(&made.sweep, shorter.path());
+    edit(&shorter, |summary| {
+        drop(summary["results"]["points"].as_array_mut().unwrap().pop());
+    });
+    let (_, output, _) = report(&["--compare", text(&made.sweep), text(&shorter)]);
+    let expected = "only the first has size=4096: rate, size=4096: CPU time a message\n";
+    assert!(output.contains(expected), "{output}");
 
     // Two runs, or fewer where some are invalid.
     let latency = text(&made.latency);
     let (code, output, _) = report(&["--compare", latency, latency]);
     assert_eq!(code, Some(0));
-    let judged = output.contains("  cannot tell  ") || output.contains("no figure that both have");
+    let judged = output.contains("  too few runs  ") || output.contains("no figure that both have");
     assert!(judged, "{output}");
     let invalid = tempdir().unwrap();
     let invalid = copy(&made.latency, invalid.path());

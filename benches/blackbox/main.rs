@@ -14,8 +14,10 @@ mod publisher;
 mod subjects;
 mod tables;
 
+use std::fmt;
+
 use clap::Parser;
-use pinfeed::clock::Clock;
+use pinfeed::clock::{Clock, Stopwatch};
 
 use cases::{Case, groups, targets};
 use publisher::{Publisher, serve_if_asked};
@@ -68,10 +70,12 @@ fn main() {
     groups.retain(|group| {
         arguments.groups.is_empty() || arguments.groups.iter().any(|word| word == group.word)
     });
+    let cases: usize = groups.iter().map(|group| group.cases.len()).sum();
+    let mut left = TimeLeft::new(cases * arguments.rounds as usize);
     let mut measured = Vec::new();
     for mut group in groups {
         let cases = std::mem::take(&mut group.cases);
-        let these = measure(cases, &arguments);
+        let these = measure(cases, &arguments, &mut left);
         if arguments.bench {
             print_group(&group, &these);
         }
@@ -82,7 +86,35 @@ fn main() {
     }
 }
 
-fn measure(cases: Vec<Case>, arguments: &Arguments) -> Vec<Measured> {
+/// How much time is left, if runs go on taking what they took on average.
+struct TimeLeft {
+    since: Stopwatch,
+    runs_done: usize,
+    runs: usize,
+}
+
+impl TimeLeft {
+    fn new(runs: usize) -> Self {
+        Self {
+            since: Stopwatch::start(),
+            runs_done: 0,
+            runs,
+        }
+    }
+}
+
+impl fmt::Display for TimeLeft {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.runs_done == 0 {
+            return Ok(());
+        }
+        let run_s = self.since.elapsed_ns() as f64 / 1e9 / self.runs_done as f64;
+        let left_s = run_s * (self.runs - self.runs_done) as f64;
+        write!(out, " ({left_s:.0} s left)")
+    }
+}
+
+fn measure(cases: Vec<Case>, arguments: &Arguments, left: &mut TimeLeft) -> Vec<Measured> {
     let mut measured: Vec<Measured> = cases
         .into_iter()
         .map(|mut case| {
@@ -94,13 +126,14 @@ fn measure(cases: Vec<Case>, arguments: &Arguments) -> Vec<Measured> {
     for round in 1..=arguments.rounds {
         for Measured { case, costs } in &mut measured {
             if arguments.bench {
-                eprintln!("round {round} of {}: {}", arguments.rounds, case.name);
+                eprintln!("round {round} of {}: {}{left}", arguments.rounds, case.name);
             }
             let publisher = Publisher::start(&case.feed, case.messages);
             costs.push(
                 case.subject
                     .run(&case.feed, &publisher.endpoints, case.messages),
             );
+            left.runs_done += 1;
         }
     }
     measured

@@ -1,15 +1,16 @@
 //! The highest rate that holds an objective: doubled until one does not, then halved between the highest
 //! that held and the lowest that did not.
 //!
-//! A run that says nothing of the subject, since the generator was late or a process failed, is repeated. Where
-//! none of the repetitions says anything the rate is out of reach, and the search goes on below it.
+//! A run that does not hold is repeated, and the majority decides; so is one that says nothing of the subject, since
+//! the generator was late or a process failed. Where none of the repetitions says anything the rate is out of reach,
+//! and the search goes on below it.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    bench::{LatencyRun, Objective, REPEATS_MAX, Step, Tells},
+    bench::{LatencyRun, Objective, Step, Tells, Tries, verdicts},
     latency::Quantiles,
     publish::RATE_MAX,
     report::{rate, time},
@@ -55,8 +56,8 @@ pub struct Search {
     broke: Option<f64>,
     /// The lowest rate at which no run said anything, and what that makes of the search.
     out_of_reach: Option<(f64, SearchEnd)>,
-    /// How often the last rate was repeated; `None` where its run said something.
-    repeats: Option<usize>,
+    /// At the last rate, until they decide.
+    tries: Tries,
 }
 
 impl Search {
@@ -69,7 +70,7 @@ impl Search {
             held: None,
             broke: None,
             out_of_reach: None,
-            repeats: None,
+            tries: Tries::default(),
         }
     }
 
@@ -78,7 +79,7 @@ impl Search {
     /// # Errors
     /// The end, where there is nothing more to try.
     pub fn next_rate(&self) -> Result<f64, SearchEnd> {
-        if let (Some(last), Some(_)) = (self.steps.last(), self.repeats) {
+        if let (Some(last), false) = (self.steps.last(), self.tries.is_empty()) {
             return Ok(last.run.rate);
         }
         let found = if self.held.is_some() {
@@ -109,22 +110,17 @@ impl Search {
     pub fn note(&mut self, run: LatencyRun, objective: &Objective) -> &Step {
         let step = Step::new(run, objective);
         let rate = step.run.rate;
-        let nothing = match step.tells() {
-            Tells::Holds => {
-                self.held = Some(rate);
-                None
+        self.tries.note(step.tells());
+        if let Some(told) = self.tries.decided() {
+            self.tries = Tries::default();
+            match told {
+                Tells::Holds => self.held = Some(rate),
+                Tells::Breaks => self.broke = Some(rate),
+                Tells::GeneratorLimit => {
+                    self.out_of_reach = Some((rate, SearchEnd::GeneratorLimit));
+                }
+                Tells::Nothing => self.out_of_reach = Some((rate, SearchEnd::Inconclusive)),
             }
-            Tells::Breaks => {
-                self.broke = Some(rate);
-                None
-            }
-            Tells::GeneratorLimit => Some(SearchEnd::GeneratorLimit),
-            Tells::Nothing => Some(SearchEnd::Inconclusive),
-        };
-        let repeated = self.repeats.map_or(0, |repeats| repeats + 1);
-        self.repeats = nothing.and((repeated < REPEATS_MAX).then_some(repeated));
-        if let (Some(end), None) = (nothing, self.repeats) {
-            self.out_of_reach = Some((rate, end));
         }
         self.steps.push(step);
         &self.steps[self.steps.len() - 1]
@@ -141,6 +137,33 @@ impl Search {
     pub fn steps(&self) -> &[Step] {
         &self.steps
     }
+
+    /// Returns how many steps are to come, if the next rate breaks the objective and none has to be repeated.
+    #[must_use]
+    pub fn steps_left_min(&self) -> u32 {
+        let mut left = self.clone();
+        left.tries = Tries::default();
+        let mut steps = 0;
+        while let Ok(rate) = left.next_rate() {
+            match left.held {
+                // Halfway at worst.
+                Some(_) if left.broke.is_some() => left.held = Some(rate),
+                _ => left.broke = Some(rate),
+            }
+            steps += 1;
+        }
+        steps
+    }
+}
+
+/// Returns the steps of a search by rate, the lowest first, each with its verdict: what those at the same rate come to
+/// is in the last of them.
+#[must_use]
+pub fn curve(steps: &[Step]) -> Vec<(&Step, String)> {
+    let mut by_rate: Vec<(f64, &Step)> = steps.iter().map(|step| (step.run.rate, step)).collect();
+    by_rate.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let verdicts = verdicts(&by_rate);
+    by_rate.into_iter().map(|one| one.1).zip(verdicts).collect()
 }
 
 impl fmt::Display for Search {
@@ -151,16 +174,14 @@ impl fmt::Display for Search {
             write!(out, "{name:>10}")?;
         }
         writeln!(out, "  verdict")?;
-        let mut steps: Vec<&Step> = self.steps.iter().collect();
-        steps.sort_by(|a, b| a.run.rate.total_cmp(&b.run.rate));
-        for step in steps {
+        for (step, verdict) in curve(&self.steps) {
             write!(out, "{:>8}", rate(step.run.rate))?;
             let feed = step.run.stage("feed").map(|stage| stage.quantiles());
             for value in feed.unwrap_or_default().columns() {
                 let shown = value.map_or("-".to_owned(), |ns| time(ns as f64));
                 write!(out, "{shown:>10}")?;
             }
-            writeln!(out, "  {}", step.verdict())?;
+            writeln!(out, "  {verdict}")?;
         }
         Ok(())
     }
@@ -169,7 +190,7 @@ impl fmt::Display for Search {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::{Stage, Verdict};
+    use crate::bench::{REPEATS_MAX, Stage, Verdict};
 
     fn run(rate: f64, feed_ns: u64, verdict: Verdict) -> LatencyRun {
         let mut feed = Stage::empty("feed");
@@ -255,7 +276,10 @@ mod tests {
             run
         };
         let mut search = Search::new(1_000.0);
-        search.note(late_by(100_000), &objective);
+        for _ in 0..2 {
+            assert_eq!(search.next_rate(), Ok(1_000.0));
+            search.note(late_by(100_000), &objective);
+        }
         assert_eq!(search.next_rate(), Err(SearchEnd::NothingHeld));
 
         let mut search = Search::new(1_000.0);
@@ -269,6 +293,42 @@ mod tests {
         search.note(late_by(5_000_000), &objective);
         search.note(run(1_000.0, 10_000, Verdict::Ok), &objective);
         assert_eq!(search.next_rate(), Ok(2_000.0), "once was chance");
+    }
+
+    #[test]
+    fn one_bad_run_decides_nothing() {
+        let objective = "p99<1ms".parse().unwrap();
+        let mut search = Search::new(1_000.0);
+        for feed_ns in [2_000_000, 10_000, 10_000] {
+            assert_eq!(search.next_rate(), Ok(1_000.0));
+            search.note(run(1_000.0, feed_ns, Verdict::Ok), &objective);
+        }
+        assert_eq!(search.highest(), Some(1_000.0));
+        for feed_ns in [3_000_000, 10_000, 4_000_000] {
+            assert_eq!(search.next_rate(), Ok(2_000.0));
+            search.note(run(2_000.0, feed_ns, Verdict::Ok), &objective);
+        }
+        assert_eq!(search.next_rate(), Ok(1_500.0));
+        let shown = search.to_string();
+        let lines: Vec<&str> = shown.lines().collect();
+        for (line, end) in [
+            (1, "breaks: feed.p99 2.00 ms (run 1 of 3)"),
+            (3, "holds (run 3 of 3: holds by 2 to 1)"),
+            (5, "holds (run 2 of 3)"),
+            (6, "breaks: feed.p99 4.00 ms (run 3 of 3: breaks by 2 to 1)"),
+        ] {
+            assert!(lines[line].ends_with(end), "{shown}");
+        }
+    }
+
+    #[test]
+    fn what_is_left_is_counted() {
+        let objective = "p99<1ms".parse().unwrap();
+        let mut search = Search::new(1_000.0);
+        assert_eq!(search.steps_left_min(), 1);
+        search.note(run(1_000.0, 10_000, Verdict::Ok), &objective);
+        // 2,000, then between: 1,500, 1,750, 1,875, 1,938.
+        assert_eq!(search.steps_left_min(), 5);
     }
 
     #[test]

@@ -35,12 +35,17 @@ struct Mark {
     publisher_ns: u64,
 }
 
-/// Measures for `length` with messages of `shape`; `program` is pinfeed itself. `elsewhere_ns` of the result
-/// is what the publisher took.
+/// Measures for `length` with messages of `shape`; `program` is pinfeed itself, and `tick` is called some fifty times
+/// a second. `elsewhere_ns` of the result is what the publisher took.
 ///
 /// # Errors
 /// [`Error::Helper`] and what [`Pipeline::start`] gives.
-pub fn measure(program: &Path, shape: &Shape, length: Duration) -> Result<Costs> {
+pub fn measure(
+    program: &Path,
+    shape: &Shape,
+    length: Duration,
+    mut tick: impl FnMut(),
+) -> Result<Costs> {
     let arguments: Vec<String> = [
         "publish",
         "--blast",
@@ -74,9 +79,9 @@ pub fn measure(program: &Path, shape: &Shape, length: Duration) -> Result<Costs>
         pipeline,
         publisher: publisher.id(),
     };
-    watched.wait(WARM_UP)?;
+    watched.wait(WARM_UP, &mut tick)?;
     let before = watched.mark()?;
-    watched.wait(length)?;
+    watched.wait(length, &mut tick)?;
     let after = watched.mark()?;
     let messages = after.messages - before.messages;
     if messages == 0 {
@@ -103,10 +108,11 @@ struct Watched {
 }
 
 impl Watched {
-    fn wait(&mut self, length: Duration) -> Result<()> {
+    fn wait(&mut self, length: Duration, tick: &mut impl FnMut()) -> Result<()> {
         let deadline = Deadline::after(length);
         while !deadline.passed() {
             thread::sleep(deadline.left().min(LOOK_EVERY));
+            tick();
             if self.pipeline.is_finished() {
                 return Err(failed("the pipeline ended before its time"));
             }

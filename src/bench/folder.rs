@@ -1,4 +1,7 @@
 //! A folder of results that is whole or not there: written beside its place and renamed at the end.
+//!
+//! While it is filled it is locked (`flock`), which ends with the process however that ends: an unlocked one is what a
+//! killed benchmark left. Where a file system has no locks, nothing is taken for that.
 
 use std::{
     fs::{self, File},
@@ -8,6 +11,7 @@ use std::{
 };
 
 use hdrhistogram::Histogram;
+use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -19,6 +23,10 @@ use crate::{
 
 /// How folders that are being filled are called, before the process that fills them.
 const TEMPORARY: &str = ".pinfeed-bench-";
+/// The most bytes of a name, on all usual file systems.
+const NAME_BYTES_MAX: usize = 255;
+/// How often another place is tried where the last one was taken for a leftover before it was locked.
+const PLACES_MAX: usize = 8;
 /// Percentile files are in microseconds.
 const NS_PER_US: f64 = 1e3;
 
@@ -30,6 +38,8 @@ pub struct ResultFolder {
     /// The parent and those above it, as far as they were made for this, the deepest first.
     made: Vec<PathBuf>,
     temporary: PathBuf,
+    /// The folder itself, locked.
+    _lock: Option<File>,
 }
 
 impl ResultFolder {
@@ -42,15 +52,14 @@ impl ResultFolder {
         let missing = parent
             .ancestors()
             .take_while(|path| !path.as_os_str().is_empty() && !path.exists());
-        // The time beside the number, which may be that of a process that was killed.
-        let name = format!("{TEMPORARY}{}-{}", process::id(), wall_ns());
         // From here on what is made is removed where something fails.
-        let folder = Self {
+        let mut folder = Self {
             parent: output.map(Path::to_owned),
             made: missing.map(Path::to_owned).collect(),
-            temporary: parent.join(name),
+            temporary: PathBuf::new(),
+            _lock: None,
         };
-        let made = fs::create_dir_all(&parent).and_then(|()| fs::create_dir(&folder.temporary));
+        let made = fs::create_dir_all(&parent).and_then(|()| folder.make(&parent));
         made.map_err(|error| match output {
             Some(output) => Error::config(
                 "--output",
@@ -63,6 +72,21 @@ impl ResultFolder {
         Ok(folder)
     }
 
+    /// Makes the folder to be filled, and locks it.
+    fn make(&mut self, parent: &Path) -> io::Result<()> {
+        for _ in 0..PLACES_MAX {
+            // The time beside the number, which may be that of a process that was killed.
+            let name = format!("{TEMPORARY}{}-{}", process::id(), wall_ns());
+            self.temporary = parent.join(name);
+            fs::create_dir(&self.temporary)?;
+            self._lock = lock(&self.temporary);
+            if self.temporary.exists() {
+                return Ok(());
+            }
+        }
+        Err(io::Error::other("each that was made was removed at once"))
+    }
+
     /// Removes what processes that are no more left beside this folder, and returns it.
     #[must_use]
     pub fn remove_leftovers(&self) -> Vec<PathBuf> {
@@ -70,13 +94,12 @@ impl ResultFolder {
         let entries = beside.into_iter().flatten().flatten().flatten();
         entries
             .map(|entry| entry.path())
-            // What can't be removed is another one's.
-            .filter(|path| is_leftover(path) && fs::remove_dir_all(path).is_ok())
+            .filter(|path| remove_leftover(path))
             .collect()
     }
 
     /// Returns where a file of this name stands until the folder is finished.
-    pub(super) fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.temporary.join(name)
     }
 
@@ -106,8 +129,8 @@ impl ResultFolder {
             .map_err(Error::file(&path))
     }
 
-    /// Writes `summary.json` and puts the folder in its place, named by `name` and a hash of the summary.
-    /// Returns the place, unless results are not kept.
+    /// Writes `summary.json` and puts the folder in its place, named by `name`, cut short where it is too long for a
+    /// name, and a hash of the summary. Returns the place, unless results are not kept.
     ///
     /// # Errors
     /// [`Error::File`].
@@ -118,7 +141,12 @@ impl ResultFolder {
         let json = serde_json::to_vec_pretty(summary)
             .map_err(|error| Error::file(self.path("summary.json"))(error.into()))?;
         self.write("summary.json", &json)?;
-        let place = parent.join(format!("{name}-{:08x}", xxh3_64(&json) as u32));
+        let hash = format!("-{:08x}", xxh3_64(&json) as u32);
+        let mut name = name.to_owned();
+        while name.len() + hash.len() > NAME_BYTES_MAX {
+            name.pop();
+        }
+        let place = parent.join(name + &hash);
         fs::rename(&self.temporary, &place).map_err(Error::file(&place))?;
         Ok(Some(place))
     }
@@ -134,14 +162,23 @@ impl Drop for ResultFolder {
     }
 }
 
-/// Tells whether a folder was being filled by a process that is no more.
-fn is_leftover(path: &Path) -> bool {
+/// Locks a folder until the file is dropped. Fails where another one has it locked, and where there are no locks.
+fn lock(folder: &Path) -> Option<File> {
+    let file = File::open(folder).ok()?;
+    let locked = flock(&file, FlockOperation::NonBlockingLockExclusive);
+    locked.is_ok().then_some(file)
+}
+
+/// Removes a folder that nobody fills any more, and returns whether it was one.
+fn remove_leftover(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str());
-    let process = name
-        .and_then(|name| name.strip_prefix(TEMPORARY))
-        .and_then(|rest| rest.split('-').next())
-        .and_then(|process| process.parse::<u32>().ok());
-    process.is_some_and(|process| !Path::new(&format!("/proc/{process}")).exists())
+    if !name.is_some_and(|name| name.starts_with(TEMPORARY)) || !path.is_dir() {
+        return false;
+    }
+    // Locked meanwhile, so that two do not remove the same one.
+    let lock = lock(path);
+    // What can't be removed is another one's.
+    lock.is_some() && fs::remove_dir_all(path).is_ok()
 }
 
 #[cfg(test)]
@@ -196,19 +233,37 @@ mod tests {
     #[test]
     fn what_the_dead_left_is_removed() {
         let parent = tempfile::tempdir().unwrap();
-        // Process ids end far below.
-        let dead = parent.path().join(format!("{TEMPORARY}{}-1", u32::MAX));
-        let alive = parent
+        // As if of this process, which lives: what counts is who holds the lock.
+        let dead = parent
             .path()
             .join(format!("{TEMPORARY}{}-1", process::id()));
         let other = parent.path().join("latency-rate1");
-        for path in [&dead, &alive, &other] {
+        for path in [&dead, &other] {
             fs::create_dir(path).unwrap();
         }
         fs::write(dead.join("run-1.hlog"), "half").unwrap();
+        let alive = ResultFolder::create(Some(parent.path())).unwrap();
         let folder = ResultFolder::create(Some(parent.path())).unwrap();
         assert_eq!(folder.remove_leftovers(), slice::from_ref(&dead));
-        assert!(!dead.exists() && alive.exists() && other.exists());
+        assert!(!dead.exists() && alive.temporary.exists() && other.exists());
+        alive.write("runs.csv", b"run\n").unwrap();
+    }
+
+    #[test]
+    fn a_name_that_is_too_long_is_cut() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = ResultFolder::create(Some(parent.path())).unwrap();
+        let name = format!("sweep-topics{}", "é".repeat(300));
+        let place = folder.finish(&name, &[1]).unwrap().unwrap();
+        let [kept] = &names(parent.path())[..] else {
+            panic!("one folder: {:?}", names(parent.path()));
+        };
+        assert!(
+            place.ends_with(kept) && kept.len() <= NAME_BYTES_MAX,
+            "{kept}"
+        );
+        let (start, hash) = kept.rsplit_once('-').unwrap();
+        assert!(name.starts_with(start) && hash.len() == 8, "{kept}");
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub(super) struct Pace {
     pub messages: u64,
     /// The capture to send, and how many times as fast as it was captured.
     pub capture: Option<(PathBuf, f64)>,
+    /// What to leave out of its lateness.
+    pub warm_up: Duration,
     /// When to give up, from the first message on.
     pub limit: Option<Duration>,
     /// Where to log how late it was.
@@ -49,9 +51,12 @@ pub(super) fn start(bench: &Bench, pace: &Pace) -> Result<(Process, Vec<String>)
     if shape.connections > 1 {
         arguments.push("--split".to_owned());
     }
+    let time = |length: Duration| humantime::format_duration(length).to_string();
+    if !pace.warm_up.is_zero() {
+        arguments.extend(["--warm-up".to_owned(), time(pace.warm_up)]);
+    }
     if let Some(limit) = pace.limit {
-        let limit = humantime::format_duration(limit).to_string();
-        arguments.extend(["--for".to_owned(), limit]);
+        arguments.extend(["--for".to_owned(), time(limit)]);
     }
     if let Some(log) = &pace.log {
         arguments.extend(["--hlog".to_owned(), log.display().to_string()]);

@@ -78,6 +78,7 @@ impl Bench {
             rate: Some(load.rate),
             messages: load.due,
             capture: load.capture.clone(),
+            warm_up: load.warm_up,
             limit: Some(limit),
             log: Some(late_log.clone()),
         };
@@ -120,6 +121,7 @@ impl Bench {
             due: load.due,
             published: published.published,
             received: summary.received,
+            lost: summary.lost.unwrap_or(0),
             elapsed_s: published.elapsed_s,
             blocked_s: published.blocked_s,
         };

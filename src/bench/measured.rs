@@ -24,7 +24,7 @@ use crate::{
 pub struct Stage {
     /// `feed`, `queue`, `handler`; `lateness`, the generator's own; or `hiccup-N`, the platform's on core N.
     pub name: String,
-    /// What was recorded after the warm-up; lateness and hiccups of the whole run.
+    /// What was recorded after the warm-up; hiccups of the whole run.
     pub histogram: Histogram<u64>,
 }
 

@@ -19,6 +19,7 @@ mod latency;
 mod load;
 mod measured;
 mod objective;
+mod paired;
 mod process;
 pub mod record;
 mod replay;
@@ -28,19 +29,22 @@ mod step;
 mod subject;
 mod sweep;
 mod throughput;
+mod tries;
 mod verdict;
 
-pub use capacity::{Found, NEAR_ENOUGH, Search, SearchEnd};
+pub use capacity::{Found, NEAR_ENOUGH, Search, SearchEnd, curve};
 pub use costs::measure as measure_costs;
 pub use folder::ResultFolder;
 pub use latency::LatencyPlan;
 pub use measured::{LatencyRun, Stage, csv, feed_spread, spread};
 pub use objective::{BadObjective, Judgement, Objective};
+pub use paired::paired_ratios;
 pub use replay::{
-    ReplayEnd, ReplayPlan, ReplayStep, Replayed, SPEED_MAX, highest_speed, replay_table, speeds,
+    ReplayEnd, ReplayPlan, ReplayStep, Replayed, SPEED_MAX, SPEED_MIN, by_speed, highest_speed,
+    replay_table, speeds,
 };
 pub use spread::Spread;
-pub use step::{REPEATS_MAX, Step, Tells};
+pub use step::{Step, Tells};
 pub use sweep::{
     AtRate, BadVary, FlatOut, Point, Property, Vary, at_rate_csv, at_rate_figures, at_rate_table,
     flat_out_csv, flat_out_figures, flat_out_table,
@@ -49,6 +53,7 @@ pub use throughput::{
     Contender, Figures, Ratio, Throughput, ThroughputPlan, ThroughputRun, ratios, throughput_csv,
     throughput_table,
 };
+pub use tries::{REPEATS_MAX, Tries, verdicts};
 pub use verdict::{HasVerdict, Validity, Verdict};
 
 use std::{path::PathBuf, time::Duration};

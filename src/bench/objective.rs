@@ -138,6 +138,13 @@ impl Objective {
         judgement
     }
 
+    /// Tells whether it is content with a loss of so many messages.
+    #[must_use]
+    pub fn allows_loss(&self, messages: u64) -> bool {
+        let allows = |limit: &Limit| matches!(limit, Limit::Loss(allowed) if messages <= *allowed);
+        self.limits.iter().any(allows)
+    }
+
     /// Checks that a run with so many messages can tell all of its percentiles, with a quarter to spare.
     ///
     /// # Errors
@@ -265,6 +272,8 @@ mod tests {
             ]
         );
         assert_eq!(objective.check_messages(12_500), Ok(()));
+        assert!(objective.allows_loss(3) && !objective.allows_loss(4));
+        assert!(!"p99<1ms".parse::<Objective>().unwrap().allows_loss(1));
         let missing = objective.check_messages(12_499).unwrap_err();
         assert_eq!(missing, ("p99.9".to_owned(), 12_500));
     }

@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     bench::{
-        Bench, LatencyRun, Objective, Progress, ResultFolder, Step, Tells,
+        Bench, LatencyRun, Objective, Progress, ResultFolder, Step, Tells, Tries,
         latency::{LENGTH_MAX, seconds},
         load::Load,
+        verdicts,
     },
     error::{Error, Result},
     latency::Quantiles,
@@ -17,6 +18,8 @@ use crate::{
     report::{rate, time},
 };
 
+/// The lowest speed.
+pub const SPEED_MIN: f64 = 1e-6;
 /// The highest speed.
 pub const SPEED_MAX: f64 = 1e6;
 /// What the busiest one of is told.
@@ -51,11 +54,11 @@ pub struct ReplayStep {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ReplayEnd {
-    /// The objective broke.
+    /// The objective broke at a speed.
     Broke,
-    /// The generator gave out first, however often it was tried: the limit is its own.
+    /// It broke at none, and the generator gave out, however often it was tried: the limit is its own.
     GeneratorLimit,
-    /// A run said nothing, however often it was tried.
+    /// It broke at none, and the runs of a speed said nothing, however often it was tried.
     Inconclusive,
     /// It held at all speeds.
     AllHeld,
@@ -73,6 +76,12 @@ pub struct Replayed {
 }
 
 impl ReplayPlan {
+    /// Returns about how long a run takes.
+    #[must_use]
+    pub fn run_takes(&self) -> Duration {
+        self.warm_up + self.length + Duration::from_secs(1)
+    }
+
     /// Checks that it can be carried out from this speed on.
     ///
     /// # Errors
@@ -160,16 +169,53 @@ pub fn speeds() -> impl Iterator<Item = f64> {
         .take_while(|speed| *speed <= SPEED_MAX)
 }
 
-/// Returns the highest speed below which, and at which, all held.
+impl ReplayEnd {
+    /// Returns how a replay ended in which the runs of each speed said this.
+    #[must_use]
+    pub fn of(told: &[(f64, Tells)]) -> Self {
+        let first = |wanted: fn(Tells) -> bool| told.iter().find(|(_, tells)| wanted(*tells));
+        if first(|tells| tells == Tells::Breaks).is_some() {
+            return Self::Broke;
+        }
+        match first(|tells| tells != Tells::Holds) {
+            None => Self::AllHeld,
+            Some((_, Tells::GeneratorLimit)) => Self::GeneratorLimit,
+            Some(_) => Self::Inconclusive,
+        }
+    }
+}
+
+/// Returns what the runs at each speed say together, the slowest first.
 #[must_use]
-pub fn highest_speed(steps: &[ReplayStep]) -> Option<f64> {
-    let held = |step: &&ReplayStep| step.step.tells() == Tells::Holds;
-    let broke = steps
-        .iter()
-        .filter(|step| step.step.tells() == Tells::Breaks);
-    let broke = broke.map(|step| step.speed).fold(f64::INFINITY, f64::min);
-    let below = steps.iter().filter(held).map(|step| step.speed);
-    below.filter(|speed| *speed < broke).reduce(f64::max)
+pub fn by_speed(steps: &[ReplayStep]) -> Vec<(f64, Tells)> {
+    let mut sorted: Vec<&ReplayStep> = steps.iter().collect();
+    sorted.sort_by(|a, b| a.speed.total_cmp(&b.speed));
+    let of_speed = |steps: &[&ReplayStep]| {
+        let mut tries = Tries::default();
+        let mut last = Tells::Nothing;
+        for one in steps {
+            last = one.step.tells();
+            tries.note(last);
+        }
+        (steps[0].speed, tries.decided().unwrap_or(last))
+    };
+    sorted
+        .chunk_by(|one, other| one.speed == other.speed)
+        .map(of_speed)
+        .collect()
+}
+
+/// Returns the highest speed that held, with none below it that broke, of what the runs of each said.
+#[must_use]
+pub fn highest_speed(told: &[(f64, Tells)]) -> Option<f64> {
+    let speeds = |wanted| {
+        let these = told.iter().filter(move |(_, tells)| *tells == wanted);
+        these.map(|(speed, _)| *speed)
+    };
+    let broke = speeds(Tells::Breaks).fold(f64::INFINITY, f64::min);
+    speeds(Tells::Holds)
+        .filter(|speed| *speed < broke)
+        .reduce(f64::max)
 }
 
 /// The steps as a table for people.
@@ -187,7 +233,8 @@ impl fmt::Display for Table<'_> {
             write!(out, "{name:>10}")?;
         }
         writeln!(out, "  verdict")?;
-        for one in self.0 {
+        let steps: Vec<_> = self.0.iter().map(|one| (one.speed, &one.step)).collect();
+        for (one, verdict) in self.0.iter().zip(verdicts(&steps)) {
             let run = &one.step.run;
             write!(
                 out,
@@ -201,7 +248,7 @@ impl fmt::Display for Table<'_> {
                 let shown = value.map_or("-".to_owned(), |ns| time(ns as f64));
                 write!(out, "{shown:>10}")?;
             }
-            writeln!(out, "  {}", one.step.verdict())?;
+            writeln!(out, "  {verdict}")?;
         }
         Ok(())
     }
@@ -216,6 +263,33 @@ mod tests {
         let first: Vec<f64> = speeds().take(5).collect();
         assert_eq!(first, [1.0, 2.0, 5.0, 10.0, 20.0]);
         assert_eq!(speeds().last(), Some(SPEED_MAX));
+    }
+
+    #[test]
+    fn the_highest_speed_has_none_below_it_that_broke() {
+        use Tells::{Breaks, GeneratorLimit, Holds, Nothing};
+        for (told, highest, end) in [
+            (
+                &[(1.0, Holds), (2.0, Holds)][..],
+                Some(2.0),
+                ReplayEnd::AllHeld,
+            ),
+            (
+                &[(1.0, Holds), (2.0, Nothing), (5.0, Breaks)],
+                Some(1.0),
+                ReplayEnd::Broke,
+            ),
+            (
+                &[(1.0, Holds), (2.0, GeneratorLimit), (5.0, Holds)],
+                Some(5.0),
+                ReplayEnd::GeneratorLimit,
+            ),
+            (&[(1.0, Breaks), (2.0, Holds)], None, ReplayEnd::Broke),
+            (&[(1.0, Nothing)], None, ReplayEnd::Inconclusive),
+        ] {
+            assert_eq!(highest_speed(told), highest, "{told:?}");
+            assert_eq!(ReplayEnd::of(told), end, "{told:?}");
+        }
     }
 
     #[test]

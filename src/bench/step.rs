@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::bench::{Judgement, LatencyRun, Objective, Verdict};
-
-/// How often a run that says nothing is repeated.
-pub const REPEATS_MAX: usize = 2;
+use crate::{
+    bench::{Judgement, LatencyRun, Objective, Verdict},
+    report::count,
+};
 
 /// A run that was held against an objective.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -19,6 +19,9 @@ pub struct Step {
     pub inconclusive: Vec<String>,
     /// Whether the generator's own lateness alone breaks as much.
     pub by_generator: bool,
+    /// Whether messages were lost, no more than the objective allows.
+    #[serde(default)]
+    pub loss_is_allowed: bool,
 }
 
 /// What a step says.
@@ -35,7 +38,8 @@ pub enum Tells {
 }
 
 impl Step {
-    /// Holds a run against an objective. A rate that the subject missed breaks any.
+    /// Holds a run against an objective. A rate that the subject missed breaks any, and messages that were not
+    /// received break all that do not allow for them.
     #[must_use]
     pub fn new(run: LatencyRun, objective: &Objective) -> Self {
         let Judgement {
@@ -46,11 +50,20 @@ impl Step {
         if matches!(run.verdict, Verdict::SubjectGaveOut(_)) {
             broken.insert(0, "rate missed".to_owned());
         }
+        let mut loss_is_allowed = false;
+        if let Verdict::NotReceived(messages) = run.verdict {
+            loss_is_allowed = objective.allows_loss(messages);
+            let loss = format!("loss {}", count(messages));
+            if !loss_is_allowed && !broken.contains(&loss) {
+                broken.push(loss);
+            }
+        }
         Self {
             run,
             broken,
             inconclusive,
             by_generator,
+            loss_is_allowed,
         }
     }
 
@@ -61,10 +74,11 @@ impl Step {
             Verdict::GeneratorGaveOut(_) => Tells::GeneratorLimit,
             Verdict::Failed(_) => Tells::Nothing,
             Verdict::SubjectGaveOut(_) => Tells::Breaks,
-            Verdict::Ok if self.by_generator => Tells::GeneratorLimit,
-            Verdict::Ok if !self.broken.is_empty() => Tells::Breaks,
-            Verdict::Ok if !self.inconclusive.is_empty() => Tells::Nothing,
-            Verdict::Ok => Tells::Holds,
+            Verdict::NotReceived(_) if !self.loss_is_allowed => Tells::Breaks,
+            _ if self.by_generator => Tells::GeneratorLimit,
+            _ if !self.broken.is_empty() => Tells::Breaks,
+            _ if !self.inconclusive.is_empty() => Tells::Nothing,
+            _ => Tells::Holds,
         }
     }
 
@@ -73,14 +87,20 @@ impl Step {
     pub fn verdict(&self) -> String {
         let (broken, inconclusive) = (self.broken.join(", "), self.inconclusive.join(", "));
         match &self.run.verdict {
-            Verdict::Ok if self.by_generator => {
-                format!("INVALID: {broken}: the generator itself was that late")
-            }
-            Verdict::Ok if !broken.is_empty() => format!("breaks: {broken}"),
-            Verdict::Ok if !inconclusive.is_empty() => {
-                format!("INCONCLUSIVE: too few messages for {inconclusive}")
-            }
-            Verdict::Ok => "holds".to_owned(),
+            Verdict::NotReceived(_) if !self.loss_is_allowed => format!("breaks: {broken}"),
+            Verdict::Ok | Verdict::NotReceived(_) => match self.tells() {
+                Tells::GeneratorLimit => {
+                    format!("INVALID: {broken}: the generator itself was that late")
+                }
+                Tells::Breaks => format!("breaks: {broken}"),
+                Tells::Nothing => {
+                    format!("INCONCLUSIVE: too few messages for {inconclusive}")
+                }
+                Tells::Holds => match self.run.missing() {
+                    0 => "holds".to_owned(),
+                    missing => format!("holds, without {} messages lost", count(missing)),
+                },
+            },
             invalid => invalid.to_string(),
         }
     }

@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use crate::{
     bench::{
         HasVerdict, LatencyRun, Shape, Spread, ThroughputRun, Validity, csv, feed_spread,
-        spread::known, throughput::write_figures,
+        paired_ratios, spread::known, throughput::write_figures,
     },
     error::{Error, Result},
-    latency::Quantiles,
+    latency::{Quantiles, log::FEED},
     report::time,
 };
 
@@ -133,6 +133,9 @@ impl Vary {
 pub struct Point<R> {
     /// The value.
     pub value: usize,
+    /// Messages sent in each run, its warm-up included.
+    #[serde(default)]
+    pub messages: u64,
     /// The runs, in order. Figures over them leave out those that are invalid.
     pub runs: Vec<R>,
 }
@@ -140,9 +143,10 @@ pub struct Point<R> {
 impl<R: HasVerdict> Point<R> {
     /// Makes one without runs.
     #[must_use]
-    pub fn new(value: usize) -> Self {
+    pub fn new(value: usize, messages: u64) -> Self {
         Self {
             value,
+            messages,
             runs: Vec::new(),
         }
     }
@@ -153,13 +157,18 @@ impl<R: HasVerdict> Point<R> {
         Validity::of(self.runs.iter().map(HasVerdict::verdict))
     }
 
+    /// Returns the median of the ratios to the runs of another value, round by round.
+    fn to(&self, other: &Self, figure: fn(&R) -> f64) -> f64 {
+        Spread::of(paired_ratios(&self.runs, &other.runs, figure)).median
+    }
+
     fn spread(&self, figure: fn(&R) -> f64) -> Spread {
         let valid = self.runs.iter().filter(|run| run.verdict().is_ok());
         Spread::of(valid.map(figure))
     }
 }
 
-/// What flat-out runs at one value come to. Ratios are of medians.
+/// What flat-out runs at one value come to. Ratios are medians of those of each round.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct FlatOut {
     /// The value.
@@ -177,19 +186,17 @@ pub struct FlatOut {
 /// Sums flat-out runs up, by value.
 #[must_use]
 pub fn flat_out_figures(points: &[Point<ThroughputRun>]) -> Vec<FlatOut> {
-    let msgs_per_s = |point: &Point<ThroughputRun>| point.spread(|run| run.msgs_per_s);
-    let cpu_ns_per_msg = |point: &Point<ThroughputRun>| point.spread(|run| run.cpu_ns_per_msg);
     let sum_up = |point: &Point<ThroughputRun>| FlatOut {
         value: point.value,
-        msgs_per_s: msgs_per_s(point),
-        cpu_ns_per_msg: cpu_ns_per_msg(point),
-        msgs_per_s_to_first: msgs_per_s(point).median / msgs_per_s(&points[0]).median,
-        cpu_ns_per_msg_to_first: cpu_ns_per_msg(point).median / cpu_ns_per_msg(&points[0]).median,
+        msgs_per_s: point.spread(|run| run.msgs_per_s),
+        cpu_ns_per_msg: point.spread(|run| run.cpu_ns_per_msg),
+        msgs_per_s_to_first: point.to(&points[0], |run| run.msgs_per_s),
+        cpu_ns_per_msg_to_first: point.to(&points[0], |run| run.cpu_ns_per_msg),
     };
     points.iter().map(sum_up).collect()
 }
 
-/// What runs at a rate at one value come to. Ratios are of medians.
+/// What runs at a rate at one value come to. Ratios are medians of those of each round.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct AtRate {
     /// The value.
@@ -205,16 +212,18 @@ pub struct AtRate {
 /// Sums runs at a rate up, by value.
 #[must_use]
 pub fn at_rate_figures(points: &[Point<LatencyRun>]) -> Vec<AtRate> {
-    let sum_up = |point: &Point<LatencyRun>| {
-        let feed_ns = feed_spread(&point.runs);
-        AtRate {
-            value: point.value,
-            cpu_ns_per_msg: point.spread(|run| run.cpu_ns_per_msg),
-            feed_ns,
-            p50_to_first: feed_ns[0].median / feed_spread(&points[0].runs)[0].median,
-        }
+    let sum_up = |point: &Point<LatencyRun>| AtRate {
+        value: point.value,
+        cpu_ns_per_msg: point.spread(|run| run.cpu_ns_per_msg),
+        feed_ns: feed_spread(&point.runs),
+        p50_to_first: point.to(&points[0], feed_p50_ns),
     };
     points.iter().map(sum_up).collect()
+}
+
+fn feed_p50_ns(run: &LatencyRun) -> f64 {
+    let p50 = run.stage(FEED).and_then(|stage| stage.quantiles().p50);
+    p50.map_or(f64::NAN, |ns| ns as f64)
 }
 
 /// Flat-out runs by value, as a table for people.
@@ -302,12 +311,13 @@ fn end_row(out: &mut fmt::Formatter<'_>, validity: Validity) -> fmt::Result {
 /// Flat-out runs as CSV, a line a run.
 #[must_use]
 pub fn flat_out_csv(property: Property, points: &[Point<ThroughputRun>]) -> String {
-    let mut text = format!("{property},run,verdict,elapsed_s,msgs_per_s,cpu_ns_per_msg\n");
+    let mut text = format!("{property},run,messages,verdict,elapsed_s,msgs_per_s,cpu_ns_per_msg\n");
     for point in points {
         for (number, run) in (1..).zip(&point.runs) {
             text += &format!(
-                "{},{number},{},{},{},{}\n",
+                "{},{number},{},{},{},{},{}\n",
                 point.value,
+                point.messages,
                 run.verdict.word(),
                 run.elapsed_s,
                 run.msgs_per_s,
@@ -367,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn ratios_are_of_medians_of_valid_runs() {
+    fn ratios_are_of_valid_runs() {
         let run = |msgs_per_s: f64, verdict: Verdict| ThroughputRun {
             verdict,
             elapsed_s: 1.0,
@@ -378,14 +388,17 @@ mod tests {
         let points = [
             Point {
                 value: 64,
+                messages: 20_000,
                 runs: vec![run(2e6, Verdict::Ok), run(9e9, failed.clone())],
             },
             Point {
                 value: 256,
+                messages: 20_000,
                 runs: vec![run(1e6, Verdict::Ok), run(1e6, Verdict::Ok)],
             },
             Point {
                 value: 1_024,
+                messages: 20_000,
                 runs: vec![run(5e5, failed)],
             },
         ];
@@ -399,6 +412,6 @@ mod tests {
         assert!(table.contains("OK, 1 of 2 runs INVALID"), "{table}");
         let csv = flat_out_csv(Property::Size, &points);
         assert_eq!(csv.lines().count(), 6, "{csv}");
-        assert!(csv.contains("\n1024,1,failed,"), "{csv}");
+        assert!(csv.contains("\n1024,1,20000,failed,"), "{csv}");
     }
 }

@@ -9,6 +9,7 @@ use crate::{
         Bench, HasVerdict, Progress, Spread, Validity, Verdict,
         baseline::{Baseline, Cost},
         generator::{self, Pace},
+        paired_ratios,
         process::Process,
         spread::{figure, known},
         subject::{self, Order},
@@ -76,7 +77,7 @@ pub struct Throughput {
     pub runs: Vec<ThroughputRun>,
 }
 
-/// How the subject stands to a baseline: ratios of medians.
+/// How the subject stands to a baseline: medians of the ratios of each round.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Ratio {
     /// The baseline.
@@ -198,6 +199,7 @@ impl Bench {
             rate: None,
             messages,
             capture: None,
+            warm_up: Duration::ZERO,
             limit: None,
             log: None,
         };
@@ -360,10 +362,14 @@ pub fn ratios(contenders: &[Throughput]) -> Vec<Ratio> {
     let Some((subject, baselines)) = contenders.split_first() else {
         return Vec::new();
     };
-    let to = |baseline: &Throughput| Ratio {
-        to: baseline.name,
-        msgs_per_s: subject.msgs_per_s().median / baseline.msgs_per_s().median,
-        cpu_ns_per_msg: subject.cpu_ns_per_msg().median / baseline.cpu_ns_per_msg().median,
+    let to = |baseline: &Throughput| {
+        let median =
+            |figure| Spread::of(paired_ratios(&subject.runs, &baseline.runs, figure)).median;
+        Ratio {
+            to: baseline.name,
+            msgs_per_s: median(|run| run.msgs_per_s),
+            cpu_ns_per_msg: median(|run| run.cpu_ns_per_msg),
+        }
     };
     baselines.iter().map(to).collect()
 }
@@ -393,7 +399,11 @@ impl fmt::Display for Table<'_> {
             }
         }
         let subject = self.0.first().map(|one| one.name.to_string());
-        writeln!(out, "{} to", subject.unwrap_or_default())?;
+        writeln!(
+            out,
+            "{} to, median of the rounds",
+            subject.unwrap_or_default()
+        )?;
         for ratio in ratios(self.0) {
             writeln!(
                 out,

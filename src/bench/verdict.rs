@@ -4,8 +4,13 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use crate::report::count;
+
 /// The share of the rate that may be missed.
 const MISSED_MAX: f64 = 0.01;
+
+/// How what was sent in vain is shown, after its number.
+const NOT_RECEIVED: &str = "messages sent were not received, and are in no percentile";
 
 /// Whether a run says anything; at a rate, whether that was held, and if not, who gave out. The share is that
 /// of the rate that was missed.
@@ -17,6 +22,8 @@ pub enum Verdict {
     GeneratorGaveOut(f64),
     /// The subject made the generator wait, or did not receive all in time.
     SubjectGaveOut(f64),
+    /// The rate was held, and so many messages were sent and not received: what they would have taken is unknown.
+    NotReceived(u64),
     /// Generator or subject did not do its part, for this reason: figures are of nothing that is known.
     Failed(String),
 }
@@ -29,6 +36,8 @@ pub(super) struct Held {
     pub due: u64,
     pub published: u64,
     pub received: u64,
+    /// Messages missing by their numbers.
+    pub lost: u64,
     /// From the first message to the last.
     pub elapsed_s: f64,
     /// For how long the subject made the generator wait.
@@ -36,6 +45,11 @@ pub(super) struct Held {
 }
 
 impl Held {
+    /// Returns how many messages were sent and not received.
+    pub(super) fn missing(&self) -> u64 {
+        self.lost.max(self.published.saturating_sub(self.received))
+    }
+
     /// Returns the rate of sending.
     pub(super) fn sent_per_s(&self) -> f64 {
         self.published as f64 / self.elapsed_s.max(self.published as f64 / self.rate)
@@ -55,7 +69,10 @@ impl Held {
         if missing > MISSED_MAX {
             return Verdict::SubjectGaveOut(missing);
         }
-        Verdict::Ok
+        match self.missing() {
+            0 => Verdict::Ok,
+            missing => Verdict::NotReceived(missing),
+        }
     }
 }
 
@@ -73,6 +90,7 @@ impl Verdict {
             Self::Ok => "ok",
             Self::GeneratorGaveOut(_) => "generator-gave-out",
             Self::SubjectGaveOut(_) => "subject-gave-out",
+            Self::NotReceived(_) => "not-received",
             Self::Failed(_) => "failed",
         }
     }
@@ -84,6 +102,9 @@ impl fmt::Display for Verdict {
             Self::Ok => return out.write_str("OK"),
             Self::GeneratorGaveOut(share) => (share, "the generator gave out"),
             Self::SubjectGaveOut(share) => (share, "the subject took no more"),
+            Self::NotReceived(messages) => {
+                return write!(out, "INVALID: {} {NOT_RECEIVED}", count(*messages));
+            }
             Self::Failed(reason) => return write!(out, "INVALID: {reason}"),
         };
         write!(out, "INVALID: rate missed by {:.1} %: {why}", 100.0 * share)
@@ -114,6 +135,11 @@ impl FromStr for Verdict {
                 .into_iter()
                 .find(|verdict| verdict.to_string().ends_with(why))
         };
+        let not_received = || {
+            let rest = text.strip_prefix("INVALID: ")?;
+            let number = rest.strip_suffix(NOT_RECEIVED)?.trim_end();
+            Some(Self::NotReceived(number.replace(',', "").parse().ok()?))
+        };
         let failed = || {
             let reason = text.strip_prefix("INVALID: ")?;
             (!reason.is_empty()).then(|| Self::Failed(reason.to_owned()))
@@ -121,6 +147,7 @@ impl FromStr for Verdict {
         match text {
             "OK" => Ok(Self::Ok),
             _ => missed()
+                .or_else(not_received)
                 .or_else(failed)
                 .ok_or_else(|| UnknownVerdict(text.to_owned())),
         }
@@ -186,6 +213,7 @@ mod tests {
         due: 2_000,
         published: 2_000,
         received: 2_000,
+        lost: 0,
         elapsed_s: 1.999,
         blocked_s: 0.0,
     };
@@ -235,6 +263,25 @@ mod tests {
             ..GOOD
         };
         assert_eq!(a_little_late.verdict(), Verdict::Ok);
+    }
+
+    #[test]
+    fn one_message_that_is_missing_is_too_many() {
+        let one_short = Held {
+            received: 1_999,
+            ..GOOD
+        };
+        let verdict = one_short.verdict();
+        assert_eq!(verdict, Verdict::NotReceived(1));
+        assert!(!verdict.is_ok());
+        let by_number = Held { lost: 3, ..GOOD };
+        assert_eq!(by_number.verdict(), Verdict::NotReceived(3));
+        let many = Verdict::NotReceived(12_345);
+        assert_eq!(
+            many.to_string(),
+            "INVALID: 12,345 messages sent were not received, and are in no percentile"
+        );
+        assert_eq!(many.to_string().parse(), Ok(many));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::{
     cli::{
         Ending, Failure,
         histograms::Histograms,
-        live::{self, Show},
+        live::{self, Ends, Show},
         publish::{Rate, parse_rate},
         run::{conclude, warn_of_placements},
         say,
@@ -113,7 +113,12 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
             tick,
         )?
     } else {
-        live::watch(pipeline, Show::Always, None, &mut histograms, None, tick)
+        let ends = Ends {
+            at: Some(Deadline::after(args.run_for)),
+            messages: None,
+        };
+        let show = (Show::Always, ends);
+        live::watch(pipeline, show, None, &mut histograms, None, tick)
     };
     // After a signal nobody waited for what was still under way, nor for the publisher: in a terminal
     // the signal may have met it, too.

@@ -10,7 +10,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::{
-    cli::{Ending, Failure, print_json, say, signals::Signals},
+    cli::{Ending, Failure, countdown::Countdown, print_json, say, signals::Signals},
     clock::{Deadline, Stopwatch},
     config::Config,
     error::Error,
@@ -148,9 +148,12 @@ fn measure(
     let clock = Stopwatch::start();
     let hiccups = Hiccups::start(&cores)?;
     let deadline = Deadline::after(measure_for);
+    let mut countdown = Countdown::new("measuring", Some(measure_for));
     while !deadline.passed() && !signals.interrupted() {
         thread::sleep(deadline.left().min(LOOK_EVERY));
+        countdown.look();
     }
+    drop(countdown);
     let recorded = hiccups.stop();
     let elapsed_s = clock.elapsed_ns() as f64 / 1e9;
     let after = Machine::read(Path::new("/"));

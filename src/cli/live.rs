@@ -11,12 +11,13 @@ use hdrhistogram::Histogram;
 
 use crate::{
     cli::{
+        countdown,
         histograms::Histograms,
         intervals::{Intervals, Share},
         say,
         series::Series,
     },
-    clock::SECOND_NS,
+    clock::{Deadline, SECOND_NS},
     flight::{self, FlightRecord},
     latency::Stages,
     ledger::Totals,
@@ -27,7 +28,7 @@ use crate::{
 
 /// How often the pipeline is looked at.
 pub(super) const TICK: Duration = Duration::from_millis(20);
-/// How often a line is shown.
+/// How often a line is shown to those who want them all.
 const LINE_EVERY: Duration = Duration::from_secs(1);
 
 /// The most lines of what goes wrong a second.
@@ -36,7 +37,7 @@ const ANOMALIES_MAX: u64 = 10;
 /// Whether to show lines while the pipeline runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Show {
-    /// On a terminal: one line, rewritten.
+    /// On a terminal: one line, rewritten. Elsewhere a line every ten seconds, if the run ends by itself.
     OnTerminal,
     /// Also elsewhere: a line a second.
     Always,
@@ -44,21 +45,49 @@ pub(super) enum Show {
     Never,
 }
 
+/// When a run ends by itself.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Ends {
+    /// At this moment.
+    pub at: Option<Deadline>,
+    /// After this many messages.
+    pub messages: Option<u64>,
+}
+
+impl Ends {
+    fn is_known(self) -> bool {
+        self.at.is_some() || self.messages.is_some()
+    }
+
+    /// Returns how long that takes, with so many messages received and so many a second.
+    fn left(self, received: u64, per_s: f64) -> Option<Duration> {
+        let missing = self.messages.map(|all| all.saturating_sub(received) as f64);
+        let by_messages =
+            missing.and_then(|missing| Duration::try_from_secs_f64(missing / per_s).ok());
+        let by_time = self.at.map(|at| at.left());
+        by_time.into_iter().chain(by_messages).min()
+    }
+}
+
 /// Watches a pipeline until it has stopped, and writes its histograms to the log, if there is one,
 /// interval by interval; and what threads do to `series`. `tick` is called some fifty times a second, with the
 /// ledger too, and may request the pipeline to stop. Times recorded within `warm_up` after the first message are forgotten, and not logged.
 pub(super) fn watch<H: Handler>(
     mut pipeline: Pipeline<H>,
-    show: Show,
+    (show, ends): (Show, Ends),
     mut warm_up: Option<Duration>,
     histograms: &mut Histograms,
     mut series: Option<Series>,
     mut tick: impl FnMut(&mut Pipeline<H>, &Totals),
 ) -> Outcome<H> {
     let on_terminal = std::io::stderr().is_terminal() && show != Show::Never;
-    let shown = on_terminal || show == Show::Always;
+    let line_every = match show {
+        Show::Always => Some(LINE_EVERY),
+        Show::OnTerminal => (on_terminal || ends.is_known()).then(|| countdown::every(on_terminal)),
+        Show::Never => None,
+    };
     let mut intervals = Intervals::default();
-    let mut lines = shown.then(|| Share::new(LINE_EVERY));
+    let mut lines = line_every.map(Share::new);
     // A log begins when the warm-up is over.
     let share = || histograms.interval().map(Share::new);
     let mut logged = warm_up.is_none().then(share).flatten();
@@ -86,7 +115,7 @@ pub(super) fn watch<H: Handler>(
         }
         if let Some(interval) = lines.as_mut().and_then(Share::take_due) {
             let now = (totals, pipeline.now_ns());
-            show_line(&line(before, now, interval.stages), on_terminal);
+            show_line(&line(before, now, interval.stages, ends), on_terminal);
             before = now;
         }
         if let Some(interval) = logged.as_mut().and_then(Share::take_due) {
@@ -150,14 +179,18 @@ impl AnomalyLog {
 }
 
 /// What happened between two looks, each with its time.
-fn line(before: (Totals, u64), now: (Totals, u64), interval: &Stages) -> String {
+fn line(before: (Totals, u64), now: (Totals, u64), interval: &Stages, ends: Ends) -> String {
     let (totals, elapsed_s) = (now.0, (now.1 - before.1) as f64 / SECOND_NS as f64);
+    let per_s = (totals.received - before.0.received) as f64 / elapsed_s;
     let mut line = format!(
         "{} received  {} msg/s  {} under way",
         count(totals.received),
-        rate((totals.received - before.0.received) as f64 / elapsed_s),
+        rate(per_s),
         count(totals.under_way().unsigned_abs()),
     );
+    if let Some(left) = ends.left(totals.received, per_s) {
+        line += &format!("  {:.0} s left", left.as_secs_f64());
+    }
     if totals.connects == totals.disconnects {
         line += "  not connected";
     }
@@ -194,4 +227,25 @@ pub(super) fn show_line(line: &str, on_terminal: bool) {
     } else {
         writeln!(out, "{line}")
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_ends_at_its_time_or_with_its_messages() {
+        let seconds = Duration::from_secs;
+        assert_eq!(Ends::default().left(5, 1.0), None);
+        let mut ends = Ends {
+            at: None,
+            messages: Some(1_000),
+        };
+        assert_eq!(ends.left(200, 100.0), Some(seconds(8)));
+        assert_eq!(ends.left(2_000, 100.0), Some(seconds(0)));
+        assert_eq!(ends.left(200, 0.0), None, "nobody knows");
+        ends.at = Some(Deadline::after(seconds(3)));
+        assert!(ends.left(200, 100.0) <= Some(seconds(3)));
+        assert!(ends.left(990, 100.0) < Some(seconds(1)));
+    }
 }

@@ -2,6 +2,7 @@
 
 mod bench;
 mod control;
+mod countdown;
 mod ctl;
 mod demo;
 mod doctor;

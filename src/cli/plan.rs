@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::{
     bench::{Shape, measure_costs},
-    cli::{Ending, Failure, print_json, say},
+    cli::{Ending, Failure, countdown::Countdown, print_json, say},
     config::{Config, Engine},
     error::{Error, Result},
     handoff::HandoffKind,
@@ -219,7 +219,8 @@ fn measure(args: &Args, config: Option<&Config>, payload_bytes: usize) -> Result
         shape.message_bytes()
     ));
     let program = std::env::current_exe().map_err(Error::file(Path::new("/proc/self/exe")))?;
-    measure_costs(&program, &shape, args.measure)
+    let mut countdown = Countdown::new("measuring", Some(args.measure));
+    measure_costs(&program, &shape, args.measure, || countdown.look())
 }
 
 /// Reads a capture: its topics with their shares, its busiest second, and the mean of its payloads in bytes.

@@ -5,7 +5,7 @@ use std::{fmt, path::PathBuf, time::Duration};
 use hdrhistogram::Histogram;
 
 use crate::{
-    cli::{Ending, Failure, outputs, print_json, say, signals::Signals},
+    cli::{Ending, Failure, countdown::Countdown, outputs, print_json, say, signals::Signals},
     clock::{SECOND_NS, wall_ns},
     config::check_bind,
     envelope::Envelope,
@@ -109,6 +109,11 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE", requires = "blast")]
     hlog: Option<PathBuf>,
 
+    /// With --blast and a rate: leave the lateness of this long after the first message out, in the JSON and
+    /// in --hlog, as run --warm-up does with latencies
+    #[arg(long, value_name = "TIME", requires = "blast", value_parser = humantime::parse_duration)]
+    warm_up: Option<Duration>,
+
     /// Write what was published to standard output as one JSON object
     #[arg(long)]
     json: bool,
@@ -188,7 +193,8 @@ impl Publishing for Blaster {
     }
 }
 
-fn warn_of_refusals(blaster: &mut Blaster) {
+fn prepare(blaster: &mut Blaster, warm_up: Option<Duration>) {
+    blaster.warm_up_for(warm_up.unwrap_or_default());
     blaster.on_refused(|reason| {
         say(format_args!(
             "warning: a connection was refused ({reason}), and is tried again from time to time; is the \
@@ -203,7 +209,7 @@ impl Args {
             let mut capture = Capture::open(path, self.speed)?;
             if self.blast {
                 let mut blaster = Blaster::open_capture(&self.options()?, &mut capture)?;
-                warn_of_refusals(&mut blaster);
+                prepare(&mut blaster, self.warm_up);
                 return Ok(Box::new(blaster));
             }
             let source: Box<dyn Source> = Box::new(capture);
@@ -227,11 +233,24 @@ impl Args {
                 Blaster::open
             };
             let mut blaster = open(&options, &mut exchange, self.topics, schedule)?;
-            warn_of_refusals(&mut blaster);
+            prepare(&mut blaster, self.warm_up);
             return Ok(Box::new(blaster));
         }
         let source: Box<dyn Source> = Box::new(exchange);
         Ok(Box::new((source, Publisher::open(&options)?)))
+    }
+
+    /// Returns what says how much time is left, where it ends by itself and for people.
+    fn countdown(&self) -> Option<Countdown> {
+        let ends = self.messages.is_some() || self.run_for.is_some();
+        let by_messages = match (self.messages, self.rate.0, &self.capture) {
+            (Some(messages), Some(rate), None) => {
+                Duration::try_from_secs_f64(messages as f64 / rate).ok()
+            }
+            _ => None,
+        };
+        let length = self.run_for.into_iter().chain(by_messages).min();
+        (ends && !self.until_stdin_ends).then(|| Countdown::new("publishing", length))
     }
 
     /// Says that messages took longer than the rate allows them.
@@ -303,7 +322,9 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
         messages: args.messages,
         elapsed: args.run_for,
     };
+    let countdown = args.countdown().map(Countdown::in_background);
     let done = publisher.publish(until, signals.stop())?;
+    drop(countdown);
     let scheduled = args.capture.is_none() && args.rate.0.is_some()
         || args.capture.is_some() && args.speed != Speed::Max;
     let lateness = if scheduled {
@@ -331,7 +352,12 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
     args.warn_of_missed_rate(&done);
     if let (Some(log), Some(lateness_ns)) = (&mut log, publisher.lateness_ns()) {
         let length = Duration::from_secs_f64(done.elapsed_s);
-        log.write(start, length, &[(LATENESS, lateness_ns)])?;
+        let warm_up = args.warm_up.unwrap_or_default().min(length);
+        log.write(
+            start + warm_up,
+            length - warm_up,
+            &[(LATENESS, lateness_ns)],
+        )?;
     }
     if args.json {
         print_json(&done)?;

@@ -15,7 +15,7 @@ use crate::{
         Ending, Failure,
         control::Control,
         histograms::HistogramFiles,
-        live::{self, Show},
+        live::{self, Ends, Show},
         outputs, print_json, say,
         series::Series,
         shape::Shape,
@@ -226,6 +226,17 @@ fn receive<H: Handler>(
         let board = board.cloned();
         tui::watch(pipeline, config, board, &mut histograms, &signals, tick)?
     } else {
+        // What a benchmark reads is not for people.
+        let ends = Ends {
+            at: deadline,
+            messages: args.messages,
+        };
+        let ends = if args.until_stdin_ends {
+            Ends::default()
+        } else {
+            ends
+        };
+        let show = (show, ends);
         live::watch(pipeline, show, args.warm_up, &mut histograms, series, tick)
     };
     let (topics, evaluated) = evaluate(std::mem::take(&mut outcome.handlers));

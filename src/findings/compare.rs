@@ -1,36 +1,41 @@
-//! Two result folders compared, figure by figure, by what their runs leave no doubt about.
+//! Two result folders compared, figure by figure, by what their runs leave little doubt about.
 //!
-//! The rule: a figure is better or worse where every run of one folder is beyond every run of the other,
-//! and their medians differ by more than 2 %. Where runs overlap there is no difference; with fewer
-//! than three valid runs on either side there is no telling.
+//! The rule: a figure is better or worse where a rank test at 5 % says that the runs of one folder are beyond those of
+//! the other, and their medians differ by more than 2 %. With so few valid runs that no result would be rare enough,
+//! there is no telling: it takes 4 and 4, or 5 and 3. A search or a speed of a replay is one run, so its figures stand
+//! side by side without a judgement.
 
 use std::{collections::BTreeMap, fmt};
 
 use crate::{
-    bench::record::Record,
+    bench::{
+        NEAR_ENOUGH, Spread,
+        record::{Record, Results},
+    },
     error::{Error, Result},
     findings::{
         figures::{Figure, figures},
+        rank::{LEVEL, can_tell, is_larger},
         words::{pairs, plural},
     },
 };
 
-/// Fewer runs can't tell.
-const RUNS_MIN: usize = 3;
+/// The most figures that are named because only one folder has them.
+const NAMED_MAX: usize = 4;
 /// Medians that are nearer than this, as a share, are no difference.
 const DIFFERENCE_MIN: f64 = 0.02;
 
 /// What can be said of the second folder's figure against the first's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Judgement {
-    /// Every run is better than every run of the first.
+    /// Runs are better than those of the first, at a level of 5 %.
     Better,
-    /// Every run is worse than every run of the first.
+    /// Runs are worse than those of the first, at a level of 5 %.
     Worse,
-    /// Runs overlap, or are hardly apart.
+    /// Runs overlap too much, or are hardly apart.
     NoDifference,
-    /// There are too few runs.
-    CannotTell,
+    /// No result of so few runs would be rare enough.
+    TooFewRuns,
 }
 
 impl fmt::Display for Judgement {
@@ -39,7 +44,7 @@ impl fmt::Display for Judgement {
             Self::Better => "better",
             Self::Worse => "worse",
             Self::NoDifference => "no difference",
-            Self::CannotTell => "cannot tell",
+            Self::TooFewRuns => "too few runs",
         })
     }
 }
@@ -62,6 +67,8 @@ pub struct Comparison {
     differing: Vec<[String; 3]>,
     /// Runs left out because they are invalid.
     invalid: [usize; 2],
+    /// What can't be compared, for people.
+    notes: Vec<String>,
     rows: Vec<Row>,
 }
 
@@ -79,16 +86,59 @@ pub fn compare(first: &Record, second: &Record) -> Result<Comparison> {
         });
     }
     let ((a, a_invalid), (b, b_invalid)) = (figures(first), figures(second));
+    // A percentile that no run supports is no figure.
+    let known = |figures: Vec<Figure>| -> Vec<Figure> {
+        let known = figures.into_iter().filter(|one| !one.values.is_empty());
+        known.collect()
+    };
+    let (a, b) = (known(a), known(b));
     let rows = a.iter().filter_map(|a| {
         let b = b.iter().find(|b| b.name == a.name)?;
-        // A percentile that no run supports is no figure.
-        (!a.values.is_empty() && !b.values.is_empty()).then(|| row(a, b))
+        Some(row(a, b))
     });
+    let mut notes = Vec::new();
+    notes.extend(only_in("first", &a, &b));
+    notes.extend(only_in("second", &b, &a));
+    notes.extend(unjudged(first));
     Ok(Comparison {
         differing: differing(first, second),
         invalid: [a_invalid, b_invalid],
+        notes,
         rows: rows.collect(),
     })
+}
+
+/// Names figures that one folder has and the other has not.
+fn only_in(place: &str, these: &[Figure], others: &[Figure]) -> Option<String> {
+    let is_known = |name: &str| others.iter().any(|other| other.name == name);
+    let names = these.iter().map(|one| one.name.as_str());
+    let only: Vec<&str> = names.filter(|name| !is_known(name)).collect();
+    if only.is_empty() {
+        return None;
+    }
+    let more = only.len().saturating_sub(NAMED_MAX);
+    let named = only[..only.len() - more].join(", ");
+    Some(match more {
+        0 => format!("only the {place} has {named}"),
+        _ => format!("only the {place} has {named} and {more} more"),
+    })
+}
+
+/// Says what of a benchmark's results can't be judged, and what could.
+fn unjudged(record: &Record) -> Option<String> {
+    let near = 100.0 * (NEAR_ENOUGH - 1.0);
+    match record.results {
+        Results::Capacity(_) => Some(format!(
+            "a search is one result, known to {near:.0} %, and rates it tried are not the same in both: for better or \
+             worse run bench latency at a rate that both held, before and after, and compare that"
+        )),
+        Results::Replay(_) => Some(
+            "a speed has one run, or up to a few: for better or worse run bench latency at its rate, before and \
+             after, and compare that"
+                .to_owned(),
+        ),
+        _ => None,
+    }
 }
 
 fn row(a: &Figure, b: &Figure) -> Row {
@@ -107,27 +157,19 @@ fn row(a: &Figure, b: &Figure) -> Row {
 }
 
 fn judge(a: &[f64], b: &[f64], higher_is_better: bool) -> Judgement {
-    if a.len().min(b.len()) < RUNS_MIN {
-        return Judgement::CannotTell;
+    if !can_tell(a.len(), b.len()) {
+        return Judgement::TooFewRuns;
     }
-    let spread = |values: &[f64]| crate::bench::Spread::of(values.iter().copied());
-    let (a, b) = (spread(a), spread(b));
-    let is_apart = (b.median / a.median - 1.0).abs() > DIFFERENCE_MIN;
-    if is_apart && (b.lowest > a.highest) {
-        return if higher_is_better {
-            Judgement::Better
-        } else {
-            Judgement::Worse
-        };
+    let median = |values: &[f64]| Spread::of(values.iter().copied()).median;
+    if (median(b) / median(a) - 1.0).abs() <= DIFFERENCE_MIN {
+        return Judgement::NoDifference;
     }
-    if is_apart && (b.highest < a.lowest) {
-        return if higher_is_better {
-            Judgement::Worse
-        } else {
-            Judgement::Better
-        };
+    match (is_larger(b, a), is_larger(a, b)) {
+        (true, _) if higher_is_better => Judgement::Better,
+        (_, true) if !higher_is_better => Judgement::Better,
+        (false, false) => Judgement::NoDifference,
+        _ => Judgement::Worse,
     }
-    Judgement::NoDifference
 }
 
 fn differing(first: &Record, second: &Record) -> Vec<[String; 3]> {
@@ -172,6 +214,9 @@ impl fmt::Display for Comparison {
                 writeln!(out, "{runs} of the {place} left out")?;
             }
         }
+        for note in &self.notes {
+            writeln!(out, "{note}")?;
+        }
         if self.rows.is_empty() {
             return writeln!(out, "there is no figure that both have");
         }
@@ -196,8 +241,10 @@ impl fmt::Display for Comparison {
         }
         writeln!(
             out,
-            "better, worse: every run of one beyond every run of the other, and medians more than 2 % apart; \
-             fewer than {RUNS_MIN} valid runs cannot tell"
+            "better, worse: by a rank test of the runs at {:.0} %, and medians more than {:.0} % apart. Of 20 figures that \
+             are the same, one may be called different by chance. It takes 4 valid runs in each, or 5 and 3",
+            100.0 * LEVEL,
+            100.0 * DIFFERENCE_MIN
         )
     }
 }
@@ -207,20 +254,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_no_run_contradicts_is_a_difference() {
-        use Judgement::{Better, CannotTell, NoDifference, Worse};
-        let slow = [100.0, 102.0, 101.0];
+    fn only_what_is_hardly_chance_is_a_difference() {
+        use Judgement::{Better, NoDifference, TooFewRuns, Worse};
+        let slow = [100.0, 102.0, 101.0, 103.0, 104.0];
         for (b, expected) in [
-            (&[90.0, 91.0, 92.0][..], Better),
+            (&[90.0, 91.0, 92.0, 93.0][..], Better),
             (&[110.0, 120.0, 111.0], Worse),
-            // One run overlaps.
-            (&[90.0, 91.0, 100.5], NoDifference),
-            // Apart, but by less than 2 %.
-            (&[99.5, 99.6, 99.7], NoDifference),
-            (&[50.0, 51.0], CannotTell),
+            // One run overlaps with one, or with most.
+            (&[90.0, 91.0, 92.0, 93.0, 100.5], Better),
+            (&[90.0, 91.0, 92.0, 93.0, 105.0], NoDifference),
+            // Medians by less than 2 % apart.
+            (&[100.1, 100.2, 100.3, 99.9], NoDifference),
+            (&[50.0, 51.0], TooFewRuns),
         ] {
             assert_eq!(judge(&slow, b, false), expected, "{b:?}");
         }
+        assert_eq!(judge(&slow[..3], &[90.0, 91.0, 92.0], false), TooFewRuns);
         assert_eq!(judge(&slow, &[90.0, 91.0, 92.0], true), Worse);
         assert_eq!(judge(&slow, &[110.0, 120.0, 111.0], true), Better);
     }

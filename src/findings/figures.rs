@@ -3,6 +3,7 @@
 use crate::{
     bench::{
         HasVerdict, LatencyRun, Point, ReplayStep, Replayed, Spread, Throughput, ThroughputRun,
+        paired_ratios,
         record::{Points, Record, Results},
     },
     latency::Quantiles,
@@ -169,9 +170,7 @@ pub(super) fn ratios(contenders: &[Throughput]) -> Vec<Figure> {
         return Vec::new();
     };
     let to = |baseline: &Throughput| {
-        let rounds = subject.runs.iter().zip(&baseline.runs);
-        let valid = rounds.filter(|(a, b)| a.verdict.is_ok() && b.verdict.is_ok());
-        let values = valid.map(|(a, b)| a.msgs_per_s / b.msgs_per_s).collect();
+        let values = paired_ratios(&subject.runs, &baseline.runs, |run| run.msgs_per_s);
         let name = format!("{} to {}", subject.name, baseline.name);
         Figure::new(name, Unit::Ratio, true, values)
     };

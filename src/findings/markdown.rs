@@ -5,8 +5,9 @@ use std::fmt::Write;
 use crate::{
     bench::{
         AtRate, FlatOut, HasVerdict, LatencyRun, Point, Property, ReplayStep, Spread, Stage,
-        ThroughputRun, Validity, at_rate_figures, flat_out_figures,
+        ThroughputRun, Validity, at_rate_figures, curve, flat_out_figures,
         record::{Points, Record, Results},
+        verdicts,
     },
     findings::{
         figures::{Unit, ratios},
@@ -96,10 +97,10 @@ fn folder(text: &mut String, record: &Record) {
             let head = [
                 "msg/s", "p50", "p90", "p99", "p99.9", "p99.99", "max", "verdict",
             ];
-            let rows = found.steps.iter().map(|step| {
+            let rows = curve(&found.steps).into_iter().map(|(step, verdict)| {
                 let mut row = vec![rate(step.run.rate)];
                 row.extend(percentiles(step.run.stage(FEED)));
-                row.push(step.verdict());
+                row.push(verdict);
                 row
             });
             table(text, &head, rows);
@@ -185,7 +186,8 @@ fn replay(text: &mut String, steps: &[ReplayStep]) {
     let mut head = vec!["speed", "msg/s", "busiest ms"];
     head.extend(Quantiles::NAMES);
     head.push("verdict");
-    let rows = steps.iter().map(|one| {
+    let by_speed: Vec<_> = steps.iter().map(|one| (one.speed, &one.step)).collect();
+    let rows = steps.iter().zip(verdicts(&by_speed)).map(|(one, verdict)| {
         let run = &one.step.run;
         let mut row = vec![
             Unit::Speed.show(one.speed),
@@ -193,7 +195,7 @@ fn replay(text: &mut String, steps: &[ReplayStep]) {
             count(one.busiest_ms),
         ];
         row.extend(percentiles(run.stage(FEED)));
-        row.push(one.step.verdict());
+        row.push(verdict);
         row
     });
     table(text, &head, rows);

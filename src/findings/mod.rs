@@ -11,6 +11,7 @@ mod heat;
 mod markdown;
 mod page;
 mod plot;
+mod rank;
 mod source;
 mod words;
 

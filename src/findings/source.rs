@@ -119,11 +119,14 @@ impl Source {
                 let valid = runs.iter().filter(|run| run.verdict.is_ok()).count();
                 let all = plural(runs.len(), "run");
                 match valid {
-                    0 => (false, format!("none of {all} held the rate")),
-                    _ if valid == runs.len() => (true, format!("{all} held the rate")),
+                    0 => (false, format!("none of {all} is valid")),
+                    _ if valid == runs.len() => (
+                        true,
+                        format!("{all} held the rate, and no message is missing"),
+                    ),
                     _ => (
                         true,
-                        format!("{valid} of {all} held the rate, the others are left out"),
+                        format!("{valid} of {all} are valid, the others are left out"),
                     ),
                 }
             }

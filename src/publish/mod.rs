@@ -66,7 +66,7 @@ pub struct Published {
     /// The most that a message was behind its schedule, in nanoseconds.
     pub late_ns_max: u64,
     /// How late messages were by the publisher's own fault, in nanoseconds: without what subscribers made
-    /// it wait. Only a [`Blaster`] at a rate records it.
+    /// it wait, and without its warm-up. Only a [`Blaster`] at a rate records it.
     #[serde(default)]
     pub lateness_ns: Quantiles,
     /// How long subscribers made a [`Blaster`] wait, in seconds.

@@ -6,7 +6,7 @@
 mod trace;
 
 pub use trace::Trace;
-pub(super) use trace::{GENERATOR_LOG, HICCUP_LOG, SERIES, SUBJECT_LOG};
+pub(crate) use trace::{GENERATOR_LOG, HICCUP_LOG, SERIES, SUBJECT_LOG};
 
 use std::{
     fs,

@@ -15,10 +15,10 @@ use crate::{
 };
 
 /// How the names of a run's files end.
-pub(in crate::bench) const SUBJECT_LOG: &str = "hlog";
-pub(in crate::bench) const GENERATOR_LOG: &str = "generator.hlog";
-pub(in crate::bench) const HICCUP_LOG: &str = "hiccup.hlog";
-pub(in crate::bench) const SERIES: &str = "series.csv";
+pub(crate) const SUBJECT_LOG: &str = "hlog";
+pub(crate) const GENERATOR_LOG: &str = "generator.hlog";
+pub(crate) const HICCUP_LOG: &str = "hiccup.hlog";
+pub(crate) const SERIES: &str = "series.csv";
 
 /// What a run at a rate did over time, in the order of the logs.
 #[derive(Clone, Debug, Default)]

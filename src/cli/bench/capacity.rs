@@ -8,14 +8,16 @@ use crate::{
         Ending, Failure,
         bench::{Common, Lengths, Traffic, parse_rate, results::Findings, session::Session},
         say,
+        tui::Done,
     },
     error::Error,
     report::rate,
 };
 
 /// The highest rate that holds an objective: doubled until one does not, then between the two to 5 %, each
-/// step a run as with `bench latency`. A step in which the generator was late is repeated up to twice; where it
-/// is late each time, that is said to be its limit. Exit code 1 where not even the first rate holds.
+/// step a run as with `bench latency`. One that breaks it is repeated, and two of three runs decide; so is one in which
+/// the generator was late, and where it is late three times, that is said to be its limit. Exit code 1 where not even
+/// the first rate holds.
 #[derive(Debug, clap::Args)]
 #[command(mut_arg("length", |arg| arg.default_value("5s")), mut_arg("warm_up", |arg| arg.default_value("1s")))]
 pub(in crate::cli) struct Args {
@@ -72,13 +74,20 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
         )
         .into());
     }
-    let mut session = Session::open(&args.common, &args.traffic)?;
+    let shown = (
+        format!("capacity for {}", args.objective),
+        Done::AtRate(Vec::new()),
+    );
+    let mut session = Session::open(&args.common, &args.traffic, shown)?;
+    session.progress.is_least = true;
     let mut search = Search::new(plan.rate);
     let end = loop {
         let next = match search.next_rate() {
             Ok(next) => next,
             Err(end) => break end,
         };
+        let steps_after = search.steps_left_min().saturating_sub(1);
+        session.progress.after = plan.run_takes() * steps_after;
         let name = format!("step-{}-rate{next}", search.steps().len() + 1);
         let plan = LatencyPlan { rate: next, ..plan };
         let run = session
@@ -89,6 +98,8 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
         };
         let noted = search.note(run, &args.objective);
         say(format_args!("{} msg/s: {}", rate(next), noted.verdict()));
+        let name = format!("{} msg/s", rate(next));
+        session.progress.show_step(name, noted.tells(), &noted.run);
     };
     say(format_args!("{search}"));
     let conclusion = conclusion(&search, end, &args.objective);
@@ -145,11 +156,11 @@ fn conclusion(search: &Search, end: SearchEnd, objective: &Objective) -> String 
     let Some(highest) = search.highest() else {
         return match end {
             SearchEnd::GeneratorLimit => format!(
-                "INVALID: nothing is known: in each of {tries} tries at the first rate the generator gave out or \
-                 was itself too late; try again, or give a lower --from"
+                "INVALID: nothing is known: in {tries} runs at the first rate the generator gave out or was itself \
+                 too late; try again, or give a lower --from"
             ),
             SearchEnd::Inconclusive => format!(
-                "INVALID: nothing is known: none of {tries} tries at the first rate says anything; the steps say why"
+                "INVALID: nothing is known: {tries} runs at the first rate say nothing, and the steps say why"
             ),
             _ => format!("no rate holds {objective}, not even the first: give a lower --from"),
         };
@@ -161,11 +172,11 @@ fn conclusion(search: &Search, end: SearchEnd, objective: &Objective) -> String 
             format!("{held}, to {near:.0} %: beyond that the subject breaks it")
         }
         SearchEnd::GeneratorLimit => format!(
-            "{held}; beyond that the generator gave out or was itself too late, {tries} times in turn, which is \
-             its limit, not the subject's"
+            "{held}; beyond that the generator gave out or was itself too late, {tries} times, which is its limit, \
+             not the subject's"
         ),
         SearchEnd::Inconclusive => {
-            format!("{held}; beyond that {tries} tries in turn say nothing: the steps say why")
+            format!("{held}; beyond that {tries} runs say nothing, and the steps say why")
         }
         SearchEnd::RateMax => format!("{held}, the highest rate there is"),
     }

@@ -6,7 +6,9 @@ use crate::{
         Ending, Failure,
         bench::{Common, Lengths, Traffic, parse_rate, results::Findings, session::Session},
         say,
+        tui::Done,
     },
+    report::rate,
 };
 
 /// How long messages wait at a fixed rate, open loop: messages are stamped with the time they were due, so
@@ -27,8 +29,8 @@ pub(in crate::cli) struct Args {
     #[command(flatten)]
     lengths: Lengths,
 
-    /// How many runs
-    #[arg(long, value_name = "N", default_value_t = 3)]
+    /// How many runs; to compare two results it takes 4 that are valid in each
+    #[arg(long, value_name = "N", default_value_t = 5)]
     runs: usize,
 
     #[command(flatten)]
@@ -46,7 +48,9 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
         runs: args.runs,
     };
     plan.check()?;
-    let mut session = Session::open(&args.common, &args.traffic)?;
+    let title = format!("latency at {} msg/s", rate(plan.rate));
+    let shown = (title, Done::AtRate(Vec::new()));
+    let mut session = Session::open(&args.common, &args.traffic, shown)?;
     let mut runs: Vec<LatencyRun> = Vec::new();
     for number in 1..=plan.runs {
         session.progress.after = plan.run_takes() * (plan.runs - number) as u32;
@@ -58,6 +62,7 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
             Err(ending) => return Ok(ending),
         };
         say(format_args!("{measured}"));
+        session.progress.show_run(&name, &measured);
         runs.push(measured);
     }
     if runs.len() > 1 {

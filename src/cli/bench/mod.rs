@@ -136,6 +136,10 @@ struct Common {
     #[arg(long)]
     hiccups: bool,
 
+    /// Show what happens on the whole terminal: time left, the step under way second by second, results so far
+    #[arg(long)]
+    tui: bool,
+
     /// Write results to a new folder in this one
     #[arg(long, value_name = "FOLDER")]
     output: Option<PathBuf>,

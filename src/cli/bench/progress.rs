@@ -1,49 +1,184 @@
-//! How far a benchmark has come: one line that is rewritten on a terminal, a line a step elsewhere.
+//! How far a benchmark has come: the view, a line that is rewritten on a terminal, or a line a step and one every ten
+//! seconds elsewhere.
 
-use std::{io::IsTerminal, time::Duration};
+use std::{io::IsTerminal, path::PathBuf, time::Duration};
 
 use crate::{
-    bench::Progress,
-    cli::{live::show_line, say},
+    bench::{LatencyRun, Progress, Tells, ThroughputRun, Verdict},
+    cli::{
+        live::show_line,
+        say,
+        tui::{BenchView, Left},
+    },
+    clock::{Deadline, Stopwatch},
 };
+
+/// How often is said how much time is left where no line can be rewritten.
+const SAY_EVERY: Duration = Duration::from_secs(10);
+
+/// How long a run flat out is taken to be until one has shown it.
+pub(super) const RUN_GUESS: Duration = Duration::from_secs(2);
 
 /// Says how far a benchmark has come, on standard error.
 pub(super) struct Lines {
     on_terminal: bool,
-    /// What takes time after the step under way, where that is known.
+    pub view: Option<BenchView>,
+    /// Where the files of steps are.
+    folder: PathBuf,
+    /// How long the step under way takes, where it does not know itself.
+    pub expected: Duration,
+    /// What takes time after it, where that is known.
     pub after: Duration,
+    /// Whether steps may follow that nobody knows of yet.
+    pub is_least: bool,
+    since: Stopwatch,
+    say_at: Deadline,
 }
 
 impl Lines {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(folder: PathBuf) -> Self {
         Self {
             on_terminal: std::io::stderr().is_terminal(),
+            view: None,
+            folder,
+            expected: Duration::ZERO,
             after: Duration::ZERO,
+            is_least: false,
+            since: Stopwatch::start(),
+            say_at: Deadline::after(SAY_EVERY),
         }
+    }
+
+    /// Clears the line that says how much time is left.
+    pub(super) fn clear(&self) {
+        if self.on_terminal && self.view.is_none() {
+            show_line("", true);
+        }
+    }
+
+    /// Shows a run at a rate, with what it says in a word.
+    fn show_at_rate(&self, name: String, verdict: (&str, bool), run: &LatencyRun) {
+        if let Some(view) = &self.view {
+            let verdict = (verdict.0.to_owned(), verdict.1);
+            view.board().done.note_at_rate(name, verdict, run);
+        }
+    }
+
+    /// Shows a run at a rate.
+    pub(super) fn show_run(&self, name: &str, run: &LatencyRun) {
+        let is_ok = run.verdict == Verdict::Ok;
+        let word = if is_ok { "OK" } else { "INVALID" };
+        self.show_at_rate(name.to_owned(), (word, is_ok), run);
+    }
+
+    /// Shows a run that was held against an objective.
+    pub(super) fn show_step(&self, name: String, tells: Tells, run: &LatencyRun) {
+        let word = match tells {
+            Tells::Holds => "holds",
+            Tells::Breaks => "breaks",
+            Tells::GeneratorLimit | Tells::Nothing => "INVALID",
+        };
+        self.show_at_rate(name, (word, tells == Tells::Holds), run);
+    }
+
+    /// Shows a run flat out.
+    pub(super) fn show_flat_out(&self, name: &str, run: &ThroughputRun) {
+        if let Some(view) = &self.view {
+            view.board().done.note_flat_out(name, run.clone());
+        }
+    }
+
+    /// Returns how much time is left, if the step under way takes `left` from now on, or does not know.
+    fn left_after(&self, left: Duration) -> Duration {
+        let elapsed = Duration::from_nanos(self.since.elapsed_ns());
+        let step = match left.is_zero() {
+            true => self.expected.saturating_sub(elapsed),
+            false => left,
+        };
+        step + self.after
+    }
+
+    fn in_words(&self, left: Duration) -> String {
+        let least = if self.is_least { "at least " } else { "" };
+        format!(" ({least}{:.0} s left)", left.as_secs_f64())
     }
 }
 
 impl Progress for Lines {
     fn begin(&mut self, step: &str, left: Duration, generator: u32, subject: u32) {
+        self.since = Stopwatch::start();
+        self.say_at = Deadline::after(SAY_EVERY);
+        if let Some(view) = &self.view {
+            view.begin(step, self.folder.join(step));
+        }
         say(format_args!(
             "{step}{}: generator is process {generator}, subject is process {subject}",
-            self.in_words(left)
+            self.in_words(self.left_after(left))
         ));
     }
 
     fn left(&mut self, step: &str, left: Duration) {
-        if self.on_terminal {
-            show_line(&format!("{step}{}", self.in_words(left)), true);
+        let time = self.left_after(left);
+        if let Some(view) = &self.view {
+            let is_least = self.is_least;
+            view.board().left = Some(Left { time, is_least });
+        } else if self.on_terminal {
+            show_line(&format!("{step}{}", self.in_words(time)), true);
+        } else if self.say_at.passed() {
+            self.say_at = Deadline::after(SAY_EVERY);
+            say(format_args!("{step}{}", self.in_words(time)));
         }
     }
 }
 
-impl Lines {
-    fn in_words(&self, left: Duration) -> String {
-        let left = left + self.after;
-        if left.is_zero() {
-            return String::new();
+/// How long rounds of the same steps take: each step as long as in the round before, or as a first guess.
+pub(super) struct Rounds {
+    guess: Duration,
+    took: Vec<Option<Duration>>,
+    since: Stopwatch,
+}
+
+impl Rounds {
+    pub(super) fn new(steps: usize, guess: Duration) -> Self {
+        Self {
+            guess,
+            took: vec![None; steps],
+            since: Stopwatch::start(),
         }
-        format!(" ({:.0} s left)", left.as_secs_f64())
+    }
+
+    /// Begins a step, after which `rounds` whole rounds are to come.
+    pub(super) fn begin(&mut self, step: usize, rounds: usize, lines: &mut Lines) {
+        let takes = |took: &Option<Duration>| took.unwrap_or(self.guess);
+        let round: Duration = self.took.iter().map(takes).sum();
+        let rest: Duration = self.took[step + 1..].iter().map(takes).sum();
+        (lines.expected, lines.after) = (takes(&self.took[step]), rest + round * rounds as u32);
+        self.since = Stopwatch::start();
+    }
+
+    /// Ends a step.
+    pub(super) fn end(&mut self, step: usize) {
+        self.took[step] = Some(Duration::from_nanos(self.since.elapsed_ns()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_is_guessed_then_known() {
+        let second = Duration::from_secs(1);
+        let mut lines = Lines::new(PathBuf::new());
+        let mut rounds = Rounds::new(3, 2 * second);
+        rounds.begin(0, 4, &mut lines);
+        assert_eq!((lines.expected, lines.after), (2 * second, 28 * second));
+        rounds.took = vec![Some(second), Some(3 * second), None];
+        rounds.begin(1, 1, &mut lines);
+        assert_eq!((lines.expected, lines.after), (3 * second, 8 * second));
+        assert!(lines.left_after(Duration::ZERO) > 10 * second);
+        assert_eq!(lines.left_after(5 * second), 13 * second);
+        lines.is_least = true;
+        assert_eq!(lines.in_words(13 * second), " (at least 13 s left)");
     }
 }

@@ -1,6 +1,6 @@
 //! What a benchmark leaves: its folder, its JSON, and how it was made.
 
-use std::{io::IsTerminal, path::Path};
+use std::path::Path;
 
 use serde::Serialize;
 
@@ -9,7 +9,7 @@ use crate::{
         Bench, Cores, ResultFolder,
         record::{FORMAT, Summary},
     },
-    cli::{Failure, live::show_line, print_json, say},
+    cli::{Failure, print_json, say},
     host::environment::Environment,
 };
 
@@ -92,12 +92,5 @@ impl Results {
             print_json(&report)?;
         }
         Ok(())
-    }
-}
-
-/// Clears the line that says how much time is left.
-pub(super) fn clear_line() {
-    if std::io::stderr().is_terminal() {
-        show_line("", true);
     }
 }

@@ -1,6 +1,8 @@
 //! What every benchmark does: open what it writes before anything runs, go through its steps, and end when a
 //! signal says so.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use crate::{
@@ -10,31 +12,46 @@ use crate::{
         bench::{
             Common, Traffic,
             progress::Lines,
-            results::{Findings, Results, clear_line},
+            results::{Findings, Results},
         },
         signals::Signals,
+        tui::{self, BenchBoard, BenchView, Done},
     },
     error::Result as StepResult,
 };
 
 /// A benchmark under way.
 pub(super) struct Session {
-    signals: Signals,
+    signals: Arc<Signals>,
     pub bench: Bench,
     pub results: Results,
     pub progress: Lines,
 }
 
 impl Session {
-    /// Opens all that it needs. Nothing is left of it unless its results are finished.
-    pub(super) fn open(common: &Common, traffic: &Traffic) -> Result<Self, Failure> {
-        let signals = Signals::listen(false)?;
+    /// Opens all that it needs. Nothing is left of it unless its results are finished. `title` and `done` are what
+    /// a view shows, if one is wanted.
+    pub(super) fn open(
+        common: &Common,
+        traffic: &Traffic,
+        (title, done): (String, Done),
+    ) -> Result<Self, Failure> {
+        if common.tui {
+            tui::check()?;
+        }
+        let signals = Arc::new(Signals::listen(common.tui)?);
         let bench = common.bench(traffic, &signals)?;
+        let results = Results::open(common.output.as_deref(), common.json)?;
+        let mut progress = Lines::new(results.folder.path(""));
+        if common.tui {
+            let board = BenchBoard::new(title, done);
+            progress.view = Some(BenchView::open(board, signals.clone())?);
+        }
         Ok(Self {
             signals,
             bench,
-            results: Results::open(common.output.as_deref(), common.json)?,
-            progress: Lines::new(),
+            results,
+            progress,
         })
     }
 
@@ -44,7 +61,7 @@ impl Session {
         step: impl FnOnce(&Bench, &ResultFolder, &mut Lines) -> StepResult<T>,
     ) -> Result<Result<T, Ending>, Failure> {
         let done = step(&self.bench, &self.results.folder, &mut self.progress);
-        clear_line();
+        self.progress.clear();
         if let Some(signal) = self.signals.caught() {
             return Ok(Err(Ending::Signal(signal)));
         }
@@ -53,9 +70,11 @@ impl Session {
 
     /// Writes what it found.
     pub(super) fn finish<P: Serialize, S: Serialize, R: Serialize>(
-        self,
+        mut self,
         findings: Findings<'_, P, S, R>,
     ) -> Result<(), Failure> {
+        // What was said meanwhile comes first.
+        self.progress.view = None;
         self.results.finish(&self.bench, findings)
     }
 }

@@ -13,13 +13,16 @@ use crate::{
     cli::{
         Ending, Failure,
         bench::{
-            Common, Lengths, Traffic, parse_rate, progress::Lines, results::Findings,
+            Common, Lengths, Traffic, parse_rate,
+            progress::{Lines, RUN_GUESS, Rounds},
+            results::Findings,
             session::Session,
         },
         say,
+        tui::Done,
     },
-    clock::Stopwatch,
     error,
+    report::rate,
 };
 
 /// How cost grows with one property: each round goes through all its values, so that the mood of the machine
@@ -83,7 +86,21 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
     if let Some(plan) = plan {
         plan.check()?;
     }
-    let session = Session::open(&args.common, &args.traffic)?;
+    let shown = match &plan {
+        Some(plan) => (
+            format!(
+                "sweep of {} at {} msg/s",
+                args.vary.property,
+                rate(plan.rate)
+            ),
+            Done::AtRate(Vec::new()),
+        ),
+        None => (
+            format!("sweep of {}", args.vary.property),
+            Done::FlatOut(Vec::new()),
+        ),
+    };
+    let session = Session::open(&args.common, &args.traffic, shown)?;
     let shapes = args.vary.shapes(&session.bench.shape)?;
     let benches = shapes.into_iter().map(|shape| Bench {
         shape,
@@ -101,13 +118,18 @@ fn rounds<R: HasVerdict>(
     args: &Args,
     session: &mut Session,
     benches: &[Bench],
-    warm_up: bool,
+    messages: impl Fn(&Bench) -> u64,
+    (warm_up, guess): (bool, Duration),
+    show: fn(&Lines, &str, &R),
     mut run: impl FnMut(&Bench, &str, &ResultFolder, &mut Lines) -> error::Result<R>,
 ) -> Result<Result<Vec<Point<R>>, Ending>, Failure> {
-    let mut points: Vec<Point<R>> = args.vary.values.iter().copied().map(Point::new).collect();
+    let points = args.vary.values.iter().zip(benches);
+    let points = points.map(|(&value, bench)| Point::new(value, messages(bench)));
+    let mut points: Vec<Point<R>> = points.collect();
+    let mut rounds = Rounds::new(points.len(), guess);
     for round in usize::from(!warm_up)..=args.runs {
-        let watch = Stopwatch::start();
-        for (point, bench) in points.iter_mut().zip(benches) {
+        for (place, (point, bench)) in points.iter_mut().zip(benches).enumerate() {
+            rounds.begin(place, args.runs - round, &mut session.progress);
             let at = format!("{}{}", args.vary.property, point.value);
             let step = match round {
                 0 => format!("warm-up-{at}"),
@@ -121,12 +143,13 @@ fn rounds<R: HasVerdict>(
             if !done.verdict().is_ok() {
                 say(format_args!("{step}: {}", done.verdict()));
             }
+            rounds.end(place);
             if round > 0 {
+                let name = format!("{}={}", args.vary.property, point.value);
+                show(&session.progress, &name, &done);
                 point.runs.push(done);
             }
         }
-        let left = args.runs - round;
-        session.progress.after = Duration::from_nanos(watch.elapsed_ns()) * left as u32;
     }
     Ok(Ok(points))
 }
@@ -139,15 +162,17 @@ fn flat_out(args: &Args, mut session: Session, benches: &[Bench]) -> Result<Endi
         runs: args.runs,
     };
     plan.check()?;
+    let messages = |bench: &Bench| args.messages.unwrap_or_else(|| bench.messages_of_subject());
     let points = rounds(
         args,
         &mut session,
         benches,
-        true,
+        messages,
+        (true, RUN_GUESS),
+        Lines::show_flat_out,
         |bench, step, _, progress| {
             let subject = Contender::Pinfeed(bench.shape.engine);
-            let messages = (args.messages).unwrap_or_else(|| bench.messages_of_subject());
-            bench.throughput(subject, messages, step, progress)
+            bench.throughput(subject, messages(bench), step, progress)
         },
     )?;
     let points = match points {
@@ -174,7 +199,9 @@ fn at_rate(
         args,
         &mut session,
         benches,
-        false,
+        |_| plan.due(),
+        (false, plan.run_takes()),
+        Lines::show_run,
         |bench, step, folder, progress| {
             let run = bench.latency(plan, step, folder, progress)?;
             for warning in &run.warnings {

@@ -9,11 +9,16 @@ use crate::{
     },
     cli::{
         EXIT_FAILURE, Ending, Failure,
-        bench::{Common, Traffic, results::Findings, session::Session},
+        bench::{
+            Common, Traffic,
+            progress::{RUN_GUESS, Rounds},
+            results::Findings,
+            session::Session,
+        },
         print_json, say,
         signals::when_stdin_ends,
+        tui::Done,
     },
-    clock::Stopwatch,
 };
 
 /// How many messages a second this host takes in, flat out, beside baselines that take the same ones in
@@ -56,16 +61,18 @@ pub(in crate::cli) struct BaselineArgs {
 }
 
 pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
-    let mut session = Session::open(&args.common, &args.traffic)?;
+    let shown = ("throughput".to_owned(), Done::FlatOut(Vec::new()));
+    let mut session = Session::open(&args.common, &args.traffic, shown)?;
     let plan = ThroughputPlan {
         messages: args.messages.unwrap_or_else(|| session.bench.messages()),
         runs: args.runs,
     };
     plan.check()?;
     let mut contenders = session.bench.contenders(&plan);
+    let mut rounds = Rounds::new(contenders.len(), RUN_GUESS);
     for round in 0..=plan.runs {
-        let watch = Stopwatch::start();
-        for contender in &mut contenders {
+        for (place, contender) in contenders.iter_mut().enumerate() {
+            rounds.begin(place, plan.runs - round, &mut session.progress);
             let step = match round {
                 0 => format!("warm-up, {}", contender.name),
                 _ => format!("run {round} of {}, {}", plan.runs, contender.name),
@@ -80,12 +87,13 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
             if !run.verdict.is_ok() {
                 say(format_args!("{step}: {}", run.verdict));
             }
+            rounds.end(place);
             if round > 0 {
+                let name = contender.name.to_string();
+                session.progress.show_flat_out(&name, &run);
                 contender.runs.push(run);
             }
         }
-        let left = plan.runs - round;
-        session.progress.after = std::time::Duration::from_nanos(watch.elapsed_ns()) * left as u32;
     }
     say(format_args!("{}", throughput_table(&contenders)));
     let all = contenders.iter().flat_map(|one| &one.runs);

@@ -13,7 +13,7 @@ use ratatui::{
 use crate::{
     cli::tui::{
         layout::{self, Panel, Rows, SIZE_MIN},
-        model::{HISTORY_MAX, Percentiles, Picture, Sort, Topics},
+        model::{HISTORY_MAX, Latency, Percentiles, Picture, Sort, Topics},
         table::cut,
         tables,
     },
@@ -89,7 +89,7 @@ impl Theme {
         Style::new().add_modifier(Modifier::BOLD)
     }
 
-    fn title(self) -> Style {
+    pub(super) fn title(self) -> Style {
         self.coloured(self.strong(), Color::Cyan)
     }
 
@@ -103,7 +103,7 @@ impl Theme {
         self.coloured(self.strong(), Color::Yellow)
     }
 
-    fn good(self) -> Style {
+    pub(super) fn good(self) -> Style {
         self.coloured(Style::new(), Color::Green)
     }
 }
@@ -131,8 +131,14 @@ pub(super) fn draw(frame: &mut Frame<'_>, picture: &Picture, look: &Look) {
         match panel {
             Panel::Header => header(frame, area, picture, look),
             Panel::Footer => footer(frame, area, look),
-            Panel::Rate => message_rate(frame, area, picture, look.theme),
-            Panel::Latency => latency(frame, area, picture, look.theme),
+            Panel::Rate => {
+                let title = "msg/s, the last minute";
+                rate_panel(frame, area, title, &picture.history, look.theme);
+            }
+            Panel::Latency => {
+                let titles = ("latency, the last half second", "since the start");
+                latency_panel(frame, area, titles, &picture.latency, look.theme);
+            }
             Panel::Losses => losses(frame, area, picture, look.theme),
             Panel::Anomalies => anomalies(frame, area, picture, look.theme),
             table => tables::draw(frame, area, table, picture, look),
@@ -234,7 +240,7 @@ fn header(frame: &mut Frame<'_>, area: Rect, picture: &Picture, look: &Look) {
 }
 
 /// Writes `m:ss`, or `h:mm:ss`.
-fn uptime(ns: u64) -> String {
+pub(super) fn uptime(ns: u64) -> String {
     let seconds = ns / SECOND_NS;
     let (hours, minutes, seconds) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
     if hours > 0 {
@@ -244,18 +250,24 @@ fn uptime(ns: u64) -> String {
     }
 }
 
-fn message_rate(frame: &mut Frame<'_>, area: Rect, picture: &Picture, theme: Theme) {
-    let peak = picture.history.iter().copied().fold(0.0, f64::max);
+/// Draws rates over time, the newest at the right, of [`HISTORY_MAX`] that there is room for.
+pub(super) fn rate_panel(
+    frame: &mut Frame<'_>,
+    area: Rect,
+    title: &str,
+    history: &[f64],
+    theme: Theme,
+) {
+    let history = &history[history.len().saturating_sub(HISTORY_MAX)..];
+    let peak = history.iter().copied().fold(0.0, f64::max);
     let peak = format!("at most {}", rate(peak));
-    let inner = titled(frame, area, ("msg/s, the last minute", &peak), theme);
+    let inner = titled(frame, area, (title, &peak), theme);
     let width = usize::from(inner.width);
-    let absent = HISTORY_MAX - picture.history.len();
+    let absent = HISTORY_MAX - history.len();
     let bars = (0..width).map(|column| {
         let from = column * HISTORY_MAX / width;
         let to = ((column + 1) * HISTORY_MAX / width).max(from + 1);
-        let known = picture
-            .history
-            .get(from.saturating_sub(absent)..to.saturating_sub(absent));
+        let known = history.get(from.saturating_sub(absent)..to.saturating_sub(absent));
         let known = known.unwrap_or_default();
         known.iter().sum::<f64>() as u64 / (known.len().max(1) as u64)
     });
@@ -264,11 +276,18 @@ fn message_rate(frame: &mut Frame<'_>, area: Rect, picture: &Picture, theme: The
     frame.render_widget(Sparkline::default().data(&bars).style(style), inner);
 }
 
-fn latency(frame: &mut Frame<'_>, area: Rect, picture: &Picture, theme: Theme) {
+/// Draws percentiles by stage: of an interval, titled on the left, and where there is room overall.
+pub(super) fn latency_panel(
+    frame: &mut Frame<'_>,
+    area: Rect,
+    (title, overall): (&str, &str),
+    stages: &[Latency],
+    theme: Theme,
+) {
     let block = 4 * PERCENTILE_WIDTH;
     let has_overall = usize::from(area.width) >= STAGE_WIDTH + 2 * block;
-    let right = if has_overall { "since the start" } else { "" };
-    let inner = titled(frame, area, ("latency, the last half second", right), theme);
+    let right = if has_overall { overall } else { "" };
+    let inner = titled(frame, area, (title, right), theme);
     let heads: String = ["p50", "p99", "p99.9", "max"]
         .map(|head| format!("{head:>PERCENTILE_WIDTH$}"))
         .concat();
@@ -277,7 +296,7 @@ fn latency(frame: &mut Frame<'_>, area: Rect, picture: &Picture, theme: Theme) {
         format!("{:<STAGE_WIDTH$}{heads}{more}", "stage"),
         theme.dim(),
     )];
-    for stage in &picture.latency {
+    for stage in stages {
         let mut spans = vec![
             Span::raw(format!("{:<STAGE_WIDTH$}", stage.stage)),
             Span::styled(percentiles(stage.interval), theme.strong()),

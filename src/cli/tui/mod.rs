@@ -1,8 +1,10 @@
 //! The full-screen live view: what a pipeline does, drawn until it stops.
 //!
 //! The loop here reads keys and sets the pace, `sampler` takes a picture of the pipeline twice a second,
-//! `draw` puts it on the screen. The pipeline knows nothing of it.
+//! `draw` puts it on the screen. The pipeline knows nothing of it. `bench` is the same for benchmarks, whose
+//! pictures come from the files that their processes write.
 
+mod bench;
 mod draw;
 mod layout;
 mod model;
@@ -12,6 +14,7 @@ mod table;
 mod tables;
 mod topics;
 
+pub(super) use bench::{BenchView, Board as BenchBoard, Done, Left};
 pub(super) use screen::{check, hold, restore_soon};
 pub(super) use topics::{Board, Watched};
 

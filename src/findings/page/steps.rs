@@ -3,7 +3,9 @@
 use maud::{Markup, html};
 
 use crate::{
-    bench::{Found, LatencyRun, ReplayStep, Replayed, Step, Tells, record::Trace},
+    bench::{
+        Found, LatencyRun, ReplayStep, Replayed, Step, Tells, by_speed, record::Trace, verdicts,
+    },
     findings::{
         figures::Unit,
         page::{
@@ -19,6 +21,8 @@ use crate::{
 /// A step with what is written before its figures.
 struct Row<'a> {
     cells: Vec<String>,
+    /// What several with the same load have in common.
+    load: f64,
     step: &'a Step,
     trace: &'a Trace,
 }
@@ -26,6 +30,7 @@ struct Row<'a> {
 pub(super) fn capacity(found: &Found, traces: &[Trace]) -> Markup {
     let rows = found.steps.iter().zip(traces).map(|(step, trace)| Row {
         cells: vec![format!("{} msg/s", rate(step.run.rate))],
+        load: step.run.rate,
         step,
         trace,
     });
@@ -44,26 +49,32 @@ pub(super) fn replay(replayed: &Replayed, traces: &[Trace]) -> Markup {
             rate(one.step.run.rate),
             count(one.busiest_ms),
         ],
+        load: one.speed,
         step: &one.step,
         trace,
     });
     let rows: Vec<Row<'_>> = rows.collect();
     html! {
-        (by_speed(steps_by_speed.iter().map(|(one, _)| *one)))
+        (over_speeds(&replayed.steps))
         (steps(&["speed", "msg/s", "busiest ms"], &rows))
     }
 }
 
 /// Shows percentiles over speeds, the lowest first, up to the first that breaks the objective.
-fn by_speed<'a>(steps: impl Iterator<Item = &'a ReplayStep>) -> Markup {
+fn over_speeds(steps: &[ReplayStep]) -> Markup {
     let mut told: Vec<(f64, Quantiles)> = Vec::new();
-    for one in steps {
-        let tells = one.step.tells();
+    for (speed, tells) in by_speed(steps) {
         if !matches!(tells, Tells::Holds | Tells::Breaks) {
             continue;
         }
-        let feed = one.step.run.stage(FEED).map(|stage| stage.quantiles());
-        told.push((one.speed, feed.unwrap_or_default()));
+        // The first of those that agree.
+        let agrees = |one: &&ReplayStep| one.speed == speed && one.step.tells() == tells;
+        let step = steps.iter().find(agrees);
+        let feed = step.and_then(|one| one.step.run.stage(FEED));
+        told.push((
+            speed,
+            feed.map(|stage| stage.quantiles()).unwrap_or_default(),
+        ));
         if tells == Tells::Breaks {
             break;
         }
@@ -102,6 +113,8 @@ fn steps(head: &[&str], rows: &[Row<'_>]) -> Markup {
     let from = (held.count() + CURVES_MAX / 2)
         .min(named.len())
         .saturating_sub(CURVES_MAX);
+    let loads: Vec<_> = rows.iter().map(|row| (row.load, row.step)).collect();
+    let verdicts = verdicts(&loads);
     html! {
         (curves(&named[from..]))
         div.table {
@@ -111,7 +124,7 @@ fn steps(head: &[&str], rows: &[Row<'_>]) -> Markup {
                     th.left { "verdict" } th { "feed p50" } th { "p99" } th { "p99.9" } th { "max" }
                     th { "CPU a message" } th.left { "why" }
                 }
-                @for row in rows {
+                @for (row, verdict) in rows.iter().zip(&verdicts) {
                     @let step = row.step;
                     @let feed = step.run.stage(FEED).map(|stage| stage.quantiles()).unwrap_or_default();
                     tr {
@@ -119,7 +132,7 @@ fn steps(head: &[&str], rows: &[Row<'_>]) -> Markup {
                         td.left { (step_badge(step)) }
                         @for value in [feed.p50, feed.p99, feed.p99_9, feed.max] { td { (shown(value)) } }
                         td { (Unit::Time.show(step.run.cpu_ns_per_msg)) }
-                        td.left.wrap { (step.verdict()) }
+                        td.left.wrap { (verdict) }
                     }
                 }
             }

@@ -27,7 +27,7 @@ mod reader;
 mod tests;
 mod writer;
 
-pub use reader::{Interval, read};
+pub use reader::{Follower, Interval, read};
 pub(crate) use writer::keep_old;
 pub use writer::{IntervalLog, ROTATED_MAX};
 

@@ -1,6 +1,12 @@
 //! Reading, line by line, so that damage is found where it is.
 
-use std::{fmt, fs, io::Read, path::Path, time::Duration};
+use std::{
+    fmt,
+    fs::{self, File},
+    io::{ErrorKind, Read, Seek, SeekFrom},
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use flate2::read::ZlibDecoder;
@@ -56,50 +62,125 @@ impl fmt::Debug for Interval {
 /// # Errors
 /// [`Error::File`], and [`Error::IntervalLog`] for the first line that is damaged or ends early.
 pub fn read(path: impl AsRef<Path>) -> Result<Vec<Interval>> {
-    let path = path.as_ref();
-    let text = fs::read(path).map_err(Error::file(path))?;
-    let mut origin = Origin::default();
-    let mut intervals = Vec::new();
-    let damaged = |line: usize, problem: String, remedy| Error::IntervalLog {
-        path: path.to_owned(),
-        line: line as u64,
-        problem,
-        remedy,
-    };
+    let mut parser = Parser::new(path.as_ref().to_owned());
+    let text = fs::read(&parser.path).map_err(Error::file(&parser.path))?;
     if text.is_empty() {
         let remedy = "give one that a program has written to";
-        return Err(damaged(1, "the file is empty".to_owned(), remedy));
+        parser.line = 1;
+        return Err(parser.damaged("the file is empty".to_owned(), remedy));
     }
-    for (index, line) in text.split_inclusive(|&byte| byte == b'\n').enumerate() {
-        if !line.ends_with(b"\n") {
-            let remedy = "delete this line; those before it are whole";
-            let problem = "the line ends in its middle, the file is truncated".to_owned();
-            return Err(damaged(index + 1, problem, remedy));
-        }
-        let interval = match IntervalLogIterator::new(line).next() {
-            _ if line.trim_ascii().is_empty() => continue,
-            None => continue,
-            Some(Ok(LogEntry::StartTime(start))) => {
-                origin.start = Some(start);
-                continue;
-            }
-            Some(Ok(LogEntry::BaseTime(base))) => {
-                origin.base = Some(base);
-                continue;
-            }
-            Some(Ok(LogEntry::Interval(interval))) => origin.interval(&interval),
-            Some(Err(_)) => {
-                Err("this is neither a comment nor tag, start, length, max, histogram".to_owned())
-            }
-        };
-        let remedy = "delete this line to read the others, if this is an interval log";
-        intervals.push(interval.map_err(|problem| damaged(index + 1, problem, remedy))?);
+    let whole = Parser::whole_lines(&text);
+    let intervals = parser.parse(whole)?;
+    if whole.len() < text.len() {
+        parser.line += 1;
+        let remedy = "delete this line; those before it are whole";
+        let problem = "the line ends in its middle, the file is truncated".to_owned();
+        return Err(parser.damaged(problem, remedy));
     }
     Ok(intervals)
 }
 
+/// Reads a log that is being written, bit by bit.
+#[derive(Debug)]
+pub struct Follower {
+    parser: Parser,
+    /// Bytes read so far.
+    offset: u64,
+}
+
+impl Follower {
+    /// Begins before the first line. The file may not be there yet.
+    #[must_use]
+    pub fn new(path: PathBuf) -> Self {
+        Self {
+            parser: Parser::new(path),
+            offset: 0,
+        }
+    }
+
+    /// Returns the intervals that were written whole since the last call; none where there is no file.
+    ///
+    /// # Errors
+    /// As [`read`], but for a file that is not there, or ends within a line.
+    pub fn read_on(&mut self) -> Result<Vec<Interval>> {
+        let path = &self.parser.path;
+        let mut file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(Error::file(path)(error)),
+        };
+        let mut text = Vec::new();
+        file.seek(SeekFrom::Start(self.offset))
+            .and_then(|_| file.read_to_end(&mut text))
+            .map_err(Error::file(path))?;
+        let whole = Parser::whole_lines(&text);
+        self.offset += whole.len() as u64;
+        self.parser.parse(whole)
+    }
+}
+
+/// What is known from the lines read so far.
+#[derive(Debug)]
+struct Parser {
+    path: PathBuf,
+    origin: Origin,
+    /// The number of the last line, counted from 1.
+    line: u64,
+}
+
+impl Parser {
+    fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            origin: Origin::default(),
+            line: 0,
+        }
+    }
+
+    /// Returns a text without what follows its last line end.
+    fn whole_lines(text: &[u8]) -> &[u8] {
+        let end = text.iter().rposition(|&byte| byte == b'\n');
+        &text[..end.map_or(0, |end| end + 1)]
+    }
+
+    fn parse(&mut self, lines: &[u8]) -> Result<Vec<Interval>> {
+        let mut intervals = Vec::new();
+        for line in lines.split_inclusive(|&byte| byte == b'\n') {
+            self.line += 1;
+            let interval = match IntervalLogIterator::new(line).next() {
+                _ if line.trim_ascii().is_empty() => continue,
+                None => continue,
+                Some(Ok(LogEntry::StartTime(start))) => {
+                    self.origin.start = Some(start);
+                    continue;
+                }
+                Some(Ok(LogEntry::BaseTime(base))) => {
+                    self.origin.base = Some(base);
+                    continue;
+                }
+                Some(Ok(LogEntry::Interval(interval))) => self.origin.interval(&interval),
+                Some(Err(_)) => Err(
+                    "this is neither a comment nor tag, start, length, max, histogram".to_owned(),
+                ),
+            };
+            let remedy = "delete this line to read the others, if this is an interval log";
+            intervals.push(interval.map_err(|problem| self.damaged(problem, remedy))?);
+        }
+        Ok(intervals)
+    }
+
+    fn damaged(&self, problem: String, remedy: &'static str) -> Error {
+        Error::IntervalLog {
+            path: self.path.clone(),
+            line: self.line,
+            problem,
+            remedy,
+        }
+    }
+}
+
 /// What the timestamps of intervals count from.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Origin {
     start: Option<Duration>,
     base: Option<Duration>,

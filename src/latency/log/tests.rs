@@ -216,3 +216,31 @@ fn timestamps_of_other_writers_count_from_their_base() {
     let both = "#[StartTime: 1760000000.000 (seconds since epoch)]\n#[BaseTime: 100.000 (seconds since epoch)]";
     assert_eq!(start_of(both), 105.0);
 }
+
+#[test]
+fn a_log_that_is_being_written_is_followed() {
+    let (_folder, path) = folder();
+    let mut follower = Follower::new(path.clone());
+    assert_eq!(follower.read_on().unwrap(), [], "it is not there yet");
+    let mut log = IntervalLog::create(&path, 1 << 20).unwrap();
+    for second in 0..3 {
+        let queue = histogram(1..100 * u64::from(second + 1));
+        log.write(START + second * SECOND, SECOND, &[(QUEUE, &queue)])
+            .unwrap();
+        let read = follower.read_on().unwrap();
+        assert_eq!(read.len(), 1);
+        assert_eq!((read[0].tag.as_str(), &read[0].histogram), (QUEUE, &queue));
+        assert_eq!(follower.read_on().unwrap(), []);
+    }
+    // A line is read when it is whole.
+    let text = fs::read_to_string(&path).unwrap();
+    let line = text.lines().last().unwrap().to_owned() + "\n";
+    let (start, end) = line.split_at(20);
+    fs::write(&path, text.clone() + start).unwrap();
+    assert_eq!(follower.read_on().unwrap(), []);
+    fs::write(&path, text.clone() + start + end).unwrap();
+    assert_eq!(follower.read_on().unwrap().len(), 1);
+    fs::write(&path, text + start + end + "Tag=queue,x\n").unwrap();
+    let error = follower.read_on().unwrap_err().to_string();
+    assert!(error.contains("run.hlog:10: "), "{error}");
+}

@@ -15,25 +15,30 @@ const GROUPS_MAX: usize = 16;
 /// How late messages were, and how long subscribers made the blaster wait.
 pub(super) struct Lateness {
     histogram: Histogram<u64>,
+    /// What is stamped before is left out.
+    warm_until_ns: u64,
     /// When subscribers last let go.
     excused_until_ns: u64,
     blocked_ns: u64,
 }
 
-impl Default for Lateness {
-    fn default() -> Self {
+impl Lateness {
+    /// Begins without messages. Those stamped before `warm_until_ns` will be left out.
+    pub(super) fn new(warm_until_ns: u64) -> Self {
         Self {
             // With the bounds that latencies have.
             histogram: Stages::default().feed,
+            warm_until_ns,
             excused_until_ns: 0,
             blocked_ns: 0,
         }
     }
-}
 
-impl Lateness {
     /// Records `messages` stamped at `now_ns`, of which `due_ns` says when each was due, counted from 0.
     pub(super) fn record(&mut self, now_ns: u64, messages: usize, due_ns: impl Fn(u64) -> u64) {
+        if now_ns < self.warm_until_ns {
+            return;
+        }
         let group = messages.div_ceil(GROUPS_MAX).max(1);
         for first in (0..messages).step_by(group) {
             let since_ns = due_ns(first as u64).max(self.excused_until_ns);
@@ -68,7 +73,7 @@ mod tests {
 
     #[test]
     fn what_subscribers_cost_is_not_the_generators_fault() {
-        let mut lateness = Lateness::default();
+        let mut lateness = Lateness::new(0);
         lateness.record(1_000, 1, |_| 900);
         assert_eq!(lateness.quantiles().max, Some(100));
         lateness.excuse(1_000, 501_000);
@@ -83,9 +88,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_stamped_while_warming_up_is_left_out() {
+        let mut lateness = Lateness::new(1_000);
+        lateness.record(999, 5, |_| 0);
+        assert_eq!(lateness.quantiles().count, 0);
+        // Due before, and stamped after: it was late in the time that counts.
+        lateness.record(1_000, 2, |_| 900);
+        let quantiles = lateness.quantiles();
+        assert_eq!((quantiles.count, quantiles.max), (2, Some(100)));
+        lateness.excuse(1_000, 2_000);
+        assert_eq!(lateness.blocked_s(), 0.000_001);
+    }
+
+    #[test]
     fn every_message_of_a_chunk_counts_once() {
         for messages in [1, 15, 16, 17, 500] {
-            let mut lateness = Lateness::default();
+            let mut lateness = Lateness::new(0);
             lateness.record(1_000, messages, |index| index);
             let quantiles = lateness.quantiles();
             assert_eq!(quantiles.count, messages as u64);

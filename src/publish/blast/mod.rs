@@ -88,6 +88,8 @@ pub struct Blaster {
     next: Vec<usize>,
     /// The part that comes next.
     turn: usize,
+    /// How long after the first message lateness is not recorded.
+    warm_up: Duration,
     /// Of the last stream.
     lateness: Lateness,
 }
@@ -194,7 +196,8 @@ impl Blaster {
             block,
             peers: Peers::open(&options.bind, &options.connect)?,
             turn: 0,
-            lateness: Lateness::default(),
+            warm_up: Duration::ZERO,
+            lateness: Lateness::new(0),
         })
     }
 
@@ -215,6 +218,12 @@ impl Blaster {
     /// mostly. Whoever wants to connect waits then, and is asked in as soon as there is room.
     pub fn on_refused(&mut self, tell: impl FnOnce(&io::Error) + Send + 'static) {
         self.peers.on_refused(Box::new(tell));
+    }
+
+    /// Leaves what is stamped within `warm_up` of a stream's first message out of
+    /// [`lateness_ns`](Self::lateness_ns): what a subscriber leaves out of its latencies.
+    pub fn warm_up_for(&mut self, warm_up: Duration) {
+        self.warm_up = warm_up;
     }
 
     /// Returns how late the messages of the last call of [`publish`](Self::publish) were by the blaster's
@@ -279,7 +288,7 @@ impl Blaster {
         let end = end();
         let mut attended_ns = 0;
         let mut done = Published::default();
-        self.lateness = Lateness::default();
+        self.lateness = Lateness::new(self.warm_up.as_nanos() as u64);
         while done.published < messages_max && self.block.messages() > 0 {
             let due_ns = self.timing.due_ns(done.published);
             if due_ns.is_some_and(|due_ns| due_ns >= end_ns) {
