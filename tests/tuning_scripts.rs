@@ -421,12 +421,12 @@ fn a_real_cpuset_leaves_nothing_behind() {
 struct Namespace(String);
 
 impl Namespace {
-    fn new() -> Option<Self> {
+    fn new(test: &str) -> Option<Self> {
         if !getuid().is_root() || !exists("ip") || !exists("ethtool") {
             skip("a card to set takes root, iproute2 and ethtool");
             return None;
         }
-        let name = format!("pf{}-nic", std::process::id());
+        let name = format!("pf{}-{test}", std::process::id());
         let output = Command::new("ip").args(["netns", "add", &name]).output();
         let said = String::from_utf8(output.unwrap().stderr).unwrap();
         if said.contains("not permitted") {
@@ -495,7 +495,7 @@ impl Drop for Namespace {
 
 #[test]
 fn a_card_gets_its_queues_and_goes_back() {
-    let Some(namespace) = Namespace::new() else {
+    let Some(namespace) = Namespace::new("queues") else {
         return;
     };
     let state = TempDir::new().unwrap();
@@ -537,7 +537,7 @@ fn a_card_gets_its_queues_and_goes_back() {
 /// A real driver's, though one that knows no time to gather for.
 #[test]
 fn a_card_tells_at_once_and_goes_back() {
-    let Some(namespace) = Namespace::new() else {
+    let Some(namespace) = Namespace::new("tells") else {
         return;
     };
     if !namespace.add_tap() {

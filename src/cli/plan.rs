@@ -39,7 +39,7 @@ const PAYLOAD_BYTES: usize = 28;
 /// Plan threads and cores for a rate or a capture, from this machine's shape and what messages cost here
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Plan for the lanes, cards and workers of this configuration
+    /// Plan for the lanes, cards, workers and sharding of this configuration
     #[arg(value_name = "FEEDS.toml")]
     file: Option<PathBuf>,
 
