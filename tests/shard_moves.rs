@@ -14,7 +14,7 @@ use std::{
 
 use pinfeed::{
     clock::Stopwatch,
-    config::{Config, Engine, ShardingMode, TopicPolicy},
+    config::{Config, Engine, ShardingMode, TopicOverride, TopicPolicy},
     handoff::HandoffKind,
     lane::Quota,
     message::Message,
@@ -163,11 +163,29 @@ fn what_is_held_at_the_end_is_delivered() {
 /// Where one topic has more than half of all messages, all others leave its worker.
 #[test]
 fn a_busy_topic_gets_a_worker_to_itself() {
+    others_leave_the_busiest_topic(None);
+}
+
+/// Also where it can't move, nor its shard tell of it.
+#[test]
+fn a_busy_topic_with_an_override_gets_its_worker_to_itself() {
+    others_leave_the_busiest_topic(Some(2));
+}
+
+fn others_leave_the_busiest_topic(given_to: Option<usize>) {
+    const BUSIEST: &str = "sim.00000";
     let (_publisher, endpoint) = publisher(&["--blast", "--rate", "max", "--skew", "1.9"]);
-    let config = config(&endpoint, Engine::Native, HandoffKind::Ring, Policy::Block);
+    let mut config = config(&endpoint, Engine::Native, HandoffKind::Ring, Policy::Block);
+    config
+        .sharding
+        .overrides
+        .extend(given_to.map(|worker| TopicOverride {
+            prefix: BUSIEST.to_owned(),
+            worker,
+        }));
     let stop = Stop::default();
     let mut pipeline = start(&config, &stop, false, Duration::from_micros(200));
-    let busy = shard_of(topic_hash(b"sim.00000"));
+    let busy = shard_of(topic_hash(BUSIEST.as_bytes()));
     // Enough for the sample to tell the shards of rare topics as well.
     let mut moved = false;
     wait_until("nothing moves any more", || {
@@ -180,11 +198,13 @@ fn a_busy_topic_gets_a_worker_to_itself() {
         moved && moves.is_empty() && !pipeline.is_moving()
     });
     let table = pipeline.shards().unwrap();
+    let worker = given_to.unwrap_or(table[busy]);
     // The next twenty topics have two thirds of what is left.
     for topic in 1..20 {
         let shard = shard_of(topic_hash(format!("sim.{topic:05}").as_bytes()));
+        let cannot_leave = shard == busy && given_to.is_none();
         assert!(
-            table[shard] != table[busy] || shard == busy,
+            table[shard] != worker || cannot_leave,
             "topic {topic}, {table:?}"
         );
     }

@@ -80,8 +80,8 @@ impl Tally {
         now_ns.saturating_sub(counters.blocked_ns.get() + counters.queued_ns.get())
     }
 
-    /// Counts what comes with a batch: by shard, and what overrides give to the worker. A few messages stand for all, each time others, so
-    /// that no order of topics escapes it.
+    /// Counts what comes with a batch: by shard, and what overrides give to the worker. A few messages stand for
+    /// all, each time others, so that no order of topics escapes it.
     pub(super) fn note_load(&mut self, batch: &Batch, table: &ShardTable, worker: usize) {
         self.looks = self.looks.wrapping_add(1);
         let (turn, counters) = (self.looks, self.counters());

@@ -187,8 +187,8 @@ impl<H: Handler> Pipeline<H> {
     /// the last time are done.
     ///
     /// Workers are behind where a lane had to wait for one since the last call, or gave messages up for want of
-    /// room, or where half of all batches to one are under way. Topics with an override stay
-    /// where they are, and what they bring counts for their workers.
+    /// room, or where half of all batches to one are under way. Topics with an override stay where they are, and
+    /// what they bring counts for their workers.
     ///
     /// # Errors
     /// As [`move_shard`](Self::move_shard), and [`Error::Config`] with `handler_panic = "isolate"`: shards could
