@@ -224,6 +224,14 @@ fn a_configuration_file_is_checked_whole() {
         &good.replace("name = \"a\"", "name = \"a\"\nnic = \"nosuch0\""),
         &["lane[0].nic = nosuch0"],
     );
+    run(
+        &good.replace("name = \"a\"", "name = \"a\"\ncore = 4096"),
+        &[
+            "lane[0].core = 4096",
+            "no such core for this process",
+            "give one of",
+        ],
+    );
     let twice = format!("{good}{}", &good[good.find("[[feed.line]]").unwrap()..]);
     run(
         &twice,
@@ -254,6 +262,11 @@ fn a_configuration_file_is_checked_whole() {
     run(
         &format!("{good}[handoff]\nbatches = 65536\nbatch_bytes = 1073741824\n"),
         &["handoff.batches = 65536", "would hold"],
+    );
+    // Those to two workers would fit, but for those that are held where a shard moves.
+    run(
+        &format!("{good}[handoff]\nbatches = 43690\n"),
+        &["handoff.batches = 43690", "moving shards"],
     );
     run(
         &format!("{good}[sharding]\nmode = \"balanced\"\n[workers]\nhandler_panic = \"isolate\"\n"),

@@ -10,7 +10,7 @@ use std::{
 };
 
 use serde_json::Value;
-use support::{Pinfeed, publisher};
+use support::{Pinfeed, control::of_lanes, publisher, wait_until};
 use tempfile::TempDir;
 
 /// Asks, and returns the exit code and what was answered, on either output.
@@ -56,9 +56,13 @@ fn a_shard_is_moved_by_command() {
     let _silent = UnixStream::connect(&socket).unwrap();
     let moved = json(&socket, &["move", "7", "1"]);
     assert_eq!((&moved["shard"], &moved["worker"]), (&7.into(), &1.into()));
-    while json(&socket, &["shards"])["moving"] == true {}
+    wait_until("the shard has moved", || {
+        json(&socket, &["shards"])["moving"] == false
+    });
     assert_eq!(json(&socket, &["shards"])["workers"][7], 1);
-    while json(&socket, &["status"])["received"].as_u64() < Some(1_000) {}
+    wait_until("messages come", || {
+        json(&socket, &["status"])["received"].as_u64() >= Some(1_000)
+    });
     for (request, expected) in [
         (["move", "256", "0"], "from 0 to 255"),
         (["move", "0", "4"], "from 0 to 3"),
@@ -108,4 +112,20 @@ fn a_path_that_is_taken_is_refused_but_not_a_dead_one() {
     assert!(json(&socket, &["status"])["workers"].is_array());
     next.signal(rustix::process::Signal::INT);
     next.json(130);
+}
+
+#[test]
+fn connections_are_told_by_lane() {
+    let folder = TempDir::new().unwrap();
+    let socket = folder.path().join("pinfeed.sock");
+    let (publisher, endpoint) = publisher(&["--rate", "1000"]);
+    let mut run = run(&endpoint, &socket);
+    wait_until("it has connected", || of_lanes(&socket, "connects") == 1);
+    assert_eq!(of_lanes(&socket, "disconnects"), 0);
+    drop(publisher);
+    wait_until("it has noticed", || of_lanes(&socket, "disconnects") == 1);
+    run.signal(rustix::process::Signal::INT);
+    let summary = run.json(130);
+    assert_eq!(summary["connects"], 1);
+    assert_eq!(summary["disconnects"], 1);
 }

@@ -9,12 +9,14 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Output},
-    thread,
-    time::Duration,
 };
 
 use rustix::process::{Signal, getuid};
-use support::{Pinfeed, number, skip, wait_until};
+use support::{
+    Pinfeed,
+    control::{ask, of_lanes},
+    number, skip, wait_until,
+};
 use tempfile::TempDir;
 
 const MESSAGES: u64 = 100_000;
@@ -81,6 +83,14 @@ impl Lab {
         fs::write(&path, feeds).unwrap();
         let fixed = ["run", path.to_str().unwrap(), "--json"];
         self.pinfeed("sub", &[&fixed, arguments].concat())
+    }
+
+    /// As [`run`](Self::run), with a socket to ask at.
+    fn controlled_run(&self, feeds: &str) -> (Pinfeed, PathBuf) {
+        let socket = self.folder.path().join("pinfeed.sock");
+        let mut run = self.run(feeds, &["--control", socket.to_str().unwrap()]);
+        run.wait_for_line("answering at ");
+        (run, socket)
     }
 
     /// Packets that each card has received.
@@ -161,13 +171,14 @@ fn a_lane_comes_back_with_its_card() {
     for engine in ["native", "libzmq"] {
         let _publisher = lab.publisher("b", &["--rate", "20000"]);
         let before = lab.packets();
-        let mut run = lab.run(&lane(engine, "b", "nic = \"nic-b\""), &[]);
+        let (mut run, socket) = lab.controlled_run(&lane(engine, "b", "nic = \"nic-b\""));
         let came = || lab.since(&before, "nic-b");
         wait_until("messages come", || came() > 100);
         lab.done(&["link", "b", "down"]);
         let at_rest = came();
-        // Longer than heartbeats are waited for: whoever hangs up has done so.
-        thread::sleep(Duration::from_secs(5));
+        wait_until("the loss of the connection is noticed", || {
+            of_lanes(&socket, "disconnects") == 1
+        });
         assert_eq!(
             came(),
             at_rest,
@@ -204,11 +215,15 @@ fn of_two_copies_one_card_is_enough() {
             lane(engine, "a", "nic = \"nic-a\"")
         );
         let before = lab.packets();
-        let mut run = lab.run(&feeds, &["--for", "14s"]);
+        let (mut run, socket) = lab.controlled_run(&feeds);
         let came = || lab.since(&before, "nic-a");
         wait_until("messages come", || came() > 500);
         lab.done(&["link", "a", "down"]);
-        let summary = run.json(0);
+        wait_until("all has come by the other card", || {
+            ask(&socket, "status")["delivered"] == 2 * MESSAGES
+        });
+        run.signal(Signal::INT);
+        let summary = run.json(130);
         lab.done(&["link", "a", "up"]);
         assert_eq!(summary["delivered"], 2 * MESSAGES, "{engine}: {summary}");
         assert_eq!(summary["lost"], 0, "{engine}");

@@ -7,7 +7,7 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path, thread};
 
 use pinfeed::host::{
     doctor::{
-        Coalescing, CoreHiccups, Evidence, Measured,
+        Check, Coalescing, CoreHiccups, Evidence, Measured,
         Outcome::{self, Failed, Passed, Unavailable},
         Probed, Verdict, checks,
     },
@@ -214,6 +214,84 @@ fn siblings_that_are_both_hot_are_named() {
         Passed,
         &["no hot core has a sibling"],
     );
+}
+
+/// By its configuration, as a list and as a mask, in either place.
+#[test]
+fn irqbalance_leaves_out_cores_that_it_is_banned_from() {
+    let machine = Recorded::named("desktop");
+    machine.write("proc/777/comm", "irqbalance\n");
+    let judge = || machine.judged(Some(&feeds(2, 3, "", "")));
+    assert_check(&judge(), "irqbalance", Failed, &["running"]);
+    let file = "etc/default/irqbalance";
+    machine.write(
+        file,
+        "#IRQBALANCE_BANNED_CPULIST=2-3\nIRQBALANCE_BANNED_CPULIST=2\n",
+    );
+    assert_check(&judge(), "irqbalance", Failed, &["running"]);
+    machine.write(file, "IRQBALANCE_BANNED_CPULIST=\"2-3\"\n");
+    assert_check(&judge(), "irqbalance", Passed, &["without hot cores"]);
+    machine.remove(file);
+    machine.write(
+        "etc/sysconfig/irqbalance",
+        "IRQBALANCE_BANNED_CPUS=0000000c\n",
+    );
+    assert_check(&judge(), "irqbalance", Passed, &["without hot cores"]);
+}
+
+/// Where hot threads poll in real time the throttle would stop them, elsewhere it is a safety net.
+#[test]
+fn the_real_time_throttle_is_off_for_polling_threads_only() {
+    let machine = Recorded::named("two-socket");
+    let throttle = "proc/sys/kernel/sched_rt_runtime_us";
+    let judge = |more: &str| machine.judged(Some(&feeds(4, 5, "", more)));
+    let fifo = "[threads]\nfifo = 1\n";
+    machine.write(throttle, "950000\n");
+    assert_check(&judge(""), "real-time throttle", Passed, &["950000"]);
+    assert_check(&judge(fifo), "real-time throttle", Failed, &["950000"]);
+    machine.write(throttle, "-1\n");
+    assert_check(&judge(""), "real-time throttle", Failed, &["-1"]);
+    assert_check(&judge(fifo), "real-time throttle", Passed, &["-1"]);
+}
+
+/// A line of `90-pinfeed.conf`, as a file of the machine.
+#[test]
+fn what_the_file_of_settings_mends_passes_with_it() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tuning/90-pinfeed.conf");
+    let settings = fs::read_to_string(&path).expect("it is there");
+    let is_setting = |line: &&str| line.contains(" = ");
+    let machine = Recorded::named("desktop");
+    // As a machine that has none of them.
+    for file in [
+        "kernel/nmi_watchdog",
+        "kernel/timer_migration",
+        "kernel/numa_balancing",
+    ] {
+        machine.write(&format!("proc/sys/{file}"), "1\n");
+    }
+    let by_file = |found: &[Check]| {
+        let named = |check: &&Check| {
+            check
+                .mend
+                .as_ref()
+                .is_some_and(|mend| mend.starts_with("tuning/90-pinfeed.conf"))
+        };
+        let names = found.iter().filter(named).map(|check| check.condition);
+        names.collect::<Vec<_>>()
+    };
+    let before = by_file(&machine.judged(None));
+    assert!(
+        before.len() > 5 && before.contains(&"busy poll"),
+        "{before:?}"
+    );
+    for line in settings.lines().filter(is_setting) {
+        let (key, value) = line
+            .trim_start_matches('#')
+            .split_once(" = ")
+            .expect("it has one");
+        machine.write(&format!("proc/sys/{}", key.replace('.', "/")), value);
+    }
+    assert_eq!(by_file(&machine.judged(None)), [""; 0]);
 }
 
 #[test]

@@ -89,6 +89,122 @@ fn costs_are_measured_here_and_a_plan_can_be_run() {
     assert_eq!(run.json(0)["received"], 0);
 }
 
+/// Plans for a configuration with two workers on the machine of two sockets, and for a capture in which topic
+/// `a` has six of ten messages, and `b` to `e` one each.
+fn plan_two_workers(more: &str, arguments: &[&str], code: i32) -> String {
+    let folder = tempfile::TempDir::new().unwrap();
+    let (feeds, capture) = (
+        folder.path().join("feeds.toml"),
+        folder.path().join("capture"),
+    );
+    let lane = "[[lane]]\nname = \"x\"\n[[lane]]\nname = \"y\"\n";
+    let feed = "[[feed]]\nname = \"f\"\nenvelope = \"raw\"\n[[feed.line]]\nlane = \"x\"\nconnect = [\"tcp://127.0.0.1:9\"]\n";
+    fs::write(&feeds, format!("{lane}{more}{feed}")).unwrap();
+    let messages = "aaaaaabcde".chars().enumerate();
+    let lines = messages.map(|(at, topic)| format!("{at} {{\"stream\":\"{topic}\"}}\n"));
+    fs::write(&capture, lines.collect::<String>()).unwrap();
+    let machine = Recorded::named("two-socket");
+    let root = machine.root().to_str().unwrap();
+    let (feeds, capture) = (feeds.to_str().unwrap(), capture.to_str().unwrap());
+    let fixed = [
+        feeds,
+        "--root",
+        root,
+        "--costs",
+        "40,30",
+        "--capture",
+        capture,
+    ];
+    plan(&[&fixed, arguments].concat(), code)
+}
+
+#[test]
+fn overrides_of_a_file_count_for_their_workers() {
+    let rule = |prefix: &str, worker| {
+        format!("[[sharding.override]]\nprefix = \"{prefix}\"\nworker = {worker}\n")
+    };
+    let busiest = rule("binance.a", 1);
+    let said = plan_two_workers(&busiest, &[], 0);
+    // The others go to where there is least, as far as that helps.
+    assert!(
+        said.contains("workers get 40, 60 % of all messages"),
+        "{said}"
+    );
+    assert!(
+        said.contains("prefix = \"binance.a\"\nworker = 1"),
+        "{said}"
+    );
+    let all = rule("binance.", 0);
+    let said = plan_two_workers(&all, &[], 0);
+    assert!(
+        said.contains("workers get 100, 0 % of all messages\n"),
+        "{said}"
+    );
+    let said = plan_two_workers(&busiest, &["--workers", "1"], 2);
+    assert!(said.contains("sharding.override.worker = 1"), "{said}");
+}
+
+#[test]
+fn what_overrides_bring_is_unknown_without_a_capture() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let file = folder.path().join("feeds.toml");
+    fs::write(
+        &file,
+        "[[lane]]\nname = \"x\"\n[[sharding.override]]\nprefix = \"a\"\nworker = 0\n",
+    )
+    .unwrap();
+    let said = plan(&[file.to_str().unwrap(), "--costs", "40,30"], 0);
+    assert!(
+        said.contains("[[sharding.override]]") && said.contains("give --capture"),
+        "{said}"
+    );
+}
+
+#[test]
+fn balanced_workers_get_as_much_each() {
+    let said = plan_two_workers(
+        "[sharding]\nmode = \"balanced\"\n",
+        &["--speed", "1000000"],
+        0,
+    );
+    assert!(
+        said.contains("workers get 50, 50 % of all messages: batches go to each in turn"),
+        "{said}"
+    );
+    assert!(said.contains("[sharding]\nmode = \"balanced\""), "{said}");
+    let slow = ["--speed", "1000000", "--handler-ns", "100000"];
+    let said = plan_two_workers("[sharding]\nmode = \"balanced\"\n", &slow, 0);
+    assert!(said.contains("too many"), "{said}");
+    assert!(
+        !said.contains("never split"),
+        "any worker gets any topic: {said}"
+    );
+}
+
+#[test]
+fn a_card_of_the_file_that_is_not_there_is_named_by_its_key() {
+    let card = "[[lane]]\nname = \"z\"\nnic = \"nosuch0\"\n";
+    let said = plan_two_workers(card, &[], 2);
+    assert!(said.contains("lane[2].nic = nosuch0"), "{said}");
+    assert!(said.contains("eth0, eth1"), "{said}");
+}
+
+#[test]
+fn too_few_physical_cores_are_named() {
+    let machine = Recorded::named("desktop");
+    let root = machine.root().to_str().unwrap();
+    let said = plan(&["--root", root, "--costs", "40,30", "--workers", "9"], 0);
+    assert!(
+        said.contains("on a sibling of a core with a busy thread"),
+        "{said}"
+    );
+    let said = plan(&["--root", root, "--costs", "40,30", "--workers", "20"], 0);
+    assert!(
+        said.contains("shares its core with another busy thread"),
+        "{said}"
+    );
+}
+
 #[test]
 fn a_topic_that_is_too_much_for_a_worker_is_named() {
     let Some(captures) = captures() else {

@@ -14,23 +14,23 @@ use std::{
 
 use pinfeed::{
     clock::Stopwatch,
-    config::{Arbitration, Config, Engine, Lane, Line, ShardingMode, TopicPolicy},
-    envelope::Envelope,
+    config::{Config, Engine, ShardingMode, TopicOverride, TopicPolicy},
     handoff::HandoffKind,
     lane::Quota,
     message::Message,
     pipeline::{Outcome, Pipeline},
     policy::Policy,
-    random::seeded,
     shard::{SHARDS, shard_of, topic_hash},
     stop::Stop,
     worker::Handler,
 };
-use rand::RngExt;
-use support::{ENGINES, finish, publisher, wait_until};
+use support::{
+    ENGINES, finish,
+    moves::{self, WORKERS, move_at_random},
+    publisher, wait_until,
+};
 
 const TOPICS: usize = 1_000;
-const WORKERS: usize = 4;
 const MOVES: u64 = 100;
 
 /// What all workers have seen, by topic: the number to come next.
@@ -79,27 +79,6 @@ impl Handler for InOrder {
     }
 }
 
-/// Moves shards at random, one after the other, then stops.
-fn move_at_random(mut pipeline: Pipeline<InOrder>, stop: &Stop, seed: u64) -> Outcome<InOrder> {
-    let mut random = seeded(seed);
-    wait_until("messages come", || pipeline.look().received > 0);
-    for _ in 0..MOVES {
-        let before = pipeline.look().received;
-        let (shard, worker) = (
-            random.random_range(0..SHARDS),
-            random.random_range(0..WORKERS),
-        );
-        pipeline.move_shard(shard, worker).unwrap();
-        assert_eq!(pipeline.shards().unwrap()[shard], worker);
-        wait_until("the shard has moved, under load", || {
-            assert!(!pipeline.is_finished(), "a handler found disorder");
-            !pipeline.is_moving() && pipeline.look().received > before
-        });
-    }
-    stop.request();
-    finish(pipeline)
-}
-
 fn assert_exact(outcome: &Outcome<InOrder>, case: &str) {
     assert!(outcome.failure.is_none(), "{case}: {:?}", outcome.failure);
     assert!(outcome.totals.balanced(), "{case}: {:?}", outcome.totals);
@@ -108,14 +87,7 @@ fn assert_exact(outcome: &Outcome<InOrder>, case: &str) {
 }
 
 fn config(endpoint: &str, engine: Engine, kind: HandoffKind, policy: Policy) -> Config {
-    let mut config = Config::connect(endpoint, Envelope::Pinfeed);
-    config.engine = Some(engine);
-    config.workers.count = WORKERS;
-    config.handoff.kind = kind;
-    // Few and small, so that they are full soon.
-    config.handoff.batches = 8;
-    config.handoff.batch_messages = 64;
-    config.policy.conflate_after_ms = 1;
+    let mut config = moves::config(endpoint, engine, kind);
     config.feeds[0].policies = vec![TopicPolicy {
         topic: Some("*".to_owned()),
         policy,
@@ -156,7 +128,7 @@ fn a_hundred_moves_under_full_load() {
                 let config = config(&endpoint, engine, kind, policy);
                 let busy = Duration::from_micros(50);
                 let pipeline = start(&config, &stop, policy != Policy::Block, busy);
-                let outcome = move_at_random(pipeline, &stop, 1);
+                let outcome = move_at_random(pipeline, &stop, MOVES, 1);
                 assert_exact(&outcome, &case);
                 let totals = outcome.totals;
                 let conflates = policy == Policy::Conflate;
@@ -165,29 +137,6 @@ fn a_hundred_moves_under_full_load() {
             }
         }
     }
-}
-
-/// Copies of a feed have a way to the workers of their own.
-#[test]
-fn shards_of_copies_move_as_well() {
-    let copy = ["--epoch", "7", "--rate", "50000"];
-    let ((_a, endpoint_a), (_b, endpoint_b)) = (publisher(&copy), publisher(&copy));
-    let mut config = config(
-        &endpoint_a,
-        Engine::Native,
-        HandoffKind::Ring,
-        Policy::Block,
-    );
-    config.feeds[0].arbitration = Some(Arbitration::default());
-    let mut line = Line::on("b");
-    line.connect.push(endpoint_b);
-    config.lanes.push(Lane::named("b"));
-    config.feeds[0].lines.push(line);
-    let stop = Stop::default();
-    let pipeline = start(&config, &stop, false, Duration::ZERO);
-    let outcome = move_at_random(pipeline, &stop, 2);
-    assert_exact(&outcome, "copies");
-    assert!(outcome.totals.duplicates > 0, "{:?}", outcome.totals);
 }
 
 /// A pipeline that ends while a shard waits to move delivers what is held for it.
@@ -214,11 +163,29 @@ fn what_is_held_at_the_end_is_delivered() {
 /// Where one topic has more than half of all messages, all others leave its worker.
 #[test]
 fn a_busy_topic_gets_a_worker_to_itself() {
+    others_leave_the_busiest_topic(None);
+}
+
+/// Also where it can't move, nor its shard tell of it.
+#[test]
+fn a_busy_topic_with_an_override_gets_its_worker_to_itself() {
+    others_leave_the_busiest_topic(Some(2));
+}
+
+fn others_leave_the_busiest_topic(given_to: Option<usize>) {
+    const BUSIEST: &str = "sim.00000";
     let (_publisher, endpoint) = publisher(&["--blast", "--rate", "max", "--skew", "1.9"]);
-    let config = config(&endpoint, Engine::Native, HandoffKind::Ring, Policy::Block);
+    let mut config = config(&endpoint, Engine::Native, HandoffKind::Ring, Policy::Block);
+    config
+        .sharding
+        .overrides
+        .extend(given_to.map(|worker| TopicOverride {
+            prefix: BUSIEST.to_owned(),
+            worker,
+        }));
     let stop = Stop::default();
     let mut pipeline = start(&config, &stop, false, Duration::from_micros(200));
-    let busy = shard_of(topic_hash(b"sim.00000"));
+    let busy = shard_of(topic_hash(BUSIEST.as_bytes()));
     // Enough for the sample to tell the shards of rare topics as well.
     let mut moved = false;
     wait_until("nothing moves any more", || {
@@ -231,11 +198,13 @@ fn a_busy_topic_gets_a_worker_to_itself() {
         moved && moves.is_empty() && !pipeline.is_moving()
     });
     let table = pipeline.shards().unwrap();
+    let worker = given_to.unwrap_or(table[busy]);
     // The next twenty topics have two thirds of what is left.
     for topic in 1..20 {
         let shard = shard_of(topic_hash(format!("sim.{topic:05}").as_bytes()));
+        let cannot_leave = shard == busy && given_to.is_none();
         assert!(
-            table[shard] != table[busy] || shard == busy,
+            table[shard] != worker || cannot_leave,
             "topic {topic}, {table:?}"
         );
     }

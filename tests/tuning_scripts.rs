@@ -421,12 +421,12 @@ fn a_real_cpuset_leaves_nothing_behind() {
 struct Namespace(String);
 
 impl Namespace {
-    fn new() -> Option<Self> {
+    fn new(test: &str) -> Option<Self> {
         if !getuid().is_root() || !exists("ip") || !exists("ethtool") {
             skip("a card to set takes root, iproute2 and ethtool");
             return None;
         }
-        let name = format!("pf{}-nic", std::process::id());
+        let name = format!("pf{}-{test}", std::process::id());
         let output = Command::new("ip").args(["netns", "add", &name]).output();
         let said = String::from_utf8(output.unwrap().stderr).unwrap();
         if said.contains("not permitted") {
@@ -438,6 +438,42 @@ impl Namespace {
         let card = "link add card numrxqueues 4 numtxqueues 4 type veth peer name other";
         done(namespace.run("ip").args(card.split(' ')));
         Some(namespace)
+    }
+
+    /// Adds a card that gathers packets, by number only; tells whether this kernel has such.
+    fn add_tap(&self) -> bool {
+        let added = self
+            .run("ip")
+            .args(["tuntap", "add", "tap", "mode", "tap"])
+            .output();
+        let output = added.unwrap();
+        if !output.status.success() {
+            skip(&format!(
+                "no tap device: {}",
+                String::from_utf8_lossy(&output.stderr).trim()
+            ));
+            return false;
+        }
+        true
+    }
+
+    /// How many packets a card gathers, as `ethtool -c` tells.
+    fn gathers(&self, card: &str) -> String {
+        let told = done(self.run("ethtool").args(["-c", card]));
+        let line = told.lines().find(|line| line.starts_with("rx-frames:"));
+        line.expect("it tells")
+            .replace("rx-frames:", "")
+            .trim()
+            .to_owned()
+    }
+
+    /// The script, run beside these cards.
+    fn nic_latency(&self, state: &TempDir, arguments: &[&str]) -> Command {
+        let script = tuning("nic-latency");
+        let mut command = self.run(script.get_program().to_str().unwrap());
+        command.env("PINFEED_STATE", state.path().join("saved"));
+        command.env_remove("PINFEED_ROOT").args(arguments);
+        command
     }
 
     fn run(&self, program: &str) -> Command {
@@ -459,17 +495,11 @@ impl Drop for Namespace {
 
 #[test]
 fn a_card_gets_its_queues_and_goes_back() {
-    let Some(namespace) = Namespace::new() else {
+    let Some(namespace) = Namespace::new("queues") else {
         return;
     };
     let state = TempDir::new().unwrap();
-    let latency = |arguments: &[&str]| {
-        let script = tuning("nic-latency");
-        let mut command = namespace.run(script.get_program().to_str().unwrap());
-        command.env("PINFEED_STATE", state.path().join("saved"));
-        command.env_remove("PINFEED_ROOT").args(arguments);
-        command
-    };
+    let latency = |arguments: &[&str]| namespace.nic_latency(&state, arguments);
     let before = namespace.queues();
     let plan = done(&mut latency(&["--dry-run", "--queues", "2", "card"]));
     assert_eq!(plan, "card: rx 4 -> 2\n");
@@ -502,6 +532,37 @@ fn a_card_gets_its_queues_and_goes_back() {
     done(&mut latency(&["undo"]));
     assert_eq!(namespace.queues(), before);
     assert!(!state.path().join("saved").exists());
+}
+
+/// A real driver's, though one that knows no time to gather for.
+#[test]
+fn a_card_tells_at_once_and_goes_back() {
+    let Some(namespace) = Namespace::new("tells") else {
+        return;
+    };
+    if !namespace.add_tap() {
+        return;
+    }
+    let state = TempDir::new().unwrap();
+    let latency = |arguments: &[&str]| done(&mut namespace.nic_latency(&state, arguments));
+    done(
+        namespace
+            .run("ethtool")
+            .args(["-C", "tap", "rx-frames", "8"]),
+    );
+    assert_eq!(latency(&["--dry-run", "tap"]), "tap: rx-frames 8 -> 1\n");
+    assert_eq!(namespace.gathers("tap"), "8", "a dry run changes nothing");
+    latency(&["tap"]);
+    assert_eq!(namespace.gathers("tap"), "1");
+    assert!(latency(&["tap"]).starts_with("nothing to change"));
+    // All cards change or none: a veth has no settings, but 9 queues are too many for it.
+    let refusal = namespace
+        .nic_latency(&state, &["--queues", "9", "tap", "card"])
+        .output();
+    refused(&refusal.unwrap(), 2, "at most");
+    assert_eq!(latency(&["undo", "--dry-run"]), "tap: rx-frames 1 -> 8\n");
+    latency(&["undo"]);
+    assert_eq!(namespace.gathers("tap"), "8");
 }
 
 #[test]

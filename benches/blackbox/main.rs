@@ -4,12 +4,14 @@
 //! `subjects.rs` has what is measured, `cases.rs` what is compared with what and the ratios that should
 //! come out, `publisher.rs` the publisher: a process of its own that sends frames encoded beforehand, so
 //! that nearly all of the machine is left to the subscriber. Each run checks that every message came.
+//! `prediction.rs` has no cases: it compares what `pinfeed plan` says with what the command then does.
 //!
 //! `cargo bench --bench blackbox` prints Markdown tables; `-- --help` tells what can be chosen. What is
 //! unplaced varies much from run to run, since the kernel decides whether two threads share a core. So:
 //! compare only within one run, and only ratios.
 
 mod cases;
+mod prediction;
 mod publisher;
 mod subjects;
 mod tables;
@@ -33,7 +35,8 @@ const SMALL: f64 = 0.002;
 #[derive(Debug, Parser)]
 #[command(name = "blackbox")]
 struct Arguments {
-    /// Only these groups: throughput, frames, topics, accounting, connections, latency
+    /// Only these groups: throughput, frames, topics, accounting, connections, latency,
+    /// prediction
     groups: Vec<String>,
 
     /// How often each case runs, in turn with the others of its group
@@ -62,14 +65,14 @@ fn main() {
     let _ = Clock::start();
     let mut groups = groups();
     for word in &arguments.groups {
-        if !groups.iter().any(|group| group.word == word) {
+        if word != prediction::WORD && !groups.iter().any(|group| group.word == word) {
             eprintln!("Error: there is no group {word}; --help lists them");
             std::process::exit(2);
         }
     }
-    groups.retain(|group| {
-        arguments.groups.is_empty() || arguments.groups.iter().any(|word| word == group.word)
-    });
+    let is_wanted =
+        |word: &str| arguments.groups.is_empty() || arguments.groups.iter().any(|one| one == word);
+    groups.retain(|group| is_wanted(group.word));
     let cases: usize = groups.iter().map(|group| group.cases.len()).sum();
     let mut left = TimeLeft::new(cases * arguments.rounds as usize);
     let mut measured = Vec::new();
@@ -81,7 +84,10 @@ fn main() {
         }
         measured.extend(these);
     }
-    if arguments.bench {
+    if is_wanted(prediction::WORD) {
+        predict(arguments.bench);
+    }
+    if arguments.bench && !measured.is_empty() {
         print_targets(&targets(), &measured);
     }
 }
@@ -112,6 +118,15 @@ impl fmt::Display for TimeLeft {
         let left_s = run_s * (self.runs - self.runs_done) as f64;
         write!(out, " ({left_s:.0} s left)")
     }
+}
+
+fn predict(in_earnest: bool) {
+    if !in_earnest {
+        prediction::measure(&prediction::Length::SHORT);
+        return;
+    }
+    eprintln!("{}", prediction::WORD);
+    prediction::print(&prediction::measure(&prediction::Length::MEASURED));
 }
 
 fn measure(cases: Vec<Case>, arguments: &Arguments, left: &mut TimeLeft) -> Vec<Measured> {

@@ -20,7 +20,7 @@ use crate::{
     worker::handlers::Count,
 };
 
-/// How long the publisher may take to start.
+/// How long the publisher may take to start, and its first message to come.
 const START_LIMIT: Duration = Duration::from_secs(30);
 /// What comes first is not measured: memory is touched for the first time.
 const WARM_UP: Duration = Duration::from_millis(500);
@@ -79,6 +79,7 @@ pub fn measure(
         pipeline,
         publisher: publisher.id(),
     };
+    watched.wait_for_first()?;
     watched.wait(WARM_UP, &mut tick)?;
     let before = watched.mark()?;
     watched.wait(length, &mut tick)?;
@@ -116,6 +117,18 @@ impl Watched {
             if self.pipeline.is_finished() {
                 return Err(failed("the pipeline ended before its time"));
             }
+        }
+        Ok(())
+    }
+
+    /// Waits until messages come.
+    fn wait_for_first(&mut self) -> Result<()> {
+        let deadline = Deadline::after(START_LIMIT);
+        while self.pipeline.look().received == 0 {
+            if deadline.passed() {
+                return Err(failed("nothing that was published came"));
+            }
+            self.wait(LOOK_EVERY)?;
         }
         Ok(())
     }

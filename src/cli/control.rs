@@ -103,6 +103,17 @@ fn status<H: Handler>(pipeline: &mut Pipeline<H>) -> Value {
             |one| json!({ "delivered": one.delivered, "batches_under_way": one.batches_under_way }),
         )
         .collect();
+    let lanes: Vec<Value> = pipeline
+        .by_lane()
+        .iter()
+        .map(|one| {
+            json!({
+                "received": one.received,
+                "connects": one.connects,
+                "disconnects": one.disconnects,
+            })
+        })
+        .collect();
     json!({
         "received": totals.received,
         "delivered": totals.delivered,
@@ -112,6 +123,7 @@ fn status<H: Handler>(pipeline: &mut Pipeline<H>) -> Value {
         "rejected": totals.rejected(),
         "lost": totals.lost(),
         "moving": pipeline.is_moving(),
+        "lanes": lanes,
         "workers": workers,
     })
 }

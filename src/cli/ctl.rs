@@ -27,7 +27,7 @@ pub(super) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Request {
-    /// Tell the ledger, and how much is under way to each worker
+    /// Tell the ledger, the connections of each lane, and how much is under way to each worker
     Status,
     /// Tell which worker has which shard
     Shards,

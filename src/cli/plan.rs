@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::{
     bench::{Shape, measure_costs},
     cli::{Ending, Failure, countdown::Countdown, print_json, say},
-    config::{Config, Engine},
+    config::{Config, Engine, ShardingMode},
     error::{Error, Result},
     handoff::HandoffKind,
     host::{
@@ -25,6 +25,7 @@ use crate::{
         capture::{Capture, Speed},
     },
     report::{count, rate, time},
+    shard::ShardTable,
     wait::Wait,
 };
 
@@ -38,7 +39,7 @@ const PAYLOAD_BYTES: usize = 28;
 /// Plan threads and cores for a rate or a capture, from this machine's shape and what messages cost here
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Plan for the lanes, cards and workers of this configuration
+    /// Plan for the lanes, cards, workers and sharding of this configuration
     #[arg(value_name = "FEEDS.toml")]
     file: Option<PathBuf>,
 
@@ -155,7 +156,7 @@ pub(super) fn run(args: &Args) -> std::result::Result<Ending, Failure> {
 }
 
 fn demand(args: &Args, machine: &Machine, config: Option<&Config>) -> Result<Demand> {
-    let lanes = match config {
+    let lanes: Vec<(String, Option<String>)> = match config {
         Some(config) => (config.lanes.iter())
             .map(|lane| (lane.name.clone(), lane.nic.clone()))
             .collect(),
@@ -164,22 +165,29 @@ fn demand(args: &Args, machine: &Machine, config: Option<&Config>) -> Result<Dem
             .map(|nic| (nic.clone(), Some(nic.clone())))
             .collect(),
     };
-    let lanes: Vec<(String, Option<String>)> = lanes;
-    for (_, nic) in &lanes {
+    for (index, (_, nic)) in lanes.iter().enumerate() {
         if let Some(nic) = nic
             && machine.nic(nic).is_none()
         {
             let names: Vec<&str> = machine.nics.iter().map(|nic| &*nic.name).collect();
             return Err(Error::config(
-                "--nic",
+                match config {
+                    Some(_) => format!("lane[{index}].nic"),
+                    None => "--nic".to_owned(),
+                },
                 nic,
                 "there is no such network card",
                 format!("give one of: {}", names.join(", ")),
             ));
         }
     }
+    let mut shaped = config.cloned().unwrap_or_default();
+    if let Some(workers) = args.workers {
+        shaped.workers.count = workers.into();
+    }
+    let table = shaped.shard_table()?;
     let (traffic, mean_bytes) = match &args.capture {
-        Some(path) => read_capture(path, args.speed)?,
+        Some(path) => read_capture(path, args.speed, &table)?,
         None => (Traffic::even(args.rate.unwrap_or(RATE)), PAYLOAD_BYTES),
     };
     let mut costs = match args.costs {
@@ -190,13 +198,14 @@ fn demand(args: &Args, machine: &Machine, config: Option<&Config>) -> Result<Dem
     if !args.local_publisher {
         costs.elsewhere_ns = 0.0;
     }
-    let workers = args.workers.map(usize::from);
     Ok(Demand {
         lanes,
-        workers: workers.or(config.map(|config| config.workers.count)),
+        workers: (args.workers.is_some() || config.is_some()).then_some(shaped.workers.count),
         traffic,
         costs,
-        batch_messages: config.cloned().unwrap_or_default().handoff.batch_messages,
+        batch_messages: shaped.handoff.batch_messages,
+        overrides: table.overrides().to_vec(),
+        in_turn: shaped.sharding.mode == ShardingMode::Balanced,
     })
 }
 
@@ -224,7 +233,7 @@ fn measure(args: &Args, config: Option<&Config>, payload_bytes: usize) -> Result
 }
 
 /// Reads a capture: its topics with their shares, its busiest second, and the mean of its payloads in bytes.
-fn read_capture(path: &Path, speed: f64) -> Result<(Traffic, usize)> {
+fn read_capture(path: &Path, speed: f64, table: &ShardTable) -> Result<(Traffic, usize)> {
     let mut capture = Capture::open(path, Speed::Times(1.0))?;
     let mut payload = Vec::new();
     let (mut topics, mut bytes, mut all) = (HashMap::<usize, u64>::new(), 0, 0_u64);
@@ -250,7 +259,7 @@ fn read_capture(path: &Path, speed: f64) -> Result<(Traffic, usize)> {
     let topics = topics
         .iter()
         .map(|(index, messages)| (capture.topic(*index), *messages));
-    let traffic = Traffic::of_topics(most as f64 * speed, topics);
+    let traffic = Traffic::of_topics(most as f64 * speed, topics, table);
     Ok((traffic, bytes / all as usize))
 }
 
@@ -279,6 +288,10 @@ fn show(args: &Args, machine: &Machine, plan: &Plan) {
     };
     let balance = &plan.balance;
     match balance.moves {
+        _ if demand.in_turn => say(format_args!(
+            "workers get {} % of all messages: batches go to each in turn (mode = \"balanced\")",
+            percent(&balance.settled)
+        )),
         0 => say(format_args!(
             "workers get {} % of all messages",
             percent(&balance.settled)

@@ -5,7 +5,7 @@ use std::{collections::HashSet, net::UdpSocket};
 use crate::{
     config::{Config, Engine, Feed, HandlerPanic, Lane, Line, ShardingMode, SocketKind, endpoint},
     error::{Error, Result},
-    handoff::HandoffKind,
+    handoff::{HandoffKind, held},
     host::{realtime::FIFO_MAX, topology},
     libzmq::IO_THREADS_MAX,
     message::HEADER_BYTES,
@@ -139,17 +139,21 @@ impl Config {
         within("handoff.batches", handoff.batches, 2, BATCHES_MAX)?;
         let merged = self.feeds.iter().filter(|feed| feed.arbitration.is_some());
         let sources = self.lanes.len() + merged.count();
-        let handoffs = sources.saturating_mul(self.workers.count);
         // Topics of different policies don't share batches.
-        let handoffs = handoffs.saturating_mul(self.rules().classes().len());
-        let bytes = handoffs
-            .saturating_mul(handoff.batches)
+        let classes = sources.saturating_mul(self.rules().classes().len());
+        let to_workers = self.workers.count.saturating_mul(handoff.batches);
+        let batches = to_workers.saturating_add(held::batches(handoff.batches));
+        let bytes = classes
+            .saturating_mul(batches)
             .saturating_mul(handoff.batch_bytes + handoff.batch_messages * HEADER_BYTES);
         if bytes > BATCHES_BYTES_MAX {
             return Err(Error::config(
                 "handoff.batches",
                 handoff.batches,
-                format!("all batches between all lanes and workers would hold {bytes} bytes"),
+                format!(
+                    "all batches between all lanes and workers, those of moving shards included, would hold \
+                     {bytes} bytes"
+                ),
                 format!("lower it, or batch_bytes, to stay within {BATCHES_BYTES_MAX} bytes"),
             ));
         }

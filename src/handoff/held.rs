@@ -8,6 +8,13 @@ use crate::handoff::{Batch, HandoffLimits};
 /// Of this many batches of a handoff, one more is held where a shard moves.
 const BATCHES_OF: usize = 4;
 
+/// Returns how many batches an outlet has at most, beside a handoff of so many.
+#[must_use]
+pub(crate) fn batches(of_handoff: usize) -> usize {
+    // One to be filled, one that is full.
+    (of_handoff / BATCHES_OF).max(2)
+}
+
 /// A lane's end, and its only one. It has no batches, and takes no memory, before it is set up.
 #[derive(Debug)]
 #[expect(clippy::vec_box, reason = "they travel in their boxes")]
@@ -33,9 +40,8 @@ impl Outlet {
     /// Makes its batches, if there are none yet.
     pub(crate) fn set_up(&mut self) {
         if !self.is_set_up {
-            // One to be filled, one that is full.
-            let batches = (self.limits.batches / BATCHES_OF).max(2);
-            let batches = (0..batches).map(|_| Box::new(Batch::new(self.limits.batch, 0, 0)));
+            let batches = (0..batches(self.limits.batches))
+                .map(|_| Box::new(Batch::new(self.limits.batch, 0, 0)));
             self.spares.extend(batches);
             self.is_set_up = true;
         }

@@ -22,7 +22,7 @@ use crate::{
     error::Result,
     flight::FlightRecord,
     lane::{
-        Dispatch,
+        Dispatch, MoveOrder,
         attendance::{Absence, Attendance},
         dispatch::LOOK_AFTER,
         line::Told,
@@ -50,6 +50,8 @@ pub(crate) struct Merge {
     /// How long its lanes have waited for workers, which does not count.
     deaf_ns: u64,
     attendance: Attendance,
+    /// The number of the last move that it was told to make.
+    moves_taken: u64,
     /// Lanes that have not ended.
     lanes: usize,
 }
@@ -122,6 +124,7 @@ impl Merge {
             dispatch,
             scope: numbering.scope,
             attendance: Attendance::new(feed, lines, silent_after_ns),
+            moves_taken: 0,
             lanes: 0,
         }
     }
@@ -157,9 +160,12 @@ impl Merge {
         due_ns.saturating_add(self.deaf_ns)
     }
 
-    /// As [`Dispatch::move_shard`].
-    pub(super) fn move_shard(&mut self, shard: usize, worker: usize) {
-        self.dispatch.move_shard(shard, worker);
+    /// As [`Dispatch::move_shard`], where none of its lines has brought the order before.
+    pub(super) fn move_shard(&mut self, order: MoveOrder) {
+        if order.number > self.moves_taken {
+            self.moves_taken = order.number;
+            self.dispatch.move_shard(order.shard, order.worker);
+        }
     }
 
     /// Takes note of the time, and returns the one by which it judges.

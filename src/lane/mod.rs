@@ -25,7 +25,7 @@ pub(crate) use libzmq::LibzmqLane;
 pub(crate) use line::{LineRoute, Watch};
 pub(crate) use merge::{Merge, Share};
 pub(crate) use native::NativeLane;
-pub(crate) use orders::{Change, Order, OrderSender, Orders, orders};
+pub(crate) use orders::{Change, MoveOrder, Order, OrderSender, Orders, orders};
 pub(crate) use pressure::{Pressure, Work};
 pub use quota::Quota;
 pub(crate) use reach::Reach;

@@ -19,11 +19,17 @@ const ORDERS_MAX: usize = 16_384;
 #[derive(Clone, Debug)]
 pub(crate) enum Order {
     Subscribe(Change),
-    /// To move a shard to a worker, both by number.
-    Move {
-        shard: usize,
-        worker: usize,
-    },
+    Move(MoveOrder),
+}
+
+/// A shard that is to go to a worker, both by number.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MoveOrder {
+    /// Of all moves asked for, counted from 1: all lanes get them in this order, and a feed that comes by several
+    /// takes each but once.
+    pub number: u64,
+    pub shard: usize,
+    pub worker: usize,
 }
 
 /// A change of what a feed is subscribed to.

@@ -14,7 +14,7 @@ use crate::{
     error::Result,
     flight::FlightRecord,
     lane::{
-        Dispatch, LineRoute,
+        Dispatch, LineRoute, MoveOrder,
         dispatch::LOOK_AFTER,
         join::Desk,
         line::{Told, Watch},
@@ -308,13 +308,11 @@ impl Router {
 
     /// Moves a shard to a worker, for everything that comes by the lane.
     #[cold]
-    pub(crate) fn move_shard(&mut self, shard: usize, worker: usize) {
-        self.dispatch.move_shard(shard, worker);
+    pub(crate) fn move_shard(&mut self, order: MoveOrder) {
+        self.dispatch.move_shard(order.shard, order.worker);
         for line in &self.lines {
             if let Watch::Merged(share) = &line.watch {
-                share
-                    .lock_for(&self.tally, &self.clock)
-                    .move_shard(shard, worker);
+                share.lock_for(&self.tally, &self.clock).move_shard(order);
             }
         }
     }

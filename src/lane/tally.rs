@@ -80,17 +80,25 @@ impl Tally {
         now_ns.saturating_sub(counters.blocked_ns.get() + counters.queued_ns.get())
     }
 
-    /// Counts what the shards of a worker get with a batch. A few messages stand for all, each time others, so
-    /// that no order of topics escapes it.
+    /// Counts what comes with a batch: by shard, and what overrides give to the worker. A few messages stand for
+    /// all, each time others, so that no order of topics escapes it.
     pub(super) fn note_load(&mut self, batch: &Batch, table: &ShardTable, worker: usize) {
         self.looks = self.looks.wrapping_add(1);
         let (turn, counters) = (self.looks, self.counters());
+        let mut first = 0;
         for run in batch.headers().chunks(LOAD_OF) {
-            let shard = shard_of(run[turn % run.len()].topic_hash);
-            // Others have their worker by a prefix.
-            if table.owner_of(shard) == worker {
-                counters.by_shard[shard].add(run.len() as u64);
-            }
+            let place = turn % run.len();
+            let placed = !table.overrides().is_empty()
+                && table
+                    .override_for(batch.message(first + place).topic())
+                    .is_some();
+            let counter = if placed {
+                &counters.ways[worker].placed
+            } else {
+                &counters.by_shard[shard_of(run[place].topic_hash)]
+            };
+            counter.add(run.len() as u64);
+            first += run.len();
         }
     }
 

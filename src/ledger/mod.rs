@@ -123,8 +123,8 @@ pub struct LaneLedger {
     pub conflated: Counter,
     /// Its ways to the workers, by worker.
     pub ways: Box<[CachePadded<WayLedger>]>,
-    /// Messages handed over, by shard, as a sample of them tells; but for topics whose worker has them by a
-    /// prefix.
+    /// Messages handed over, by shard, as a sample of them tells; but for topics that an override gives to a
+    /// worker.
     pub by_shard: Box<[Counter]>,
     /// Times the handoff was full, so that the lane had to wait.
     pub blocked: Counter,
@@ -187,6 +187,8 @@ pub struct WayLedger {
     pub batches: Counter,
     /// Batches taken back to make room, but for those handed over again at once.
     pub taken_back: Counter,
+    /// Messages handed over of topics that an override gives to the worker, as a sample of them tells.
+    pub placed: Counter,
 }
 
 /// What one worker counts.

@@ -11,6 +11,10 @@ pub struct LaneTotals {
     pub received_bytes: u64,
     /// Nanoseconds that the lane waited for full handoffs.
     pub blocked_ns: u64,
+    /// Connections made: handshakes that succeeded.
+    pub connects: u64,
+    /// Connections lost after that.
+    pub disconnects: u64,
 }
 
 /// What one worker has counted so far. Counts are of messages unless named otherwise.
@@ -30,6 +34,9 @@ impl Ledger {
             received: one.received.get(),
             received_bytes: one.received_bytes.get(),
             blocked_ns: one.blocked_ns.get(),
+            // In this order: never more are seen to be lost than to be made.
+            disconnects: one.disconnects.get(),
+            connects: one.connects.get(),
         };
         self.lanes.iter().map(|one| lane(one)).collect()
     }

@@ -261,17 +261,11 @@ impl<'a> Assembly<'a> {
     /// Notes down which worker is to have which shard, to begin with.
     pub(super) fn shards(&self) -> Result<Shards> {
         let config = self.config;
-        let merged = config
-            .feeds
-            .iter()
-            .filter(|feed| feed.arbitration.is_some());
-        // Each lane, and each lane's part in a feed whose lines are merged.
-        let sources = config.lanes.len() + merged.map(|feed| feed.lines.len()).sum::<usize>();
         Ok(Shards::new(
             config.sharding.mode,
             config.shard_table()?,
             config.workers.count,
-            sources,
+            sources(config),
             batches_per_worker(config),
             config.workers.handler_panic == HandlerPanic::Isolate,
         ))

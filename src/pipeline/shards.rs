@@ -3,8 +3,8 @@
 use crate::{
     config::ShardingMode,
     error::{Error, Result},
-    lane::{Order, OrderSender},
-    ledger::Ledger,
+    lane::{MoveOrder, Order, OrderSender},
+    ledger::{LaneLedger, Ledger},
     pipeline::Pipeline,
     shard::{SHARDS, ShardMove, ShardTable, even_out},
     worker::Handler,
@@ -17,11 +17,11 @@ pub(super) struct Shards {
     table: Option<ShardTable>,
     workers: usize,
     /// The number of moves that one asked for is: each source of batches makes its own.
-    moves_each: u64,
-    /// Moves asked for, of all sources.
+    sources: u64,
+    /// Moves asked for.
     asked: u64,
-    /// By shard: messages at the last look.
-    seen: [u64; SHARDS],
+    /// What had come at the last look.
+    seen: Loads,
     /// Of this many batches under way to a worker, it is behind.
     behind: u64,
     /// Waits for workers and messages given up for want of room, at the last look.
@@ -36,34 +36,64 @@ impl Shards {
         mode: ShardingMode,
         table: ShardTable,
         workers: usize,
-        sources_asked: usize,
+        sources: usize,
         batches: usize,
         isolates: bool,
     ) -> Self {
         Self {
             table: (mode == ShardingMode::Keyed).then_some(table),
             workers,
-            moves_each: sources_asked as u64,
+            sources: sources as u64,
             asked: 0,
-            seen: [0; SHARDS],
+            seen: Loads::none(workers),
             behind: (batches / 2) as u64,
             given_up: 0,
             isolates,
         }
     }
 
-    /// What each shard had since the last call: messages, as a sample of them tells.
-    fn take_loads(&mut self, ledger: &Ledger) -> [u64; SHARDS] {
-        let mut loads = [0; SHARDS];
-        for (shard, load) in loads.iter_mut().enumerate() {
-            let total: u64 = ledger
-                .lanes
-                .iter()
-                .map(|lane| lane.by_shard[shard].get())
-                .sum();
-            *load = total - std::mem::replace(&mut self.seen[shard], total);
+    /// What has come since the last call.
+    fn take_loads(&mut self, ledger: &Ledger) -> Loads {
+        let mut total = Loads::none(self.workers);
+        for lane in &ledger.lanes {
+            total.add(lane);
         }
-        loads
+        let before = std::mem::replace(&mut self.seen, total);
+        self.seen.since(&before)
+    }
+}
+
+/// Messages, as a sample of them tells.
+#[derive(Debug)]
+struct Loads {
+    by_shard: [u64; SHARDS],
+    /// By worker: of topics that an override gives to it.
+    placed: Vec<u64>,
+}
+
+impl Loads {
+    fn none(workers: usize) -> Self {
+        Self {
+            by_shard: [0; SHARDS],
+            placed: vec![0; workers],
+        }
+    }
+
+    fn add(&mut self, lane: &LaneLedger) {
+        for (load, counter) in self.by_shard.iter_mut().zip(&lane.by_shard) {
+            *load += counter.get();
+        }
+        for (load, way) in self.placed.iter_mut().zip(&lane.ways) {
+            *load += way.placed.get();
+        }
+    }
+
+    fn since(&self, before: &Self) -> Self {
+        let placed = self.placed.iter().zip(&before.placed);
+        Self {
+            by_shard: std::array::from_fn(|shard| self.by_shard[shard] - before.by_shard[shard]),
+            placed: placed.map(|(now, then)| now - then).collect(),
+        }
     }
 }
 
@@ -122,13 +152,18 @@ impl<H: Handler> Pipeline<H> {
         if self.orders.iter().any(OrderSender::is_full) {
             return Err(Error::LaneBusy);
         }
+        self.shards.asked += 1;
+        let order = MoveOrder {
+            number: self.shards.asked,
+            shard,
+            worker,
+        };
         for orders in &self.orders {
-            if !orders.send(Order::Move { shard, worker }) {
+            if !orders.send(Order::Move(order)) {
                 return Err(Error::LaneBusy);
             }
         }
         table.give(shard, worker);
-        self.shards.asked += self.shards.moves_each;
         Ok(())
     }
 
@@ -144,7 +179,7 @@ impl<H: Handler> Pipeline<H> {
     #[must_use]
     pub fn is_moving(&self) -> bool {
         let done: u64 = self.ledger.lanes.iter().map(|lane| lane.moves.get()).sum();
-        done < self.shards.asked
+        done < self.shards.asked * self.shards.sources
     }
 
     /// Moves shards away from workers that are behind, if others get fewer messages; to be called about once
@@ -152,8 +187,8 @@ impl<H: Handler> Pipeline<H> {
     /// the last time are done.
     ///
     /// Workers are behind where a lane had to wait for one since the last call, or gave messages up for want of
-    /// room, or where half of all batches to one are under way. What topics with an override bring is not
-    /// counted.
+    /// room, or where half of all batches to one are under way. Topics with an override stay where they are, and
+    /// what they bring counts for their workers.
     ///
     /// # Errors
     /// As [`move_shard`](Self::move_shard), and [`Error::Config`] with `handler_panic = "isolate"`: shards could
@@ -175,7 +210,7 @@ impl<H: Handler> Pipeline<H> {
         if self.is_moving() || !is_behind {
             return Ok(Vec::new());
         }
-        let moves = even_out(&loads, table, self.shards.workers);
+        let moves = even_out(&loads.by_shard, &loads.placed, table);
         for step in &moves {
             self.move_shard(step.shard, step.worker)?;
         }

@@ -16,15 +16,17 @@ pub struct ShardMove {
     pub worker: usize,
 }
 
-/// Proposes moves, from the messages that each shard had lately, in the order to make them in.
+/// Proposes moves, from the messages that each shard had lately, in the order to make them in. `placed` is what
+/// each worker had beside, of topics that can't move.
 ///
 /// Each move takes a shard from the worker with the most messages to the one with the fewest, the one that
 /// brings both closest together. What one shard alone has too much of cannot be shared: it ends up with a
 /// worker to itself.
 #[must_use]
-pub fn even_out(by_shard: &[u64; SHARDS], table: &ShardTable, workers: usize) -> Vec<ShardMove> {
+pub fn even_out(by_shard: &[u64; SHARDS], placed: &[u64], table: &ShardTable) -> Vec<ShardMove> {
+    let workers = placed.len();
     let mut owners: Vec<usize> = (0..SHARDS).map(|shard| table.owner_of(shard)).collect();
-    let mut loads = vec![0_u64; workers];
+    let mut loads = placed.to_vec();
     for (shard, &owner) in owners.iter().enumerate() {
         loads[owner] += by_shard[shard];
     }
@@ -71,15 +73,15 @@ mod tests {
 
     use super::*;
 
-    /// What each worker has after the moves.
-    fn after(by_shard: &[u64; SHARDS], table: &ShardTable, workers: usize) -> (Vec<u64>, usize) {
+    /// What each worker has after the moves, and their number.
+    fn after(by_shard: &[u64; SHARDS], placed: &[u64], table: &ShardTable) -> (Vec<u64>, usize) {
         let mut table = table.clone();
-        let moves = even_out(by_shard, &table, workers);
+        let moves = even_out(by_shard, placed, &table);
         for step in &moves {
             assert_ne!(table.owner_of(step.shard), step.worker);
             table.give(step.shard, step.worker);
         }
-        let mut loads = vec![0; workers];
+        let mut loads = placed.to_vec();
         for shard in 0..SHARDS {
             loads[table.owner_of(shard)] += by_shard[shard];
         }
@@ -95,7 +97,7 @@ mod tests {
             by_shard[shard] = 44;
         }
         by_shard[8] = 5_600;
-        let (mut loads, _) = after(&by_shard, &table, 4);
+        let (mut loads, _) = after(&by_shard, &[0; 4], &table);
         loads.sort_unstable();
         assert_eq!(loads[3], 5_600);
         assert!(loads[..3].iter().all(|&load| load > 1_000), "{loads:?}");
@@ -104,13 +106,23 @@ mod tests {
     #[test]
     fn nothing_moves_where_nothing_would_be_gained() {
         let table = ShardTable::new(4, Vec::new()).unwrap();
-        assert!(even_out(&[7; SHARDS], &table, 4).is_empty());
-        assert!(even_out(&[0; SHARDS], &table, 4).is_empty());
+        assert!(even_out(&[7; SHARDS], &[0; 4], &table).is_empty());
+        assert!(even_out(&[0; SHARDS], &[0; 4], &table).is_empty());
         let mut by_shard = [0; SHARDS];
         by_shard[5] = 1_000;
-        assert!(even_out(&by_shard, &table, 4).is_empty());
+        assert!(even_out(&by_shard, &[0; 4], &table).is_empty());
         let alone = ShardTable::new(1, Vec::new()).unwrap();
-        assert!(even_out(&by_shard, &alone, 1).is_empty());
+        assert!(even_out(&by_shard, &[0], &alone).is_empty());
+    }
+
+    #[test]
+    fn what_cannot_move_weighs() {
+        let table = ShardTable::new(2, Vec::new()).unwrap();
+        // Worker 0 has as many by its shards as worker 1, and three times as many by overrides.
+        let (loads, moves) = after(&[10; SHARDS], &[7_680, 0], &table);
+        assert_eq!(loads, [8_640, 1_600]);
+        assert_eq!(moves, MOVES_MAX);
+        assert!(even_out(&[10; SHARDS], &[5, 0], &table).is_empty());
     }
 
     proptest! {
@@ -118,15 +130,15 @@ mod tests {
         #[test]
         fn it_never_gets_worse(
             by_shard in proptest::collection::vec(0_u64..10_000, SHARDS),
-            workers in 1_usize..9,
+            placed in proptest::collection::vec(0_u64..1_000_000, 1..9),
         ) {
             let by_shard: [u64; SHARDS] = by_shard.try_into().unwrap();
-            let table = ShardTable::new(workers, Vec::new()).unwrap();
-            let mut before = vec![0; workers];
+            let table = ShardTable::new(placed.len(), Vec::new()).unwrap();
+            let mut before = placed.clone();
             for shard in 0..SHARDS {
                 before[table.owner_of(shard)] += by_shard[shard];
             }
-            let (loads, moves) = after(&by_shard, &table, workers);
+            let (loads, moves) = after(&by_shard, &placed, &table);
             prop_assert!(moves <= MOVES_MAX);
             prop_assert!(loads.iter().max() <= before.iter().max());
             prop_assert!(loads.iter().min() >= before.iter().min());

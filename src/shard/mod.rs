@@ -92,12 +92,26 @@ impl ShardTable {
     #[inline]
     #[must_use]
     pub fn worker_of(&self, topic: &[u8], hash: u64) -> usize {
-        for rule in &self.overrides {
-            if topic.starts_with(&rule.prefix) {
-                return rule.worker;
-            }
+        match self.override_for(topic) {
+            Some(worker) => worker,
+            None => usize::from(self.workers[shard_of(hash)]),
         }
-        usize::from(self.workers[shard_of(hash)])
+    }
+
+    /// Returns the worker that an override gives a topic to, whoever has its shard.
+    #[inline]
+    #[must_use]
+    pub fn override_for(&self, topic: &[u8]) -> Option<usize> {
+        let mut overrides = self.overrides.iter();
+        let rule = overrides.find(|rule| topic.starts_with(&rule.prefix))?;
+        Some(rule.worker)
+    }
+
+    /// Returns the overrides, the longest prefix first.
+    #[inline]
+    #[must_use]
+    pub fn overrides(&self) -> &[Override] {
+        &self.overrides
     }
 
     /// Returns the worker that owns a shard.

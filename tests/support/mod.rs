@@ -4,8 +4,10 @@
 #![allow(missing_docs)]
 
 pub mod browser;
+pub mod control;
 pub mod lossy;
 pub mod machine;
+pub mod moves;
 pub mod peer;
 pub mod python;
 

@@ -161,11 +161,13 @@ pub(super) fn interrupts(case: &Case) -> Finding {
 }
 
 pub(super) fn irqbalance(case: &Case) -> Finding {
-    let required = "not running, or hot cores isolated, which it leaves out";
+    let required = "not running, or hot cores isolated or banned, which it leaves out";
     Finding::of(required, &case.machine.settings.irqbalance_runs, |runs| {
         let isolation = &case.machine.isolation;
         let mut left_out = isolation.at_start.clone().unwrap_or_default();
         left_out.extend(isolation.nohz_full.clone().unwrap_or_default());
+        let banned = case.machine.settings.irqbalance_banned.clone();
+        left_out.extend(banned.unwrap_or_default());
         match (runs, case.hot_but(&left_out).is_empty()) {
             (false, _) => ("not running".to_owned(), true),
             (true, true) => ("running, without hot cores".to_owned(), true),

@@ -89,7 +89,7 @@ impl Isolation {
 }
 
 impl Machine {
-    /// Reads the machine below a root: `/`, or the folder that holds a recorded `sys` and `proc`.
+    /// Reads the machine below a root: `/`, or the folder that holds a recorded `sys`, `proc` and `etc`.
     #[must_use]
     pub fn read(root: &Path) -> Self {
         let tree = Tree::at(root);

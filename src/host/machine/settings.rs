@@ -2,10 +2,15 @@
 
 use serde::Serialize;
 
-use crate::host::machine::tree::{Fact, Tree};
+use crate::host::{
+    cpulist,
+    machine::tree::{Fact, Tree},
+};
 
 /// The process number of the parent of all kernel threads.
 const KTHREADD: usize = 2;
+/// Where distributions have the configuration of `irqbalance`.
+const IRQBALANCE_FILES: [&str; 2] = ["/etc/default/irqbalance", "/etc/sysconfig/irqbalance"];
 
 /// Settings of the kernel that threads on cores of their own feel.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -54,6 +59,8 @@ pub struct Settings {
     pub softnet: Fact<Softnet>,
     /// Whether `irqbalance` runs; unavailable where processes can't be seen.
     pub irqbalance_runs: Fact<bool>,
+    /// Cores that its configuration bans it from.
+    pub irqbalance_banned: Fact<Vec<usize>>,
 }
 
 /// What cores did not get done with packets, over all cores, since start.
@@ -102,7 +109,7 @@ pub(super) fn settings(tree: &Tree) -> Settings {
         workqueue_cores: tree.parse(
             "/sys/devices/virtual/workqueue/cpumask",
             "a mask of cores",
-            |text| crate::host::cpulist::parse_mask(text).ok(),
+            |text| cpulist::parse_mask(text).ok(),
         ),
         cpu_pressure_percent: tree.parse("/proc/pressure/cpu", "a pressure", |text| {
             let some = text.lines().find(|line| line.starts_with("some "))?;
@@ -114,7 +121,30 @@ pub(super) fn settings(tree: &Tree) -> Settings {
         }),
         softnet: tree.parse("/proc/net/softnet_stat", "a table of cores", softnet),
         irqbalance_runs: runs(tree, "irqbalance"),
+        irqbalance_banned: irqbalance_banned(tree),
     }
+}
+
+/// Reads the first file that bans it from cores, as a list or, from of old, as a mask.
+fn irqbalance_banned(tree: &Tree) -> Fact<Vec<usize>> {
+    let read = |path: &str| {
+        tree.parse(path, "a list of banned cores", |text| {
+            let value = |key: &str| {
+                let mut values = text.lines().filter_map(|line| {
+                    let value = line.trim().strip_prefix(key)?.strip_prefix('=')?;
+                    Some(value.trim_matches(['"', '\'']))
+                });
+                values.next_back()
+            };
+            match value("IRQBALANCE_BANNED_CPULIST") {
+                Some(list) => cpulist::parse(list).ok(),
+                None => cpulist::parse_mask(value("IRQBALANCE_BANNED_CPUS")?).ok(),
+            }
+        })
+    };
+    let mut files = IRQBALANCE_FILES.iter().map(|path| read(path));
+    let first = files.next().unwrap_or_else(|| Ok(Vec::new()));
+    files.fold(first, Result::or)
 }
 
 fn swaps(text: &str) -> Option<Vec<String>> {

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::{Demand, LOAD_MAX, Placed, Spot, first_table};
 use crate::{
     host::machine::Machine,
-    shard::{SHARDS, even_out, shard_of, topic_hash},
+    shard::{SHARDS, ShardTable, even_out, shard_of, topic_hash},
 };
 
 /// Topics are counted in parts of this many for their shards to be evened out.
@@ -23,6 +23,9 @@ pub struct Traffic {
     /// By shard: its share.
     #[serde(skip)]
     pub by_shard: Box<[f64; SHARDS]>,
+    /// By worker, up to the last one that has any: the share of topics that an override gives to it.
+    #[serde(skip)]
+    pub placed: Vec<f64>,
 }
 
 impl Traffic {
@@ -33,27 +36,41 @@ impl Traffic {
             rate,
             busiest: None,
             by_shard: Box::new([1.0 / SHARDS as f64; SHARDS]),
+            placed: Vec::new(),
         }
     }
 
-    /// Traffic with these messages of each topic.
+    /// Traffic with these messages of each topic, where topics have the overrides of `table`.
     #[must_use]
-    pub fn of_topics<'a>(rate: f64, topics: impl IntoIterator<Item = (&'a [u8], u64)>) -> Self {
-        let mut by_shard = Box::new([0.0; SHARDS]);
+    pub fn of_topics<'a>(
+        rate: f64,
+        topics: impl IntoIterator<Item = (&'a [u8], u64)>,
+        table: &ShardTable,
+    ) -> Self {
+        let (mut by_shard, mut placed) = (Box::new([0.0; SHARDS]), Vec::new());
         let (mut all, mut busiest): (f64, (&[u8], u64)) = (0.0, (b"", 0));
         for (topic, messages) in topics {
-            by_shard[shard_of(topic_hash(topic))] += messages as f64;
+            let share = match table.override_for(topic) {
+                Some(worker) => {
+                    placed.resize(placed.len().max(worker + 1), 0.0);
+                    &mut placed[worker]
+                }
+                None => &mut by_shard[shard_of(topic_hash(topic))],
+            };
+            *share += messages as f64;
             all += messages as f64;
             if messages > busiest.1 {
                 busiest = (topic, messages);
             }
         }
-        by_shard.iter_mut().for_each(|share| *share /= all.max(1.0));
+        let shares = by_shard.iter_mut().chain(&mut placed);
+        shares.for_each(|share| *share /= all.max(1.0));
         let name = busiest.0.escape_ascii().to_string();
         Self {
             rate,
             busiest: (busiest.1 > 0).then(|| (name, busiest.1 as f64 / all)),
             by_shard,
+            placed,
         }
     }
 }
@@ -81,20 +98,33 @@ pub struct Balance {
 }
 
 impl Balance {
-    pub(super) fn of(traffic: &Traffic, workers: usize) -> Self {
+    /// Where `in_turn`, any worker gets any message.
+    pub(super) fn of(traffic: &Traffic, workers: usize, in_turn: bool) -> Self {
+        if in_turn {
+            let shares = vec![1.0 / workers as f64; workers];
+            return Self {
+                at_first: shares.clone(),
+                settled: shares,
+                moves: 0,
+            };
+        }
         let mut table = first_table(workers);
-        let shares = |table: &crate::shard::ShardTable| {
-            let mut shares = vec![0.0; workers];
+        let mut placed = traffic.placed.clone();
+        placed.resize(workers, 0.0);
+        let shares = |table: &ShardTable| {
+            let mut shares = placed.clone();
             for (shard, share) in traffic.by_shard.iter().enumerate() {
                 shares[table.owner_of(shard)] += share;
             }
             shares
         };
         let at_first = shares(&table);
-        let loads = traffic.by_shard.map(|share| (share * PARTS) as u64);
+        let parts = |share: f64| (share * PARTS) as u64;
+        let loads = traffic.by_shard.map(parts);
+        let placed: Vec<u64> = placed.iter().copied().map(parts).collect();
         let mut moves = 0;
         for _ in 0..ROUNDS {
-            let steps = even_out(&loads, &table, workers);
+            let steps = even_out(&loads, &placed, &table);
             moves += steps.len();
             for step in &steps {
                 table.give(step.shard, step.worker);
@@ -166,7 +196,8 @@ pub(super) fn concerns(
     concerns: &mut Vec<String>,
 ) {
     let rate = demand.traffic.rate;
-    if let Some((topic, share)) = &demand.traffic.busiest {
+    let busiest = demand.traffic.busiest.as_ref();
+    if let Some((topic, share)) = busiest.filter(|_| !demand.in_turn) {
         let load = share * rate * demand.costs.worker_ns / 1e9;
         if load > LOAD_MAX {
             concerns.push(format!(
@@ -176,6 +207,13 @@ pub(super) fn concerns(
                 100.0 * share
             ));
         }
+    }
+    if demand.traffic.busiest.is_none() && !demand.overrides.is_empty() {
+        concerns.push(
+            "how many messages the topics of [[sharding.override]] have is unknown, so none are counted on for \
+             them: give --capture"
+                .to_owned(),
+        );
     }
     if breaks_at < rate {
         concerns.push(format!(

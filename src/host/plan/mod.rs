@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use crate::{
     host::machine::Machine,
-    shard::{SHARDS, ShardTable},
+    shard::{Override, SHARDS, ShardTable},
 };
 
 /// A busy thread is planned for no more than this part of a core: bursts and the system need the rest.
@@ -39,6 +39,11 @@ pub struct Demand {
     pub costs: Costs,
     /// The number of messages at which a batch is full.
     pub batch_messages: usize,
+    /// Topics that one worker gets, whatever its shards.
+    #[serde(skip)]
+    pub overrides: Vec<Override>,
+    /// Whether workers get batches in turn, whatever their topics.
+    pub in_turn: bool,
 }
 
 /// A plan. Threads are lanes, then workers.
@@ -67,7 +72,7 @@ pub struct Plan {
 pub fn plan(machine: &Machine, demand: Demand) -> Plan {
     let mut concerns = Vec::new();
     let workers = workers(machine, &demand, &mut concerns);
-    let balance = Balance::of(&demand.traffic, workers);
+    let balance = Balance::of(&demand.traffic, workers, demand.in_turn);
     let lanes = demand.lanes.len();
     let threads: Vec<Thread> = (demand.lanes.iter())
         .map(|(name, nic)| Thread::Lane {
@@ -116,7 +121,7 @@ fn workers(machine: &Machine, demand: &Demand, concerns: &mut Vec<String>) -> us
     let mut wanted = ((busy / LOAD_MAX).ceil() as usize).clamp(1, SHARDS);
     // Uneven topics take more, up to where one more changes nothing.
     while wanted < SHARDS {
-        let most = |workers| Balance::of(&demand.traffic, workers).most();
+        let most = |workers| Balance::of(&demand.traffic, workers, demand.in_turn).most();
         if most(wanted) * busy <= LOAD_MAX || most(wanted + 1) > 0.99 * most(wanted) {
             break;
         }
@@ -161,8 +166,15 @@ impl Plan {
             cores.join(", "),
             self.batches
         );
-        if self.balance.moves > 0 {
+        if self.demand.in_turn {
+            toml += "\n[sharding]\nmode = \"balanced\"\n";
+        } else if self.balance.moves > 0 {
             toml += "\n[sharding]\nrebalance = true\n";
+        }
+        for rule in &self.demand.overrides {
+            let prefix = toml::Value::from(String::from_utf8_lossy(&rule.prefix).into_owned());
+            let worker = rule.worker;
+            toml += &format!("\n[[sharding.override]]\nprefix = {prefix}\nworker = {worker}\n");
         }
         toml
     }

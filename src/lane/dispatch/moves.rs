@@ -250,7 +250,11 @@ impl Dispatch {
         for class in 0..self.rules.classes().len() {
             let (held, outlet) = (class * self.ways + self.workers, class * self.ways + now.to);
             let owed = std::mem::take(&mut self.owed[held]);
-            self.owed[outlet].push_all(0, &owed);
+            match &mut self.filling[outlet] {
+                // What comes next of the shard goes there.
+                Some(batch) => batch.note_all(&owed),
+                None => self.owed[outlet].push_all(0, &owed),
+            }
         }
     }
 }

@@ -290,8 +290,8 @@ fn obey(sources: &[Source], orders: &Orders, router: &mut Router) -> Result<()> 
     while let Some(order) = orders.next() {
         let change = match order {
             Order::Subscribe(change) => change,
-            Order::Move { shard, worker } => {
-                router.move_shard(shard, worker);
+            Order::Move(order) => {
+                router.move_shard(order);
                 continue;
             }
         };

@@ -411,7 +411,7 @@ impl NativeLane {
                         }
                     }
                 }
-                Order::Move { shard, worker } => router.move_shard(shard, worker),
+                Order::Move(order) => router.move_shard(order),
             }
         }
         for line in &mut self.lines {
