@@ -29,6 +29,7 @@ pub mod ledger;
 pub mod libzmq;
 pub mod message;
 pub mod net;
+pub mod patterns;
 pub mod pipeline;
 pub mod policy;
 pub mod publish;

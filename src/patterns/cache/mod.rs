@@ -1,0 +1,11 @@
+//! The last value cache: the newest message of each topic, for subscribers that come late.
+//!
+//! [`Store`] keeps messages, [`Answers`] decides who gets which of them before what else. Neither knows a
+//! socket.
+
+mod answers;
+mod order;
+mod store;
+
+pub use answers::{Answers, Progress};
+pub use store::{Counters, Evict, Limits, MESSAGE_OVERHEAD_BYTES, Store, Value};

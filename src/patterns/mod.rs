@@ -1,0 +1,4 @@
+//! The ZeroMQ Guide's other patterns, as parts and as commands: each a folder with a machine that knows no
+//! sockets, and its sockets at the edge.
+
+pub mod cache;
