@@ -4,8 +4,10 @@
 //! socket.
 
 mod answers;
+mod file;
 mod order;
 mod store;
 
 pub use answers::{Answers, Progress};
+pub use file::{CacheFile, Unwritten, WRITE_EVERY};
 pub use store::{Counters, Evict, Limits, MESSAGE_OVERHEAD_BYTES, Store, Value};

@@ -103,6 +103,27 @@ fn frames(encoded: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
+/// Tells whether these bytes are a message: frames up to the last one, and nothing behind it.
+fn ends_whole(encoded: &[u8]) -> bool {
+    let mut rest = encoded;
+    for _ in 0..FRAMES_MAX {
+        let Ok(Some(head)) = decode_head(rest, usize::MAX, 0) else {
+            return false;
+        };
+        let Some(behind) = rest
+            .get(head.head_bytes..)
+            .and_then(|body| body.get(head.body_bytes..))
+        else {
+            return false;
+        };
+        if head.command || !head.more {
+            return !head.command && behind.is_empty();
+        }
+        rest = behind;
+    }
+    false
+}
+
 /// A topic's newest message and its neighbours in age, or no message.
 #[derive(Debug)]
 struct Slot {
@@ -221,15 +242,38 @@ impl Store {
     /// Where the first frame is shorter than that, or there is none.
     pub fn put(&mut self, topic_bytes: usize, frames: &[&[u8]]) -> bool {
         let topic = &frames[0][..topic_bytes];
-        if topic_bytes < frames[0].len() {
-            self.part_bytes_max = self.part_bytes_max.max(topic_bytes + 1);
-        }
+        self.note_part(topic_bytes, frames[0].len());
         let mut encoded = std::mem::take(&mut self.scratch);
         encoded.clear();
         encode_message(&mut encoded, frames);
         let is_kept = self.put_encoded(topic, &encoded);
         self.scratch = encoded;
         is_kept
+    }
+
+    /// Keeps a message that was kept before, as long as there is room without eviction and it is one. Returns
+    /// whether it is kept.
+    pub(super) fn restore(&mut self, topic: &[u8], encoded: &[u8]) -> bool {
+        let is_message = ends_whole(encoded)
+            && frames(encoded)
+                .next()
+                .is_some_and(|first| first.starts_with(topic));
+        let has_room = self.cost_bytes + encoded.len() + MESSAGE_OVERHEAD_BYTES
+            <= self.limits.bytes_max
+            && self.topics() < self.limits.topics_max;
+        if !is_message || !has_room {
+            return false;
+        }
+        let first_bytes = frames(encoded).next().map_or(0, <[u8]>::len);
+        self.note_part(topic.len(), first_bytes);
+        self.put_encoded(topic, encoded)
+    }
+
+    /// Notes that a topic may be a part of its first frame.
+    fn note_part(&mut self, topic_bytes: usize, frame_bytes: usize) {
+        if topic_bytes < frame_bytes {
+            self.part_bytes_max = self.part_bytes_max.max(topic_bytes + 1);
+        }
     }
 
     fn put_encoded(&mut self, topic: &[u8], encoded: &[u8]) -> bool {
