@@ -2,7 +2,6 @@
 //! frames into batches for workers; the router is the same whatever the engine.
 
 mod attendance;
-mod backoff;
 mod dispatch;
 mod libzmq;
 mod line;

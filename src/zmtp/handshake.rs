@@ -9,7 +9,7 @@ use crate::zmtp::{
 /// The largest READY or ERROR taken from a peer that is still a stranger.
 const HANDSHAKE_COMMAND_BYTES_MAX: usize = 8 * 1024;
 
-/// The types of sockets that feeds run between.
+/// The types of sockets that feeds and the patterns around them run between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SocketType {
     /// Publishes.
@@ -24,6 +24,12 @@ pub enum SocketType {
     Push,
     /// Takes what is pushed.
     Pull,
+    /// Talks with each of its peers apart.
+    Router,
+    /// Talks with its peers.
+    Dealer,
+    /// Talks with one peer.
+    Pair,
 }
 
 impl SocketType {
@@ -37,6 +43,9 @@ impl SocketType {
             Self::XSub => "XSUB",
             Self::Push => "PUSH",
             Self::Pull => "PULL",
+            Self::Router => "ROUTER",
+            Self::Dealer => "DEALER",
+            Self::Pair => "PAIR",
         }
     }
 
@@ -46,6 +55,9 @@ impl SocketType {
             Self::Sub | Self::XSub => matches!(peer, b"PUB" | b"XPUB"),
             Self::Push => peer == b"PULL",
             Self::Pull => peer == b"PUSH",
+            Self::Router => matches!(peer, b"REQ" | b"DEALER" | b"ROUTER"),
+            Self::Dealer => matches!(peer, b"REP" | b"DEALER" | b"ROUTER"),
+            Self::Pair => peer == b"PAIR",
         }
     }
 }
@@ -55,12 +67,16 @@ impl SocketType {
 pub struct Peer {
     /// The lower version of the two, which the connection speaks.
     pub version: Version,
+    /// What this side is to the other: of several types the one that goes with the peer's.
+    pub met_as: SocketType,
 }
 
 /// One side's view of a handshake.
 #[derive(Clone, Debug)]
 pub struct Handshake {
     socket_type: SocketType,
+    /// What this side can be as well. Then it waits for the peer's READY to choose.
+    or: Option<SocketType>,
     version: Version,
     /// The peer's, once its greeting has come.
     peer_version: Option<Version>,
@@ -82,8 +98,24 @@ impl Handshake {
         out.extend_from_slice(&greeting::encode(version));
         Self {
             socket_type,
+            or: None,
             version,
             peer_version: None,
+        }
+    }
+
+    /// Starts a handshake for a socket of either type, whichever goes with the peer's, and appends what
+    /// to send first. The peer has to say what it is before it is told: two such sides would wait for
+    /// each other, so this is for those who are connected to.
+    pub fn start_either(
+        socket_type: SocketType,
+        or: SocketType,
+        version: Version,
+        out: &mut Vec<u8>,
+    ) -> Self {
+        Self {
+            or: Some(or),
+            ..Self::start(socket_type, version, out)
         }
     }
 
@@ -102,14 +134,21 @@ impl Handshake {
             };
             consumed = GREETING_BYTES;
             self.peer_version = Some(version.min(self.version));
-            encode_ready(out, self.socket_type);
+            if self.or.is_none() {
+                encode_ready(out, self.socket_type);
+            }
         }
         let peer = self.read_ready(&bytes[consumed..])?;
         Ok(match (peer, self.peer_version) {
-            (Some(ready_bytes), Some(version)) => Progress {
-                consumed: consumed + ready_bytes,
-                peer: Some(Peer { version }),
-            },
+            (Some((ready_bytes, met_as)), Some(version)) => {
+                if self.or.is_some() {
+                    encode_ready(out, met_as);
+                }
+                Progress {
+                    consumed: consumed + ready_bytes,
+                    peer: Some(Peer { version, met_as }),
+                }
+            }
             _ => Progress {
                 consumed,
                 peer: None,
@@ -117,8 +156,8 @@ impl Handshake {
         })
     }
 
-    /// Reads the peer's READY, and returns how many bytes it takes.
-    fn read_ready(&self, bytes: &[u8]) -> Result<Option<usize>, Violation> {
+    /// Reads the peer's READY, and returns how many bytes it takes, and what this side is to the peer.
+    fn read_ready(&self, bytes: &[u8]) -> Result<Option<(usize, SocketType)>, Violation> {
         let limit = HANDSHAKE_COMMAND_BYTES_MAX;
         let head = decode_head(bytes, usize::MAX, limit)?;
         if bytes.first().is_some_and(|flags| flags & COMMAND == 0) {
@@ -132,10 +171,13 @@ impl Handshake {
             return Ok(None);
         };
         match Command::decode(body)? {
-            Command::Ready { socket_type } => match socket_type {
-                Some(name) if self.socket_type.goes_with(name) => Ok(Some(whole)),
-                _ => Err(Violation::WrongSocketType),
-            },
+            Command::Ready { socket_type } => {
+                let mut types = [Some(self.socket_type), self.or].into_iter().flatten();
+                let met_as = socket_type.and_then(|peer| types.find(|one| one.goes_with(peer)));
+                met_as.map_or(Err(Violation::WrongSocketType), |met_as| {
+                    Ok(Some((whole, met_as)))
+                })
+            }
             Command::Error { .. } => Err(Violation::Refused),
             _ => Err(Violation::NotReady),
         }
@@ -180,10 +222,37 @@ mod tests {
                     }
                 }
             }
-            let expected = Peer {
-                version: Version::V3_0,
-            };
-            assert_eq!(peers, [Some(expected); 2], "pieces of {step}");
+            let expected = [SocketType::Sub, SocketType::Pub].map(|met_as| {
+                let version = Version::V3_0;
+                Some(Peer { version, met_as })
+            });
+            assert_eq!(peers, expected, "pieces of {step}");
+        }
+    }
+
+    #[test]
+    fn a_socket_of_either_type_is_what_its_peer_needs() {
+        for (peer, expected) in [
+            (SocketType::Push, Some(SocketType::Pull)),
+            (SocketType::Pub, Some(SocketType::Sub)),
+            (SocketType::Dealer, None),
+        ] {
+            let mut out = Vec::new();
+            let (first, or) = (SocketType::Pull, SocketType::Sub);
+            let mut side = Handshake::start_either(first, or, Version::V3_1, &mut out);
+            let bytes = from_peer(Version::V3_1, |out| encode_ready(out, peer));
+            out.clear();
+            let outcome = side.advance(&bytes, &mut out);
+            let met_as = outcome.map(|progress| progress.peer.map(|peer| peer.met_as));
+            assert_eq!(
+                met_as,
+                expected.map_or(Err(Violation::WrongSocketType), |one| Ok(Some(one)))
+            );
+            let mut answer = Vec::new();
+            if let Some(met_as) = expected {
+                encode_ready(&mut answer, met_as);
+            }
+            assert_eq!(out, answer);
         }
     }
 

@@ -16,9 +16,10 @@ use zmq::{DONTWAIT, SocketType};
 use crate::{
     clock::Deadline,
     error::{Error, Result},
-    lane::{Reach, Router, backoff::Backoff},
+    lane::{Reach, Router},
     ledger::LaneLedger,
     libzmq::{Context, Socket},
+    net::Backoff,
 };
 
 /// The shortest wait, before chance shortens it by up to a half. Libzmq says within microseconds

@@ -6,8 +6,8 @@ use socket2::{SockAddr, Socket};
 
 use crate::{
     clock::Deadline,
-    lane::{backoff::Backoff, native::resolver::Resolver, reach::Reach},
-    net::{Endpoint, SocketOptions, begin_connect},
+    lane::reach::Reach,
+    net::{Backoff, Endpoint, Resolver, SocketOptions, begin_connect},
 };
 
 /// What a dialer is about.

@@ -10,7 +10,6 @@
 
 mod connection;
 mod dialer;
-mod resolver;
 
 use std::{io, time::Duration};
 
@@ -21,16 +20,16 @@ use crate::{
     handoff::FRAMES_MAX,
     lane::{
         Assigned, Reach, Router, Setup,
-        backoff::Backoff,
         orders::{Change, Order},
         subscriptions::Subscriptions,
     },
-    net::{Endpoint, Interest, Listener, Malformed, Poller, Ready, SocketOptions},
+    net::{
+        Backoff, Endpoint, Interest, Listener, Malformed, Poller, Ready, Resolver, SocketOptions,
+    },
     zmtp::{Limits, SocketType, Subscription},
 };
 use connection::{Connection, End, Line, Sink, Turn};
 use dialer::Dialer;
-use resolver::Resolver;
 
 /// Bytes read at once. Each read wakes a publisher on the same host that waits for room, and more costs
 /// time under full load: 256 KiB took in 28.1 million messages a second for 40 ns of CPU time each and

@@ -1,4 +1,4 @@
-//! Looking up host names without keeping a lane waiting.
+//! Looking up host names without keeping a lane, or another thread of sockets, waiting.
 //!
 //! Names are looked up again at every attempt to connect, since a publisher may come back somewhere
 //! else, and an answer can take seconds. So a thread of its own asks, one for each lane that has
@@ -15,20 +15,21 @@ use crate::{
 };
 
 /// An answer, with the number of the dialer that asked.
-pub(super) type Answer = (usize, io::Result<Vec<SockAddr>>);
+pub type Answer = (usize, io::Result<Vec<SockAddr>>);
 
-/// A thread that looks names up. It ends with the lane.
-pub(super) struct Resolver {
+/// A thread that looks names up. It ends with its owner.
+#[derive(Debug)]
+pub struct Resolver {
     questions: Sender<(usize, Endpoint)>,
     answers: Receiver<Answer>,
 }
 
 impl Resolver {
-    /// Starts the thread. It has room for one question of each of `dialers` dialers.
+    /// Starts the thread for a lane of this name. It has room for one question of each of `dialers` dialers.
     ///
     /// # Errors
     /// [`Error::Thread`].
-    pub(super) fn start(lane: &str, dialers: usize) -> Result<Self> {
+    pub fn start(lane: &str, dialers: usize) -> Result<Self> {
         let (questions, asked) = channel::bounded::<(usize, Endpoint)>(dialers);
         let (answer, answers) = channel::bounded(dialers);
         let name = format!("names-{lane}");
@@ -50,13 +51,13 @@ impl Resolver {
     }
 
     /// Asks for the addresses of an endpoint. There may be one question of a dialer at a time.
-    pub(super) fn ask(&self, dialer: usize, endpoint: &Endpoint) {
+    pub fn ask(&self, dialer: usize, endpoint: &Endpoint) {
         // There is room, and the thread lives as long as this.
         let _ = self.questions.try_send((dialer, endpoint.clone()));
     }
 
     /// Takes the next answer, if there is one.
-    pub(super) fn answer(&self) -> Option<Answer> {
+    pub fn answer(&self) -> Option<Answer> {
         self.answers.try_recv().ok()
     }
 }

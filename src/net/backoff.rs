@@ -6,7 +6,7 @@ use crate::{clock::Deadline, random};
 
 /// The waits of one endpoint.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Backoff {
+pub struct Backoff {
     next_ms: u32,
     first_ms: u32,
     max_ms: u32,
@@ -16,7 +16,7 @@ pub(super) struct Backoff {
 
 impl Backoff {
     /// Doubles from `first_ms` to `max_ms`.
-    pub(super) fn new(first_ms: u32, max_ms: u32) -> Self {
+    pub fn new(first_ms: u32, max_ms: u32) -> Self {
         Self {
             next_ms: first_ms,
             first_ms,
@@ -26,7 +26,7 @@ impl Backoff {
     }
 
     /// Notes that a connection was made.
-    pub(super) fn connected(&mut self) {
+    pub fn connected(&mut self) {
         let proven_after = Duration::from_millis(self.max_ms.into());
         self.proven_at = Some(Deadline::after(proven_after));
     }
@@ -35,7 +35,7 @@ impl Backoff {
     ///
     /// Chance stretches or shrinks the wait by up to a half, so that the subscribers of a publisher
     /// that restarts don't come back all at once.
-    pub(super) fn failed(&mut self) -> Deadline {
+    pub fn failed(&mut self) -> Deadline {
         if self.proven_at.take().is_some_and(|at| at.passed()) {
             self.next_ms = self.first_ms;
         }
