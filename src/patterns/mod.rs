@@ -2,4 +2,6 @@
 //! sockets, and its sockets at the edge, on one [reactor].
 
 pub mod cache;
+pub mod ends;
 pub mod reactor;
+pub mod tap;

@@ -24,6 +24,8 @@ use crate::{
 
 /// How long changes are gathered.
 pub const WRITE_EVERY: Duration = Duration::from_millis(100);
+/// How often to look whether the writer is done, where more waits than went into its batch.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
 /// Bytes of messages that are copied for one batch: a millisecond's work.
 const BATCH_BYTES: usize = 1 << 20;
 /// What redb keeps in memory of the file, in bytes.
@@ -51,7 +53,10 @@ struct Batch {
 }
 
 /// What the writer answers: the batch, and why it could not be written.
-type Answer = (Batch, Option<redb::Error>);
+type Answer = (Batch, Option<Problem>);
+
+/// One of redb's many errors.
+type Problem = Box<dyn std::error::Error + Send + Sync>;
 
 /// The file of a cache, and the thread that writes it.
 #[derive(Debug)]
@@ -76,7 +81,7 @@ impl CacheFile {
     /// # Errors
     /// [`Error::Config`] where it can't be opened, or is something else; [`Error::Thread`].
     pub fn open(path: &Path, store: &mut Store) -> Result<(Self, u64)> {
-        let refused = |error: redb::Error| {
+        let refused = |error: Problem| {
             Error::config(
                 "--store",
                 path.display(),
@@ -155,6 +160,9 @@ impl CacheFile {
         self.unwritten.max = self.unwritten.max.max(self.unwritten.now);
         if outcome.is_ok() {
             self.hand_over(store)?;
+            if store.changes() > 0 {
+                self.due_ns = now_ns + LOOK_EVERY.as_nanos() as u64;
+            }
         }
         outcome
     }
@@ -227,17 +235,13 @@ impl CacheFile {
                 self.batch = Some(batch);
                 return Ok(());
             }
-            if store.changes() > 0 {
-                // As soon as this one is written.
-                self.due_ns = 0;
-            }
         }
         self.batches.send(batch).map_err(|_| self.panicked())
     }
 }
 
 /// Puts what a file holds into a store, until that is full. Returns how many messages are left out.
-fn restore(database: &Database, store: &mut Store) -> std::result::Result<u64, redb::Error> {
+fn restore(database: &Database, store: &mut Store) -> std::result::Result<u64, Problem> {
     // So that there is a table.
     let transaction = database.begin_write()?;
     transaction.open_table(MESSAGES)?;
@@ -251,7 +255,7 @@ fn restore(database: &Database, store: &mut Store) -> std::result::Result<u64, r
     Ok(left_out)
 }
 
-fn write(database: &Database, batch: &Batch) -> std::result::Result<(), redb::Error> {
+fn write(database: &Database, batch: &Batch) -> std::result::Result<(), Problem> {
     let transaction = database.begin_write()?;
     {
         let mut table = transaction.open_table(MESSAGES)?;
