@@ -10,6 +10,7 @@
 //! compare only within one run, and only ratios.
 
 mod cases;
+mod middle;
 mod publisher;
 mod subjects;
 mod tables;
@@ -18,6 +19,7 @@ use clap::Parser;
 use pinfeed::clock::Clock;
 
 use cases::{Case, groups, targets};
+use middle::stand_if_asked;
 use publisher::{Publisher, serve_if_asked};
 use tables::{Measured, print_group, print_targets};
 
@@ -31,7 +33,7 @@ const SMALL: f64 = 0.002;
 #[derive(Debug, Parser)]
 #[command(name = "blackbox")]
 struct Arguments {
-    /// Only these groups: throughput, frames, topics, accounting, connections, latency
+    /// Only these groups: throughput, frames, topics, accounting, connections, between, latency
     groups: Vec<String>,
 
     /// How often each case runs, in turn with the others of its group
@@ -49,7 +51,7 @@ struct Arguments {
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    if serve_if_asked(&words) {
+    if serve_if_asked(&words) || stand_if_asked(&words) {
         return;
     }
     let mut arguments = Arguments::parse();

@@ -1,6 +1,6 @@
 //! What the commands between publishers and subscribers share: their ends, and when to stop.
 
-use std::time::Duration;
+use std::{sync::mpsc::sync_channel, thread, time::Duration};
 
 use crate::{
     cli::{Failure, say, signals::Signals},
@@ -13,6 +13,10 @@ use crate::{
 
 /// How often to look whether a command is to end.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// What people have not been told yet, at most.
+const NEWS_MAX: usize = 1_000;
+/// The thread that takes turns.
+const FORWARDING: &str = "forwarding";
 /// Subscribers whose losses are told in text.
 const SHOWN_MAX: usize = 10;
 
@@ -51,6 +55,11 @@ pub(super) struct Between {
 impl Between {
     /// Returns the ends that were asked for.
     pub(super) fn ends(&self) -> Result<EndsPlan, Error> {
+        if self.connect.is_empty() && self.bind.is_empty() {
+            let problem = "no publisher could be heard";
+            let remedy = "give --connect or --bind for publishers";
+            return Err(Error::config("--connect", "nothing", problem, remedy));
+        }
         for (flag, endpoints) in [("--bind", &self.bind), ("--serve", &self.serve)] {
             for endpoint in endpoints {
                 check_bind(flag, endpoint)?;
@@ -78,12 +87,13 @@ impl Between {
         Ok(signals)
     }
 
-    /// Says which endpoints there are, and takes turns until it is time to stop.
+    /// Says which endpoints there are, and takes turns until it is time to stop: on a thread of their own,
+    /// since a terminal may take no more text for as long as it likes.
     pub(super) fn run(
         &self,
         signals: &Signals,
         (bound, served): (&[String], &[String]),
-        mut turn: impl FnMut(Duration) -> Result<Vec<String>, Error>,
+        mut turn: impl FnMut(Duration) -> Result<Vec<String>, Error> + Send,
     ) -> Result<(), Failure> {
         for endpoint in bound {
             say(format_args!("listening on {endpoint}"));
@@ -92,13 +102,32 @@ impl Between {
             say(format_args!("serving on {endpoint}"));
         }
         let deadline = self.run_for.map(Deadline::after);
-        while !signals.stop().requested() && !deadline.is_some_and(|deadline| deadline.passed()) {
-            let wait = deadline.map_or(LOOK_EVERY, |deadline| deadline.left().min(LOOK_EVERY));
-            for news in turn(wait)? {
+        let stop = signals.stop();
+        let (tell, told) = sync_channel(NEWS_MAX);
+        let forward = move || -> Result<(), Error> {
+            while !stop.requested() && !deadline.is_some_and(|deadline| deadline.passed()) {
+                let wait = deadline.map_or(LOOK_EVERY, |deadline| deadline.left().min(LOOK_EVERY));
+                for news in turn(wait)? {
+                    // Where nobody reads them, there are enough.
+                    let _ = tell.try_send(news);
+                }
+            }
+            Ok(())
+        };
+        let name = || FORWARDING.to_owned();
+        thread::scope(|scope| {
+            let builder = thread::Builder::new().name(name());
+            let forwarding = builder.spawn_scoped(scope, forward);
+            let forwarding = forwarding.map_err(|source| Error::Thread {
+                thread: name(),
+                source,
+            })?;
+            for news in told {
                 say(format_args!("{news}"));
             }
-        }
-        Ok(())
+            let panicked = |_| Error::ThreadPanicked { thread: name() };
+            Ok(forwarding.join().map_err(panicked)??)
+        })
     }
 }
 

@@ -43,13 +43,8 @@ impl Ends {
     /// Opens both.
     ///
     /// # Errors
-    /// [`Error::Config`] where an endpoint is none or can't be bound, or where one is missing.
+    /// [`Error::Config`] where an endpoint is none or can't be bound.
     pub fn open(reactor: &mut Reactor, plan: &EndsPlan) -> Result<Self> {
-        if plan.connect.is_empty() && plan.bind.is_empty() {
-            let problem = "no publisher could be heard";
-            let remedy = "give --connect or --bind for publishers";
-            return Err(Error::config("--connect", "nothing", problem, remedy));
-        }
         let upstream = reactor.socket(SocketPlan::new(SocketType::XSub));
         let downstream = reactor.socket(SocketPlan {
             waiting_bytes_max: plan.waiting_bytes_max,

@@ -53,8 +53,8 @@ struct Subscriber {
 #[derive(Debug)]
 struct Subscription {
     number: u64,
-    /// How often it was asked for; no more where it was cancelled.
-    count: u32,
+    /// Whether it was not cancelled.
+    is_in_force: bool,
     answer: Answer,
 }
 
@@ -89,7 +89,7 @@ impl Subscriber {
 
     /// Returns the number of the first subscription in force that matches.
     fn owner(&self, first_frame: &[u8]) -> Option<u64> {
-        let in_force = self.matching(first_frame).filter(|one| one.count > 0);
+        let in_force = self.matching(first_frame).filter(|one| one.is_in_force);
         in_force.map(|one| one.number).min()
     }
 
@@ -129,15 +129,15 @@ impl<K> Default for Answers<K> {
 }
 
 impl<K: Copy + Eq + Hash + Ord> Answers<K> {
-    /// Notes a subscription. Returns whether it is new to the subscriber and will be answered.
+    /// Notes a subscription. Returns whether it is new to the subscriber and will be answered; one that it has is
+    /// not.
     pub fn subscribe(&mut self, subscriber: K, prefix: &[u8]) -> bool {
         let number = self.next;
         let state = self.subscribers.entry(subscriber).or_default();
         let pending = Answer::Pending { after: None };
         match state.subscriptions.get_mut(prefix) {
             Some(known) => {
-                known.count += 1;
-                if known.count > 1 {
+                if std::mem::replace(&mut known.is_in_force, true) {
                     return false;
                 }
                 // Of what was cancelled under way: with its old number, since others left topics to it.
@@ -147,7 +147,7 @@ impl<K: Copy + Eq + Hash + Ord> Answers<K> {
                 self.next += 1;
                 let subscription = Subscription {
                     number,
-                    count: 1,
+                    is_in_force: true,
                     answer: pending,
                 };
                 state.subscriptions.insert(prefix.into(), subscription);
@@ -159,7 +159,7 @@ impl<K: Copy + Eq + Hash + Ord> Answers<K> {
         true
     }
 
-    /// Notes that a subscription is cancelled, once.
+    /// Notes that a subscription is cancelled.
     pub fn cancel(&mut self, subscriber: K, prefix: &[u8]) {
         let Some(state) = self.subscribers.get_mut(&subscriber) else {
             return;
@@ -167,14 +167,11 @@ impl<K: Copy + Eq + Hash + Ord> Answers<K> {
         let Some(known) = state.subscriptions.get_mut(prefix) else {
             return;
         };
-        known.count = known.count.saturating_sub(1);
-        if known.count > 0 {
-            return;
-        }
+        known.is_in_force = false;
         if matches!(known.answer, Answer::Done) {
             state.forget(prefix);
         }
-        if state.subscriptions.values().all(|one| one.count == 0) {
+        if !state.subscriptions.values().any(|one| one.is_in_force) {
             self.leave(subscriber);
         }
     }
@@ -253,7 +250,7 @@ impl<K: Copy + Eq + Hash + Ord> Answers<K> {
             }
             state.pending.remove(&number);
             match state.subscriptions.get_mut(&prefix) {
-                Some(one) if one.count > 0 => one.answer = Answer::Done,
+                Some(one) if one.is_in_force => one.answer = Answer::Done,
                 _ => state.forget(&prefix),
             }
         }

@@ -207,6 +207,20 @@ impl Cache {
         &self.served
     }
 
+    /// Connects to another publisher.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where the endpoint is none.
+    pub fn connect(&mut self, endpoint: &str) -> Result<()> {
+        self.reactor.connect(self.desk.upstream, endpoint)
+    }
+
+    /// Returns how many subscriptions were answered, or are being.
+    #[must_use]
+    pub fn answered(&self) -> u64 {
+        self.desk.answered
+    }
+
     /// Returns how many messages the file held.
     #[must_use]
     pub fn restored(&self) -> u64 {

@@ -121,7 +121,9 @@ impl World {
                 let wanted = &mut self.wanted[usize::from(who)];
                 let is_new = !wanted.contains(&prefix);
                 assert_eq!(self.answers.subscribe(who, &prefix), is_new);
-                wanted.push(prefix);
+                if is_new {
+                    wanted.push(prefix);
+                }
             }
             Step::Cancel(who, prefix) => {
                 self.answers.cancel(who, &prefix);
