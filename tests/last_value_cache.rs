@@ -8,9 +8,7 @@ use std::{collections::HashMap, time::Duration};
 use pinfeed::clock::{Deadline, Stopwatch};
 use rustix::process::Signal;
 use serde_json::Value;
-use support::{
-    LIMIT, Pinfeed, bound_xpub, free_endpoint, number, python::python, wait_until, xpub,
-};
+use support::{LIMIT, Pinfeed, free_endpoint, number, python::python, wait_until, xpub};
 use zmq::SocketType;
 
 /// A cache between a publisher of the test and its subscribers.
@@ -24,9 +22,11 @@ struct Cached {
 impl Cached {
     fn start(arguments: &[&str]) -> Self {
         let context = zmq::Context::new();
-        let (publisher, upstream) = bound_xpub(&context);
+        let publisher = xpub(&context);
         // It would drop what it can't send at once.
         publisher.set_sndhwm(0).unwrap();
+        publisher.bind("tcp://127.0.0.1:*").unwrap();
+        let upstream = publisher.get_last_endpoint().unwrap().unwrap();
         let (process, endpoint) = cache(&[&["--connect", &upstream], arguments].concat());
         assert_eq!(publisher.recv_bytes(0).unwrap(), b"\x01", "all topics");
         Self {
