@@ -414,13 +414,20 @@ impl Application for Desk {
         if self.answers.is_idle() {
             return;
         }
-        let has_room = |link: &Link| links.waiting_bytes(*link) < PIECE_BYTES / 2;
         let mut in_turn: Vec<Link> = Vec::with_capacity(ANSWERED_A_TURN);
         let last = self.answered_last;
         let later = self.answers.behind().filter(|&link| Some(link) > last);
         let before = self.answers.behind().filter(|&link| Some(link) <= last);
-        let behind = later.chain(before).filter(has_room);
-        in_turn.extend(behind.take(ANSWERED_A_TURN));
+        for link in later.chain(before) {
+            if in_turn.len() == ANSWERED_A_TURN {
+                break;
+            }
+            if links.waiting_bytes(link) < PIECE_BYTES / 2 {
+                in_turn.push(link);
+            } else {
+                links.tell_when_sent(link);
+            }
+        }
         for &link in &in_turn {
             self.answer(links, link);
         }
