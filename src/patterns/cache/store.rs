@@ -15,8 +15,9 @@ use crate::{
     zmtp::frame::{LONG, LONG_HEAD_BYTES, SHORT_HEAD_BYTES, decode_head, encode_message},
 };
 
-/// What a message costs beside the bytes of its frames and their heads, in bytes, as measured with a million
-/// topics: its slot, its places in hash table and order, and what the allocator adds.
+/// What a message costs beside the bytes of its frames and their heads, in bytes: its slot, its places in hash
+/// table and order, and what the allocator adds. A process grew by 116 to 122 a topic with a million messages of
+/// 52 bytes.
 pub const MESSAGE_OVERHEAD_BYTES: usize = 64;
 
 /// No slot.

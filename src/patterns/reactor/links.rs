@@ -322,8 +322,10 @@ impl Links {
     pub fn tell_when_sent(&mut self, link: Link) {
         if let Some(outbound) = self.open_mut(link) {
             outbound.wants_room = true;
-            let place = link.place;
-            self.soil(place);
+            // Else the poller tells when the socket takes more, and it would be tried in vain before.
+            if outbound.interest != Interest::ReadWrite {
+                self.soil(link.place);
+            }
         }
     }
 
