@@ -47,6 +47,8 @@ pub enum AnomalyKind {
     Blocked,
     /// A worker's handler took more than 100 ms for a batch.
     Stall,
+    /// A snapshot could not be had.
+    Snapshot,
     /// A thread that was tied to its core no longer is.
     #[serde(rename = "off-core")]
     OffCore,
@@ -222,6 +224,7 @@ impl AnomalyKind {
             Self::Reconnect => "reconnect",
             Self::Blocked => "blocked",
             Self::Stall => "stall",
+            Self::Snapshot => "snapshot",
             Self::OffCore => "off-core",
         }
     }

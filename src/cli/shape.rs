@@ -5,7 +5,7 @@ use std::{net::IpAddr, path::PathBuf};
 use clap::ValueEnum;
 
 use crate::{
-    config::{Config, Engine, PinPolicy, ShardingMode, SocketKind, TopicPolicy},
+    config::{Config, Engine, PinPolicy, ShardingMode, Snapshot, SocketKind, TopicPolicy},
     envelope::Envelope,
     error::{Error, Result},
     handoff::HandoffKind,
@@ -41,6 +41,11 @@ pub(super) struct Shape {
     /// [default: raw]
     #[arg(long, value_name = "NAME", conflicts_with = "file")]
     envelope: Option<Envelope>,
+
+    /// Take snapshots from a server that answers ICANHAZ?, like tcp://127.0.0.1:5556 of a Clone server that
+    /// publishes at 5557: on start, after messages were missing and after each reconnect
+    #[arg(long, value_name = "ENDPOINT", conflicts_with = "file")]
+    snapshot: Option<String>,
 
     /// What publishers are connected with [default: sub]
     #[arg(long, value_enum, conflicts_with = "file")]
@@ -220,6 +225,7 @@ impl Shape {
                 !self.subscribe.is_empty(),
             ),
             ("feed[0].topics", "--topic", !self.topics.is_empty()),
+            ("feed[0].snapshot", "--snapshot", self.snapshot.is_some()),
             ("lane[0].nic", "--nic", self.nic.is_some()),
             ("lane[0].source", "--source", self.source.is_some()),
             ("workers.cores", "--cores", self.cores.is_some()),
@@ -257,6 +263,7 @@ impl Shape {
         (feed.subscribe, feed.topics) = (self.subscribe.clone(), self.topics.clone());
         feed.socket = self.socket.map(Socket::kind).unwrap_or_default();
         (feed.lines[0].connect, feed.lines[0].bind) = (self.connect.clone(), self.bind.clone());
+        feed.snapshot = self.snapshot.as_deref().map(Snapshot::from);
         config
     }
 }

@@ -7,6 +7,7 @@ mod endpoint;
 mod numbers;
 mod placement;
 mod schema;
+mod snapshot;
 mod validate;
 mod wanted;
 
@@ -18,4 +19,5 @@ pub use schema::{
     PolicyLimits, Receive, Sharding, ShardingMode, SocketKind, Threads, TopicOverride, TopicPolicy,
     Workers,
 };
+pub use snapshot::Snapshot;
 pub(crate) use validate::BATCH_MESSAGES_MAX;

@@ -8,6 +8,7 @@ use crate::{
     config::{
         endpoint::binds_card,
         numbers::{Arbitration, QualityLimits, Sequence},
+        snapshot::Snapshot,
     },
     envelope::Envelope,
     error::{Error, Result},
@@ -181,6 +182,8 @@ pub struct Feed {
     /// Given where its lines are copies of each other, A and B: how they are merged. Without, each line
     /// is a part of the feed.
     pub arbitration: Option<Arbitration>,
+    /// Where its past comes from; without, it begins with what is published next.
+    pub snapshot: Option<Snapshot>,
     /// Where it comes from.
     #[serde(rename = "line", default)]
     pub lines: Vec<Line>,
@@ -489,6 +492,7 @@ impl Config {
                 sequence: Sequence::default(),
                 quality: QualityLimits::default(),
                 arbitration: None,
+                snapshot: None,
                 topics: Vec::new(),
                 lines: vec![Line::on(&lane.name)],
                 policies: Vec::new(),

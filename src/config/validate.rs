@@ -69,6 +69,9 @@ impl Config {
             }
             within(&format!("{key}.line"), feed.lines.len(), 1, LINES_MAX)?;
             check_numbers(&key, feed)?;
+            if let Some(snapshot) = &feed.snapshot {
+                snapshot.check(&key, feed)?;
+            }
             check_subscriptions(&key, feed)?;
             for (index, line) in feed.lines.iter().enumerate() {
                 self.check_line(&format!("{key}.line[{index}]"), line, &mut bound)?;

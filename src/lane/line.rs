@@ -4,7 +4,7 @@ use crate::{
     envelope::Envelope,
     error::Result,
     flight::{AnomalyKind, FlightRecord, Hop, Sighting},
-    lane::{Dispatch, merge::Share, tally::Tally},
+    lane::{Dispatch, join::Join, merge::Share, tally::Tally},
     message::{Notice, Origin},
     sequence::{Event, EventKind, Position, Quality, TrackVerdict, Tracker},
 };
@@ -24,6 +24,8 @@ pub(crate) enum Watch {
     Tracked(Box<Tracker>),
     /// The line is a copy of its feed's others.
     Merged(Share),
+    /// The line is all of its feed, and takes snapshots.
+    Joined(Box<Join>),
 }
 
 /// Where events are told: to the ledger, to workers, to the flight record.
@@ -80,7 +82,10 @@ impl Told<'_> {
                 Quality::Disconnected => (AnomalyKind::Reconnect, Hop::Network, 1),
                 Quality::Gapped | Quality::Recovering | Quality::Ok => return,
             },
-            EventKind::Duplicate(_) | EventKind::Reordered(_) | EventKind::FirstSeen => return,
+            EventKind::Duplicate(_)
+            | EventKind::Reordered(_)
+            | EventKind::Snapshot(_)
+            | EventKind::FirstSeen => return,
         };
         let sighting = Sighting {
             at_ns: self.now_ns,

@@ -3,6 +3,7 @@
 
 mod attendance;
 mod dispatch;
+mod join;
 mod libzmq;
 mod line;
 mod merge;
@@ -19,6 +20,7 @@ use std::fmt;
 
 pub use attendance::Absence;
 pub(crate) use dispatch::{Dispatch, Routing};
+pub(crate) use join::Join;
 pub(crate) use libzmq::LibzmqLane;
 pub(crate) use line::{LineRoute, Watch};
 pub(crate) use merge::{Merge, Share};

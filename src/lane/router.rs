@@ -16,6 +16,7 @@ use crate::{
     lane::{
         Dispatch, LineRoute,
         dispatch::LOOK_AFTER,
+        join::Desk,
         line::{Told, Watch},
         merge::Arrival,
         tally::Tally,
@@ -236,6 +237,21 @@ impl Router {
                 }
                 merge.note_deaf(tally.counters().blocked_ns.get() - blocked_ns);
             }
+            Watch::Joined(join) => {
+                join.tracker().hear(tally.heard(received_ns));
+                let mut desk = Desk {
+                    dispatch,
+                    tally,
+                    flight,
+                    envelope,
+                    origin,
+                    bytes_max,
+                    now_ns: received_ns,
+                };
+                for frames in messages {
+                    join.take(&mut desk, received_ns, frames)?;
+                }
+            }
         }
         Ok(())
     }
@@ -268,6 +284,17 @@ impl Router {
                 };
                 // A worker that is gone is met again by the next message.
                 tracker.connected(made, heard_ns, &mut |event| told.tell(event));
+            }
+            Watch::Joined(join) => {
+                let mut told = Told {
+                    dispatch: &mut self.dispatch,
+                    tally: &mut self.tally,
+                    flight: &self.flight,
+                    origin: line.origin,
+                    now_ns,
+                    outcome: Ok(()),
+                };
+                join.note_connection(made, heard_ns, &mut told);
             }
             Watch::Merged(share) => share.lock_for(&self.tally, &self.clock).note_connection(
                 &mut self.tally,
@@ -327,6 +354,19 @@ impl Router {
                     let mut merge = share.lock_for(&self.tally, &self.clock);
                     merge.tick(&mut self.tally, &self.flight, now_ns)?;
                 }
+                Watch::Joined(join) => {
+                    let mut desk = Desk {
+                        dispatch: &mut self.dispatch,
+                        tally: &mut self.tally,
+                        flight: &self.flight,
+                        envelope: &line.envelope,
+                        origin: line.origin,
+                        bytes_max: self.message_bytes_max,
+                        now_ns,
+                    };
+                    join.tick(&mut desk, heard_ns)?;
+                    untracked += join.tracker().counts().untracked;
+                }
             }
         }
         self.counters().untracked.set(untracked);
@@ -355,6 +395,7 @@ impl Router {
                     let due_ns = share.lock_for(&self.tally, &self.clock).due_ns();
                     Some(due_ns.saturating_sub(now_ns))
                 }
+                Watch::Joined(join) => join.due_in_ns(self.tally.heard(now_ns)),
             };
             left_ns = left_ns.min(line_left_ns.unwrap_or(u64::MAX));
         }
@@ -403,8 +444,18 @@ impl Router {
         // Also of the lines: what waits may have been received by this lane.
         self.tally.settle();
         for line in &mut self.lines {
-            if let Watch::Merged(share) = &mut line.watch {
-                share.end(&mut self.tally, &self.flight)?;
+            match &mut line.watch {
+                Watch::Merged(share) => share.end(&mut self.tally, &self.flight)?,
+                Watch::Joined(join) => join.end(&mut Desk {
+                    dispatch: &mut self.dispatch,
+                    tally: &mut self.tally,
+                    flight: &self.flight,
+                    envelope: &line.envelope,
+                    origin: line.origin,
+                    bytes_max: self.message_bytes_max,
+                    now_ns: self.clock.now_ns(),
+                }),
+                Watch::Nothing | Watch::Tracked(_) => {}
             }
         }
         self.dispatch.end(&mut self.tally)?;
@@ -415,7 +466,7 @@ impl Router {
 
 /// Finds a message's fields, and the hash of its topic.
 #[inline(always)]
-fn address<F: Deref<Target = [u8]>>(
+pub(super) fn address<F: Deref<Target = [u8]>>(
     envelope: &Envelope,
     bytes_max: usize,
     frames: &[F],

@@ -168,7 +168,10 @@ impl Tally {
             }
             EventKind::Reordered(_) => counters.reordered.add(1),
             EventKind::Restarted { .. } => counters.restarts.add(1),
-            EventKind::Duplicate(_) | EventKind::FirstSeen | EventKind::Quality { .. } => {}
+            EventKind::Duplicate(_)
+            | EventKind::FirstSeen
+            | EventKind::Snapshot(_)
+            | EventKind::Quality { .. } => {}
         }
     }
 

@@ -165,6 +165,10 @@ pub struct LaneLedger {
     pub reordered: Counter,
     /// Series that began anew.
     pub restarts: Counter,
+    /// Snapshots taken to their end.
+    pub snapshots: Counter,
+    /// Messages of snapshots, among those received.
+    pub from_snapshots: Counter,
     /// Messages of topics beyond the limit on those tracked.
     pub untracked: Counter,
     /// Moves of shards from one worker to another, done.
@@ -264,6 +268,8 @@ impl Ledger {
             missing: lane(|one| &one.missing),
             reordered: lane(|one| &one.reordered),
             restarts: lane(|one| &one.restarts),
+            snapshots: lane(|one| &one.snapshots),
+            from_snapshots: lane(|one| &one.from_snapshots),
             untracked: lane(|one| &one.untracked),
             given_up_early: 0,
             untold: worker(|one| &one.untold),
@@ -333,6 +339,10 @@ pub struct Totals {
     pub reordered: u64,
     /// Series that began anew.
     pub restarts: u64,
+    /// Snapshots taken to their end.
+    pub snapshots: u64,
+    /// Messages of snapshots, among those received.
+    pub from_snapshots: u64,
     /// Messages of topics beyond the limit on those tracked.
     pub untracked: u64,
     /// Times that missing messages were given up before their time, because too much was held; known at the

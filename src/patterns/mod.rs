@@ -4,4 +4,5 @@
 pub mod cache;
 pub mod ends;
 pub mod reactor;
+pub mod snapshot;
 pub mod tap;

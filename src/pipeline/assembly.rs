@@ -4,19 +4,20 @@ use std::sync::{Arc, Mutex};
 
 use crate::{
     clock::Clock,
-    config::{Config, Cores, Engine, Feed, HandlerPanic, ShardingMode},
+    config::{self, Config, Cores, Engine, Feed, HandlerPanic, ShardingMode},
     error::{Error, Result},
     flight::FlightRecord,
     handoff::{HandoffKind, Inlet, Outlet, inproc, ring},
     host::{pin, probe::Probe, realtime},
     lane::{
-        self, Assigned, Dispatch, Lane, LibzmqLane, LineRoute, Merge, NativeLane, OrderSender,
-        Pressure, Quota, Router, Routing, Setup, Share, Tally, Watch, orders,
+        self, Assigned, Dispatch, Join, Lane, LibzmqLane, LineRoute, Merge, NativeLane,
+        OrderSender, Pressure, Quota, Router, Routing, Setup, Share, Tally, Watch, orders,
     },
     latency::{self, Collector, FeedClocks},
     ledger::Ledger,
     libzmq::Context,
     message::Origin,
+    patterns::snapshot::Snapshots,
     pipeline::{Running, crew::Crew, outcome::CpuMarks, roster::Enlisted, shards::Shards},
     policy::{Policy, Rules, TopicTally},
     sequence::{Numbering, StaleRule, Tracker, TrackerOptions, arbiter},
@@ -209,15 +210,17 @@ impl<'a> Assembly<'a> {
         for (index, ((lane, outlets), &(_, core))) in parts.enumerate() {
             let tally = Tally::new(index, self.ledger.clone(), self.cpu.at_first_ns.clone());
             let lines = assigned(config, &config.lanes[index].name);
-            let lines = lines.iter().map(|assigned| LineRoute {
-                origin: assigned.origin,
-                envelope: assigned.feed.envelope.clone(),
-                watch: watch(assigned, &merges),
+            let lines = lines.iter().map(|assigned| {
+                Ok(LineRoute {
+                    origin: assigned.origin,
+                    envelope: assigned.feed.envelope.clone(),
+                    watch: watch(assigned, &merges)?,
+                })
             });
             let router = Router::new(
                 self.dispatch(index, outlets)?,
                 tally,
-                lines.collect(),
+                lines.collect::<Result<_>>()?,
                 config.receive.message_bytes_max as usize,
                 self.flight.clone(),
                 self.clock.clone(),
@@ -349,18 +352,29 @@ fn sources(config: &Config) -> usize {
 }
 
 /// Decides who looks at the numbers of a line's messages. `merges` are by feed.
-fn watch(assigned: &Assigned<'_>, merges: &[Option<Merged>]) -> Watch {
+fn watch(assigned: &Assigned<'_>, merges: &[Option<Merged>]) -> Result<Watch> {
     let feed = assigned.feed;
     if let Some(merge) = &merges[usize::from(assigned.origin.feed)] {
-        return Watch::Merged(Share::of(merge));
+        return Ok(Watch::Merged(Share::of(merge)));
     }
     let numbering = feed.envelope.numbering().filter(|_| feed.sequence.track);
+    if let Some(snapshot) = &feed.snapshot {
+        let key = format!("feed[{}].snapshot.connect", assigned.origin.feed);
+        let subtree = config::Snapshot::subtree(feed);
+        return Ok(Watch::Joined(Box::new(Join::new(
+            Tracker::new(tracker_options(feed, numbering)),
+            numbering.map(|numbering| numbering.scope),
+            Snapshots::start(&key, &feed.name, &snapshot.connect, subtree)?,
+            snapshot.held_bytes_max,
+        ))));
+    }
     let quality = &feed.quality;
     let listened_to = quality.stale_after_ms > 0 || !quality.topics.is_empty();
     if numbering.is_none() && !listened_to {
-        return Watch::Nothing;
+        return Ok(Watch::Nothing);
     }
-    Watch::Tracked(Box::new(Tracker::new(tracker_options(feed, numbering))))
+    let tracker = Tracker::new(tracker_options(feed, numbering));
+    Ok(Watch::Tracked(Box::new(tracker)))
 }
 
 fn tracker_options(feed: &Feed, numbering: Option<Numbering>) -> TrackerOptions {

@@ -50,6 +50,10 @@ pub struct Summary {
     pub reordered: u64,
     /// Series of numbers that began anew: publishers' restarts, seen topic by topic.
     pub restarts: u64,
+    /// Snapshots taken to their end.
+    pub snapshots: u64,
+    /// Messages of snapshots, among those received.
+    pub from_snapshots: u64,
     /// Messages of topics beyond the limit on those whose numbers are looked at.
     pub untracked: u64,
     /// Times that messages missing on all lines were given up before their time, because too much was held.
@@ -209,6 +213,8 @@ impl Summary {
             gaps: totals.gaps,
             reordered: totals.reordered,
             restarts: totals.restarts,
+            snapshots: totals.snapshots,
+            from_snapshots: totals.from_snapshots,
             untracked: totals.untracked,
             given_up_early: totals.given_up_early,
             untold: totals.untold,
@@ -316,6 +322,10 @@ impl Summary {
             self.received,
             if self.received > 0 { &pace } else { "" },
         )?;
+        if self.snapshots > 0 || self.from_snapshots > 0 {
+            let note = format!("   of {} snapshot(s)", count(self.snapshots));
+            row(out, "  of the past", self.from_snapshots, &note)?;
+        }
         let size = ratio(self.delivered as f64, self.batches);
         let batches = format!("   in {} batches of {size:.1}", count(self.batches));
         row(

@@ -31,6 +31,8 @@ pub enum EventKind {
     },
     /// The first message of a series came.
     FirstSeen,
+    /// The feed's past comes from a snapshot.
+    Snapshot(SnapshotMark),
     /// What is known of the topic, or of the feed, is to be trusted more or less than before. A topic
     /// starts as [`Quality::Ok`], a feed as [`Quality::Disconnected`]. A topic's own quality does not say
     /// that its feed is disconnected or silent: the worse of both holds.
@@ -39,6 +41,21 @@ pub enum EventKind {
         from: Quality,
         /// What it is.
         to: Quality,
+    },
+}
+
+/// A snapshot's place among the messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SnapshotMark {
+    /// What follows is the state of all topics: a topic that does not come until the end is no more. One that
+    /// begins before another has ended takes its place.
+    Begins,
+    /// All of it has come. What follows goes on behind it.
+    Ends {
+        /// The number of the last update in it, as its server counts.
+        sequence: u64,
+        /// The values that it had.
+        messages: u64,
     },
 }
 

@@ -13,7 +13,7 @@ pub mod topics;
 pub mod tracker;
 mod wheel;
 
-pub use event::{Event, EventKind};
+pub use event::{Event, EventKind, SnapshotMark};
 pub use quality::StaleRule;
 pub use tracker::{Tracker, TrackerOptions, Verdict as TrackVerdict};
 

@@ -114,6 +114,23 @@ impl Stream {
         };
     }
 
+    /// Goes on behind `position`, which is known from elsewhere, with nothing missing before it.
+    pub(super) fn rebase(&mut self, mask: u64, position: Position, generation: u32) {
+        self.epoch = position.epoch;
+        self.next = position.sequence.wrapping_add(1) & mask;
+        self.missing = 0;
+        self.generation = generation;
+    }
+
+    /// Tells whether a message at `position` came, or was missed, in this life of the series.
+    pub(super) fn is_past(&self, mask: u64, position: Position) -> bool {
+        let behind = self.next.wrapping_sub(position.sequence) & mask;
+        self.generation != UNSEEN
+            && self.epoch == position.epoch
+            && behind <= mask >> 1
+            && behind > 0
+    }
+
     /// Takes a message at `position`, and says what its number tells.
     ///
     /// `generation` counts the line's connections; `from_start` tells that the first message seen should

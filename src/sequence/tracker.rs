@@ -483,6 +483,45 @@ impl Tracker {
         self.tell_feed(events);
     }
 
+    /// Goes on behind a position that a snapshot has brought: of a topic, where topics have numbers of their
+    /// own, or of the line. Returns whether that is news: not where a topic has got as far already, and then
+    /// nothing changes.
+    pub fn rebase(
+        &mut self,
+        topic: Option<(&[u8], u64)>,
+        position: Position,
+        events: &mut impl FnMut(Event<'_>),
+    ) -> bool {
+        let (mask, generation) = (self.mask, self.generation);
+        let Some((topic, hash)) = topic else {
+            self.line.rebase(mask, position, generation);
+            return true;
+        };
+        if !self.find(topic, hash, true, events) {
+            return true;
+        }
+        self.fall_out_of_step(hash);
+        let is_news = match self.topics.get_mut(hash) {
+            Some(Topic { state, .. }) if !state.is_past(mask, position) => {
+                state.rebase(mask, position, generation);
+                true
+            }
+            _ => false,
+        };
+        if is_news {
+            self.affect_topic(topic, hash, Effect::InSequence, true, events);
+        }
+        self.fall_into_step(hash);
+        is_news
+    }
+
+    /// Takes note that a snapshot has brought the feed up to date: what was missing is missing no more.
+    pub fn caught_up(&mut self, now_ns: u64, events: &mut impl FnMut(Event<'_>)) {
+        self.hear(now_ns);
+        self.feed.hear(self.now_ns, true);
+        self.tell_feed(events);
+    }
+
     /// Takes note of a connection of the feed made (`up`) or lost.
     pub fn connected(&mut self, up: bool, now_ns: u64, events: &mut impl FnMut(Event<'_>)) {
         self.now_ns = self.now_ns.max(now_ns);

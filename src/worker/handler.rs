@@ -4,7 +4,7 @@ use crate::{
     handoff::Batch,
     message::{Message, Notice},
     receipt::Receipt,
-    sequence::{EventKind, Gap, Quality},
+    sequence::{EventKind, Gap, Quality, SnapshotMark},
 };
 
 /// The code that sees each message, one instance a worker.
@@ -43,11 +43,13 @@ pub trait Handler: Send + 'static {
     /// that are missing are told before the one that comes after them. What concerns a whole line is told
     /// to every worker.
     ///
-    /// Unless overridden, it calls [`on_gap`](Self::on_gap) and [`on_quality`](Self::on_quality).
+    /// Unless overridden, it calls [`on_gap`](Self::on_gap), [`on_quality`](Self::on_quality) and
+    /// [`on_snapshot`](Self::on_snapshot).
     fn on_notice(&mut self, notice: &Notice<'_>) {
         match notice.kind {
             EventKind::Gap(gap) => self.on_gap(notice, &gap),
             EventKind::Quality { from, to } => self.on_quality(notice, from, to),
+            EventKind::Snapshot(mark) => self.on_snapshot(notice, mark),
             _ => {}
         }
     }
@@ -57,6 +59,10 @@ pub trait Handler: Send + 'static {
 
     /// Called where a topic, or a line, can be trusted more or less than before.
     fn on_quality(&mut self, _notice: &Notice<'_>, _from: Quality, _to: Quality) {}
+
+    /// Called before the first message of a feed's snapshot and after its last one. The messages between
+    /// are those of the worker's topics; what the handler has of others of the feed is no more.
+    fn on_snapshot(&mut self, _notice: &Notice<'_>, _mark: SnapshotMark) {}
 
     /// Called now and then while there are no messages, every
     /// [`IDLE_AFTER`](crate::wait::IDLE_AFTER).

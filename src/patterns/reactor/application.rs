@@ -35,7 +35,7 @@ pub trait Application {
     /// is connected to only the first failure since it was last reached is told, with its name.
     fn on_refused(&mut self, _socket: SocketId, _endpoint: Option<&str>, _end: &End) {}
 
-    /// Somebody has rung the [`Waker`].
+    /// Somebody has rung the [`Waker`](super::Waker).
     fn on_wake(&mut self, _links: &mut Links) {}
 
     /// All that had come has been told. What is put into outboxes now leaves at once.

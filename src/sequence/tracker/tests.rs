@@ -113,6 +113,69 @@ fn a_late_number_is_delivered_once_and_no_longer_lost() {
 }
 
 #[test]
+fn a_snapshot_brings_topics_on_and_never_back() {
+    let mut bench = Bench::new(numbered(64, Some(0), false));
+    bench.connected(true, 0);
+    bench.number(4);
+    bench.number(7);
+    assert_eq!(bench.lost(), 2);
+    let rebase = |bench: &mut Bench, hash, sequence| {
+        let told = &mut bench.told;
+        let mut events = |event: Event<'_>| told.push((event.hash, event.kind));
+        let topic = name(hash);
+        bench
+            .tracker
+            .rebase(Some((&topic, hash)), at(0, sequence), &mut events)
+    };
+    for (sequence, is_news) in [(3, false), (7, false), (9, true), (9, false)] {
+        assert_eq!(rebase(&mut bench, 1, sequence), is_news, "{sequence}");
+    }
+    assert!(rebase(&mut bench, 2, 100), "of a topic that is new");
+    for (hash, sequence, verdict) in [
+        (1, 8, Verdict::Duplicate),
+        (1, 9, Verdict::Duplicate),
+        (1, 10, Verdict::Deliver),
+        (2, 100, Verdict::Duplicate),
+        (2, 101, Verdict::Deliver),
+    ] {
+        let position = Some(at(0, sequence));
+        assert_eq!(
+            bench.message(hash, position, 0),
+            verdict,
+            "{hash}: {sequence}"
+        );
+    }
+    assert_eq!(bench.lost(), 2, "what the snapshot jumped over is known");
+    bench.told.clear();
+    let told = &mut bench.told;
+    bench
+        .tracker
+        .caught_up(10, &mut |event| told.push((event.hash, event.kind)));
+    bench.tick(1_010);
+    assert_eq!(bench.tracker.quality(), Quality::Ok);
+}
+
+#[test]
+fn a_snapshot_of_a_line_says_what_comes_next() {
+    let mut options = numbered(64, Some(1), false);
+    options.numbering.as_mut().unwrap().scope = Scope::Line;
+    let mut bench = Bench::new(options);
+    bench.connected(true, 0);
+    assert!(bench.tracker.rebase(None, at(0, 41), &mut |_| ()));
+    assert_eq!(bench.number(42), Verdict::Deliver);
+    bench.number(45);
+    assert_eq!(bench.lost(), 2);
+    assert_eq!(bench.tracker.quality(), Quality::Gapped);
+    bench.tracker.rebase(None, at(0, 44), &mut |_| ());
+    bench.tracker.caught_up(0, &mut |_| ());
+    assert_eq!(bench.tracker.quality(), Quality::Recovering);
+    assert_eq!(bench.number(45), Verdict::Deliver);
+    assert_eq!(bench.lost(), 2);
+    bench.tick(1_000);
+    assert_eq!(bench.tracker.quality(), Quality::Ok);
+}
+
+#[test]
 fn numbers_wrap_at_their_width() {
     let mut bench = Bench::new(numbered(32, Some(0), false));
     let top = u64::from(u32::MAX);

@@ -1,0 +1,454 @@
+//! Goal: a handler that comes late, misses messages or loses its publisher has the same state in the end as its
+//! publisher: a snapshot, and behind it all that was published since, once and in order.
+
+mod support;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering::SeqCst},
+        mpsc::{self, Receiver, Sender},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use pinfeed::{
+    clock::Clock,
+    config::{Config, Engine, Snapshot},
+    envelope::Envelope,
+    lane::Quota,
+    message::{Message, Notice},
+    patterns::reactor::{Application, Link, Links, Reactor, SocketId, SocketPlan},
+    pipeline::Pipeline,
+    random::seeded,
+    sequence::{Quality, SnapshotMark},
+    stop::Stop,
+    worker::Handler,
+    zmtp::SocketType,
+};
+use rand::RngExt;
+use support::{ENGINES, finish, wait_until};
+
+const KEYS: u64 = 1_000;
+
+/// The number of a key's last update, and its body.
+type Value = (u64, Vec<u8>);
+type State = BTreeMap<Vec<u8>, Value>;
+
+enum Order {
+    /// To publish so many updates, a few a turn.
+    Publish(u64),
+    /// To carry out so many without telling anyone.
+    Lose(u64),
+    /// To hang up on all subscribers.
+    HangUp,
+    /// To answer no request for so many of them.
+    Ignore(u64),
+}
+
+/// A server of the Clone pattern, small and willing to do wrong.
+struct Server {
+    state: State,
+    sequence: u64,
+    left: u64,
+    ignored: u64,
+    orders: Receiver<Order>,
+    published: SocketId,
+    asked: SocketId,
+    random: rand::rngs::StdRng,
+    done: Arc<AtomicU64>,
+}
+
+impl Server {
+    fn update(&mut self, links: Option<&mut Links>) {
+        self.sequence += 1;
+        let key = format!("key.{:04}", self.random.random_range(0..KEYS)).into_bytes();
+        let is_deleted = self.random.random_ratio(1, 10);
+        let body = if is_deleted {
+            Vec::new()
+        } else {
+            self.sequence.to_string().into_bytes()
+        };
+        if let Some(links) = links {
+            send(&key, self.sequence, &body, |frames| {
+                links.publish(self.published, frames);
+            });
+        }
+        if is_deleted {
+            self.state.remove(&key);
+        } else {
+            self.state.insert(key, (self.sequence, body));
+        }
+    }
+}
+
+fn send(key: &[u8], sequence: u64, body: &[u8], send: impl FnOnce(&[&[u8]])) {
+    send(&[key, &sequence.to_be_bytes(), &[7; 16], b"", body]);
+}
+
+impl Application for Server {
+    fn on_message(&mut self, links: &mut Links, link: Link, frames: &[&[u8]]) {
+        if link.socket != self.asked || frames != [&b"ICANHAZ?"[..], b""] {
+            return;
+        }
+        if self.ignored > 0 {
+            self.ignored -= 1;
+            links.hang_up(link);
+            return;
+        }
+        for (key, (sequence, body)) in &self.state {
+            send(key, *sequence, body, |frames| {
+                links.send(link, frames).unwrap()
+            });
+        }
+        send(b"KTHXBAI", self.sequence, b"", |frames| {
+            links.send(link, frames).unwrap();
+        });
+    }
+
+    fn on_turn_end(&mut self, links: &mut Links) {
+        while let Ok(order) = self.orders.try_recv() {
+            match order {
+                Order::Publish(updates) => self.left += updates,
+                Order::Lose(updates) => (0..updates).for_each(|_| self.update(None)),
+                Order::Ignore(requests) => self.ignored = requests,
+                Order::HangUp => {
+                    let peers: Vec<Link> = links.peers(self.published).collect();
+                    peers.into_iter().for_each(|peer| links.hang_up(peer));
+                }
+            }
+        }
+        for _ in 0..self.left.min(20) {
+            self.update(Some(links));
+            self.left -= 1;
+        }
+        self.done.store(self.sequence, SeqCst);
+    }
+}
+
+/// The server's thread, and what it is told.
+struct Running {
+    orders: Sender<Order>,
+    waker: pinfeed::patterns::reactor::Waker,
+    stop: Stop,
+    done: Arc<AtomicU64>,
+    thread: JoinHandle<State>,
+    publisher: String,
+    snapshots: String,
+}
+
+impl Running {
+    fn start(seed: u64) -> Self {
+        let mut reactor = Reactor::new(Clock::start()).unwrap();
+        let published = reactor.socket(SocketPlan::new(SocketType::Pub));
+        let asked = reactor.socket(SocketPlan::new(SocketType::Router));
+        let publisher = reactor.bind(published, "tcp://127.0.0.1:*").unwrap();
+        let snapshots = reactor.bind(asked, "tcp://127.0.0.1:*").unwrap();
+        let (orders, heard) = mpsc::channel();
+        let (waker, stop) = (reactor.waker(), Stop::default());
+        let (stops, done) = (stop.clone(), Arc::new(AtomicU64::new(0)));
+        let mut server = Server {
+            state: State::new(),
+            sequence: 0,
+            left: 0,
+            ignored: 0,
+            orders: heard,
+            published,
+            asked,
+            random: seeded(seed),
+            done: done.clone(),
+        };
+        let thread = thread::spawn(move || {
+            while !stops.requested() {
+                // Now and then it rests, so that messages come in many reads.
+                reactor.turn(&mut server, Duration::from_millis(1)).unwrap();
+            }
+            reactor.drain(Duration::from_secs(10)).unwrap();
+            server.state
+        });
+        Self {
+            orders,
+            waker,
+            stop,
+            done,
+            thread,
+            publisher,
+            snapshots,
+        }
+    }
+
+    fn order(&self, order: Order) {
+        self.orders.send(order).unwrap();
+        self.waker.wake();
+    }
+
+    fn publish(&self, updates: u64) {
+        let before = self.done.load(SeqCst);
+        self.order(Order::Publish(updates));
+        wait_until("all is published", || {
+            self.done.load(SeqCst) >= before + updates
+        });
+    }
+}
+
+/// What all workers have gathered, and how the feed fared.
+#[derive(Clone, Default)]
+struct Gathered {
+    state: Arc<Mutex<HashMap<Vec<u8>, Value>>>,
+    qualities: Arc<Mutex<Vec<Quality>>>,
+    ends: Arc<AtomicU64>,
+    last: Arc<AtomicU64>,
+}
+
+/// One worker's copy of its keys.
+#[derive(Default)]
+struct Mirror {
+    all: Gathered,
+    worker: usize,
+    own: Vec<Vec<u8>>,
+    within: bool,
+    reached: u64,
+}
+
+impl Handler for Mirror {
+    fn on_message(&mut self, message: &Message<'_>) {
+        let key = message.topic().to_vec();
+        let number = message.sequence().expect("all are numbered");
+        let body = message.frames().last().unwrap();
+        let mut state = self.all.state.lock().unwrap();
+        let name = key.escape_ascii().to_string();
+        if let Some((before, _)) = state.get(&key) {
+            assert!(*before < number, "{name}: {number} after {before}");
+        }
+        if !self.within {
+            assert!(number > self.reached, "{name}: {number} is in the snapshot");
+        }
+        if body.is_empty() {
+            state.remove(&key);
+        } else {
+            self.own.push(key.clone());
+            state.insert(key, (number, body.to_vec()));
+        }
+        self.all.last.fetch_max(number, SeqCst);
+    }
+
+    fn on_snapshot(&mut self, _notice: &Notice<'_>, mark: SnapshotMark) {
+        match mark {
+            SnapshotMark::Begins => {
+                let mut state = self.all.state.lock().unwrap();
+                self.own.drain(..).for_each(|key| drop(state.remove(&key)));
+                self.within = true;
+            }
+            SnapshotMark::Ends { sequence, .. } => {
+                self.within = false;
+                self.reached = sequence;
+                self.all.last.fetch_max(sequence, SeqCst);
+                self.all.ends.fetch_add(u64::from(self.worker == 0), SeqCst);
+            }
+        }
+    }
+
+    fn on_quality(&mut self, notice: &Notice<'_>, _from: Quality, to: Quality) {
+        if self.worker == 0 && notice.topic.is_none() {
+            self.all.qualities.lock().unwrap().push(to);
+        }
+    }
+}
+
+fn config(engine: Engine, server: &Running) -> Config {
+    let mut config = Config::connect(&server.publisher, "kvmsg".parse::<Envelope>().unwrap());
+    config.engine = Some(engine);
+    let feed = &mut config.feeds[0];
+    feed.quality.recover_ms = 50;
+    feed.snapshot = Some(Snapshot::from(server.snapshots.as_str()));
+    config
+}
+
+fn mirrors(gathered: &Gathered) -> impl FnMut(usize) -> Mirror + use<> {
+    let all = gathered.clone();
+    move |worker| Mirror {
+        all: all.clone(),
+        worker,
+        ..Mirror::default()
+    }
+}
+
+#[test]
+fn a_late_handler_ends_with_the_state_of_its_server() {
+    for engine in ENGINES {
+        let server = Running::start(1);
+        server.publish(5_000);
+        // It joins while updates go on.
+        server.order(Order::Publish(50_000));
+        let gathered = Gathered::default();
+        let stop = Stop::default();
+        let mut pipeline = Pipeline::start(
+            &config(engine, &server),
+            Quota::unlimited(),
+            stop.clone(),
+            mirrors(&gathered),
+        )
+        .unwrap();
+        wait_until("it has caught up", || gathered.last.load(SeqCst) > 10_000);
+
+        // It misses some.
+        server.order(Order::Lose(300));
+        let ends = gathered.ends.load(SeqCst);
+        server.order(Order::Publish(5_000));
+        wait_until("another snapshot", || gathered.ends.load(SeqCst) > ends);
+
+        // It loses its publisher, which goes on.
+        let ends = gathered.ends.load(SeqCst);
+        server.order(Order::Ignore(2));
+        server.order(Order::HangUp);
+        wait_until("one more snapshot", || gathered.ends.load(SeqCst) > ends);
+
+        wait_until("all is published", || server.done.load(SeqCst) >= 60_300);
+        server.publish(1);
+        wait_until("all has come", || gathered.last.load(SeqCst) == 60_301);
+        wait_until("all is well", || {
+            gathered.qualities.lock().unwrap().last() == Some(&Quality::Ok)
+        });
+        let totals = pipeline.look();
+        assert!(totals.gaps > 0 && totals.snapshots >= 3, "{totals:?}");
+        assert!(totals.from_snapshots > 0, "{totals:?}");
+        stop.request();
+        let outcome = finish(pipeline);
+        assert!(outcome.failure.is_none(), "{:?}", outcome.failure);
+        assert!(outcome.totals.balanced(), "{:?}", outcome.totals);
+        assert_eq!(outcome.totals.dropped, 0);
+
+        server.stop.request();
+        let expected = server.thread.join().unwrap();
+        let gathered_state = gathered.state.lock().unwrap();
+        assert_eq!(gathered_state.len(), expected.len(), "{engine:?}");
+        for (key, value) in &expected {
+            assert_eq!(
+                gathered_state.get(key),
+                Some(value),
+                "{}",
+                key.escape_ascii()
+            );
+        }
+        let qualities = gathered.qualities.lock().unwrap();
+        assert_eq!(
+            qualities[..2],
+            [Quality::Recovering, Quality::Ok],
+            "{qualities:?}"
+        );
+        let gapped = qualities
+            .iter()
+            .position(|one| *one == Quality::Gapped)
+            .unwrap();
+        assert!(
+            qualities[gapped..].starts_with(&[Quality::Gapped, Quality::Recovering]),
+            "{qualities:?}"
+        );
+    }
+}
+
+#[test]
+fn what_is_held_is_bounded_and_nothing_is_delivered_before_its_past() {
+    let server = Running::start(2);
+    server.order(Order::Ignore(u64::MAX));
+    let mut config = config(Engine::Native, &server);
+    config.feeds[0].snapshot.as_mut().unwrap().held_bytes_max = 20_000;
+    let gathered = Gathered::default();
+    let stop = Stop::default();
+    let mut pipeline = Pipeline::start(
+        &config,
+        Quota::unlimited(),
+        stop.clone(),
+        mirrors(&gathered),
+    )
+    .unwrap();
+    wait_until("it is connected", || pipeline.look().connects == 1);
+    server.order(Order::Publish(2_000));
+    wait_until("it has them", || pipeline.look().received == 2_000);
+    let totals = pipeline.look();
+    assert_eq!(totals.delivered, 0);
+    assert!(totals.dropped > 1_000, "{totals:?}");
+
+    server.order(Order::Ignore(0));
+    wait_until("it has caught up", || gathered.last.load(SeqCst) == 2_000);
+    server.publish(10);
+    wait_until("the rest has come", || gathered.last.load(SeqCst) == 2_010);
+    stop.request();
+    let outcome = finish(pipeline);
+    assert!(outcome.failure.is_none(), "{:?}", outcome.failure);
+    assert!(outcome.totals.balanced());
+    server.stop.request();
+    let expected = server.thread.join().unwrap();
+    let state = gathered.state.lock().unwrap();
+    assert!(
+        expected
+            .iter()
+            .all(|(key, value)| state.get(key) == Some(value))
+    );
+    assert_eq!(state.len(), expected.len());
+}
+
+#[test]
+fn without_a_server_nothing_is_delivered_and_all_is_accounted_for() {
+    let server = Running::start(3);
+    let mut config = config(Engine::Native, &server);
+    config.feeds[0].snapshot.as_mut().unwrap().connect = "tcp://127.0.0.1:1".to_owned();
+    let stop = Stop::default();
+    let gathered = Gathered::default();
+    let mut pipeline = Pipeline::start(
+        &config,
+        Quota::unlimited(),
+        stop.clone(),
+        mirrors(&gathered),
+    )
+    .unwrap();
+    wait_until("it is connected", || pipeline.look().connects == 1);
+    server.order(Order::Publish(100));
+    wait_until("it has them", || pipeline.look().received == 100);
+    wait_until("the reason is noted", || {
+        let flight = pipeline.flight_record().entries();
+        flight
+            .iter()
+            .any(|entry| entry.evidence.contains("tcp://127.0.0.1:1"))
+    });
+    stop.request();
+    let outcome = finish(pipeline);
+    assert!(outcome.totals.balanced());
+    assert_eq!((outcome.totals.delivered, outcome.totals.dropped), (0, 100));
+    server.stop.request();
+    server.thread.join().unwrap();
+}
+
+#[test]
+fn feeds_without_one_publisher_are_refused() {
+    let server = Running::start(4);
+    let refused = |change: &dyn Fn(&mut Config)| {
+        let mut config = config(Engine::Native, &server);
+        change(&mut config);
+        let error = config.validate().unwrap_err();
+        assert!(error.is_bad_input());
+        error.to_string()
+    };
+    let said = refused(&|config| {
+        config.feeds[0].lines[0]
+            .connect
+            .push("tcp://127.0.0.1:2".to_owned());
+    });
+    assert!(
+        said.contains("feed[0].snapshot") && said.contains("several endpoints"),
+        "{said}"
+    );
+    let said = refused(&|config| config.feeds[0].subscribe = vec!["a".into(), "b".into()]);
+    assert!(said.contains("one prefix"), "{said}");
+    let said = refused(&|config| {
+        config.feeds[0].snapshot.as_mut().unwrap().connect = "nonsense".to_owned();
+    });
+    assert!(
+        said.contains("feed[0].snapshot.connect = nonsense"),
+        "{said}"
+    );
+    server.stop.request();
+    server.thread.join().unwrap();
+}
