@@ -8,6 +8,7 @@ use pinfeed::{
 };
 
 use crate::{
+    middle::Middle,
     publisher::Feed,
     subjects::{Setup, Subject},
 };
@@ -243,6 +244,20 @@ pub fn groups() -> Vec<Group> {
             baselines: vec![1],
         },
         Group {
+            title: "Something between, 10,000 topics; CPU time is the subscriber's",
+            word: "between",
+            cases: Middle::ALL
+                .map(|middle| {
+                    let feed = Feed {
+                        topics: 10_000,
+                        ..framed(Envelope::Delimited(b'|'))
+                    };
+                    Case::new(Subject::Behind(CHOSEN, middle), feed, middle.name())
+                })
+                .into(),
+            baselines: vec![0],
+        },
+        Group {
             title: "Latency at fixed rates, from the intended send time",
             word: "latency",
             cases: RATES
@@ -304,6 +319,20 @@ pub fn targets() -> Vec<Target> {
             AtLeast(0.8),
         ),
     ];
+    targets.extend([
+        Target::new(
+            MessagesPerSecond,
+            Middle::StalledTap.name(),
+            Middle::Tap.name(),
+            AtLeast(0.9),
+        ),
+        Target::new(
+            MessagesPerSecond,
+            Middle::Cache.name(),
+            Middle::Proxy.name(),
+            AtLeast(0.7),
+        ),
+    ]);
     targets.extend(RATES.map(|(_, name)| {
         let at = |subject: &str| format!("{subject}: {name} a second");
         Target::new(LatencyP50, at(NATIVE_ADAPTIVE.name), at(&bare), AtMost(0.6))

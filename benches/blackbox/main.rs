@@ -11,6 +11,7 @@
 //! compare only within one run, and only ratios.
 
 mod cases;
+mod middle;
 mod prediction;
 mod publisher;
 mod subjects;
@@ -22,6 +23,7 @@ use clap::Parser;
 use pinfeed::clock::{Clock, Stopwatch};
 
 use cases::{Case, groups, targets};
+use middle::stand_if_asked;
 use publisher::{Publisher, serve_if_asked};
 use tables::{Measured, print_group, print_targets};
 
@@ -35,7 +37,7 @@ const SMALL: f64 = 0.002;
 #[derive(Debug, Parser)]
 #[command(name = "blackbox")]
 struct Arguments {
-    /// Only these groups: throughput, frames, topics, accounting, connections, latency,
+    /// Only these groups: throughput, frames, topics, accounting, connections, between, latency,
     /// prediction
     groups: Vec<String>,
 
@@ -54,7 +56,7 @@ struct Arguments {
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    if serve_if_asked(&words) {
+    if serve_if_asked(&words) || stand_if_asked(&words) {
         return;
     }
     let mut arguments = Arguments::parse();

@@ -14,7 +14,10 @@ use pinfeed::{
     },
 };
 
-use crate::publisher::{Feed, WIRE_BYTES};
+use crate::{
+    middle::{Between, Middle},
+    publisher::{Feed, WIRE_BYTES},
+};
 
 /// What a run took.
 #[derive(Clone, Copy, Debug)]
@@ -87,6 +90,8 @@ pub enum Subject {
     Pinfeed(Setup),
     /// The same with the handler that counts by topic and digests payloads.
     Counting(Setup),
+    /// The same as pinfeed, with something between it and the publisher.
+    Behind(Setup, Middle),
 }
 
 impl Subject {
@@ -98,6 +103,7 @@ impl Subject {
             Self::OneByOne => Baseline::OneByOne.title(),
             Self::Pinfeed(setup) => setup.name.to_owned(),
             Self::Counting(setup) => format!("{}, count and digest by topic", setup.name),
+            Self::Behind(_, middle) => middle.name().to_owned(),
         }
     }
 
@@ -107,6 +113,7 @@ impl Subject {
             Self::Plain => 40_000_000,
             Self::Bare | Self::BareOnOneCore | Self::OneByOne => 4_000_000,
             Self::Pinfeed(setup) | Self::Counting(setup) => setup.messages,
+            Self::Behind(..) => 4_000_000,
         }
     }
 
@@ -121,6 +128,11 @@ impl Subject {
             Self::Pinfeed(setup) => black_box(setup, feed, endpoints, messages, |_| Null),
             Self::Counting(setup) => {
                 black_box(setup, feed, endpoints, messages, |_| Count::default())
+            }
+            Self::Behind(setup, middle) => {
+                let between = Between::start(*middle, &endpoints[0]);
+                let endpoints = [between.endpoint.clone()];
+                black_box(setup, feed, &endpoints, messages, |_| Null)
             }
         }
     }

@@ -128,7 +128,7 @@ impl Watched {
             if deadline.passed() {
                 return Err(failed("nothing that was published came"));
             }
-            self.wait(LOOK_EVERY)?;
+            self.wait(LOOK_EVERY, &mut || ())?;
         }
         Ok(())
     }

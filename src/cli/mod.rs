@@ -1,6 +1,8 @@
 //! The commands: one file each. Nothing imports this module but `main`.
 
 mod bench;
+mod between;
+mod cache;
 mod control;
 mod countdown;
 mod ctl;
@@ -18,6 +20,7 @@ mod run;
 mod series;
 mod shape;
 mod signals;
+mod tap;
 mod threads;
 mod tui;
 
@@ -66,6 +69,10 @@ enum Command {
     Doctor(doctor::Args),
     /// Plan threads and cores for a rate or a capture
     Plan(plan::Args),
+    /// Forward between publishers and subscribers, and show what passes
+    Tap(tap::Args),
+    /// Keep the newest message of each topic for subscribers that come late
+    Cache(cache::Args),
     /// Ask a running `pinfeed run --control SOCKET` for something
     Ctl(ctl::Args),
     /// Show publisher and subscriber at work for ten seconds, with nothing to configure
@@ -91,6 +98,8 @@ pub fn run() -> ExitCode {
         Command::Report(args) => report::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Plan(args) => plan::run(&args),
+        Command::Tap(args) => tap::run(&args),
+        Command::Cache(args) => cache::run(&args),
         Command::Ctl(args) => ctl::run(&args),
         Command::Demo(args) => demo::run(&args),
     };

@@ -231,6 +231,18 @@ impl Links {
     /// Sends a message to all subscribers of a publishing socket that its first frame reaches, and returns
     /// how many they were. Those that have no room are counted as [`SocketCounters::dropped`].
     pub fn publish(&mut self, socket: SocketId, frames: &[&[u8]]) -> usize {
+        self.publish_where(socket, frames, |_| true, |_| ())
+    }
+
+    /// Does what [`publish`](Self::publish) does, but leaves out those for whom `may` does not hold, and
+    /// names those that have no room.
+    pub fn publish_where(
+        &mut self,
+        socket: SocketId,
+        frames: &[&[u8]],
+        mut may: impl FnMut(Link) -> bool,
+        mut no_room: impl FnMut(Link),
+    ) -> usize {
         let Some(topic) = frames.first() else {
             return 0;
         };
@@ -244,12 +256,32 @@ impl Links {
             encoded.clear();
             encode_message(&mut encoded, frames);
             for &place in &reached {
-                sent += usize::from(self.append(place, &encoded).is_ok());
+                let Some(link) = self.outbound[place as usize].as_ref().map(|one| one.link) else {
+                    continue;
+                };
+                if !may(link) {
+                    continue;
+                }
+                match self.append(place, &encoded) {
+                    Ok(()) => sent += 1,
+                    Err(NoRoom) => no_room(link),
+                }
             }
             self.encoded = encoded;
         }
         self.reached = reached;
         sent
+    }
+
+    /// Returns the address of a peer, as long as the connection goes on: `HOST:PORT`, or `ipc` and a number
+    /// for one that came by a Unix socket.
+    #[must_use]
+    pub fn peer_name(&self, link: Link) -> Option<String> {
+        let address = self.open(link)?.stream.peer_addr().ok()?;
+        Some(match address.as_socket() {
+            Some(address) => address.to_string(),
+            None => format!("ipc {}", link.life),
+        })
     }
 
     /// Appends a message to what waits for a peer.
@@ -290,8 +322,10 @@ impl Links {
     pub fn tell_when_sent(&mut self, link: Link) {
         if let Some(outbound) = self.open_mut(link) {
             outbound.wants_room = true;
-            let place = link.place;
-            self.soil(place);
+            // Else the poller tells when the socket takes more, and it would be tried in vain before.
+            if outbound.interest != Interest::ReadWrite {
+                self.soil(link.place);
+            }
         }
     }
 

@@ -1,0 +1,152 @@
+//! What the commands between publishers and subscribers share: their ends, and when to stop.
+
+use std::{sync::mpsc::sync_channel, thread, time::Duration};
+
+use crate::{
+    cli::{Failure, say, signals::Signals},
+    clock::Deadline,
+    config::check_bind,
+    error::Error,
+    patterns::ends::{EndsPlan, Lost},
+    report::count,
+};
+
+/// How often to look whether a command is to end.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// What people have not been told yet, at most.
+const NEWS_MAX: usize = 1_000;
+/// The thread that takes turns.
+const FORWARDING: &str = "forwarding";
+/// Subscribers whose losses are told in text.
+const SHOWN_MAX: usize = 10;
+
+/// Where messages come from and go to, and for how long.
+#[derive(Debug, clap::Args)]
+pub(super) struct Between {
+    /// Stop when standard input ends: so that it does not outlive the command that started it
+    #[arg(long, hide = true)]
+    until_stdin_ends: bool,
+
+    /// Connect to a publisher (repeatable)
+    #[arg(long, value_name = "ENDPOINT")]
+    connect: Vec<String>,
+
+    /// Bind for publishers that connect (repeatable)
+    #[arg(long, value_name = "ENDPOINT")]
+    bind: Vec<String>,
+
+    /// Bind for subscribers (repeatable)
+    #[arg(long, value_name = "ENDPOINT", required = true)]
+    serve: Vec<String>,
+
+    /// The most that may wait for one subscriber; messages beyond are lost to it, and counted
+    #[arg(long, value_name = "BYTES", default_value_t = 16 << 20)]
+    queue_max: usize,
+
+    /// Stop after this many messages
+    #[arg(long, value_name = "N")]
+    messages: Option<u64>,
+
+    /// Stop after this time, for instance 10s or 2m
+    #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
+    run_for: Option<Duration>,
+}
+
+impl Between {
+    /// Returns the ends that were asked for.
+    pub(super) fn ends(&self) -> Result<EndsPlan, Error> {
+        if self.connect.is_empty() && self.bind.is_empty() {
+            let problem = "no publisher could be heard";
+            let remedy = "give --connect or --bind for publishers";
+            return Err(Error::config("--connect", "nothing", problem, remedy));
+        }
+        for (flag, endpoints) in [("--bind", &self.bind), ("--serve", &self.serve)] {
+            for endpoint in endpoints {
+                check_bind(flag, endpoint)?;
+            }
+        }
+        Ok(EndsPlan {
+            connect: self.connect.clone(),
+            bind: self.bind.clone(),
+            serve: self.serve.clone(),
+            waiting_bytes_max: self.queue_max,
+        })
+    }
+
+    /// Returns after how many messages to stop.
+    pub(super) fn messages_max(&self) -> u64 {
+        self.messages.unwrap_or(u64::MAX)
+    }
+
+    /// Listens for signals, and for the end of standard input where that was asked for.
+    pub(super) fn signals(&self) -> Result<Signals, Failure> {
+        let signals = Signals::listen(false)?;
+        if self.until_stdin_ends {
+            signals.stop_when_stdin_ends();
+        }
+        Ok(signals)
+    }
+
+    /// Says which endpoints there are, and takes turns until it is time to stop: on a thread of their own,
+    /// since a terminal may take no more text for as long as it likes.
+    pub(super) fn run(
+        &self,
+        signals: &Signals,
+        (bound, served): (&[String], &[String]),
+        mut turn: impl FnMut(Duration) -> Result<Vec<String>, Error> + Send,
+    ) -> Result<(), Failure> {
+        for endpoint in bound {
+            say(format_args!("listening on {endpoint}"));
+        }
+        for endpoint in served {
+            say(format_args!("serving on {endpoint}"));
+        }
+        let deadline = self.run_for.map(Deadline::after);
+        let stop = signals.stop();
+        let (tell, told) = sync_channel(NEWS_MAX);
+        let forward = move || -> Result<(), Error> {
+            while !stop.requested() && !deadline.is_some_and(|deadline| deadline.passed()) {
+                let wait = deadline.map_or(LOOK_EVERY, |deadline| deadline.left().min(LOOK_EVERY));
+                for news in turn(wait)? {
+                    // Where nobody reads them, there are enough.
+                    let _ = tell.try_send(news);
+                }
+            }
+            Ok(())
+        };
+        let name = || FORWARDING.to_owned();
+        thread::scope(|scope| {
+            let builder = thread::Builder::new().name(name());
+            let forwarding = builder.spawn_scoped(scope, forward);
+            let forwarding = forwarding.map_err(|source| Error::Thread {
+                thread: name(),
+                source,
+            })?;
+            for news in told {
+                say(format_args!("{news}"));
+            }
+            let panicked = |_| Error::ThreadPanicked { thread: name() };
+            Ok(forwarding.join().map_err(panicked)??)
+        })
+    }
+}
+
+/// Says what subscribers lost.
+pub(super) fn say_losses(lost: u64, by_subscriber: &[Lost]) {
+    if lost == 0 {
+        return;
+    }
+    say(format_args!(
+        "{:>15} lost to subscribers that were too slow",
+        count(lost)
+    ));
+    let mut by_subscriber: Vec<_> = by_subscriber.iter().collect();
+    by_subscriber.sort_by_key(|lost| std::cmp::Reverse(lost.messages));
+    for lost in by_subscriber.into_iter().take(SHOWN_MAX) {
+        say(format_args!(
+            "{:>15} of these to {}",
+            count(lost.messages),
+            lost.subscriber
+        ));
+    }
+}

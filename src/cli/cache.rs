@@ -1,0 +1,156 @@
+//! `pinfeed cache`: the newest message of each topic for subscribers that come late.
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+
+use crate::{
+    cli::{
+        Ending, Failure,
+        between::{Between, say_losses},
+        print_json, say,
+    },
+    envelope::Envelope,
+    patterns::cache::{Cache, CachePlan, CacheSummary, Evict, Limits},
+    report::{count, rate},
+};
+
+/// Stand between publishers and subscribers, and answer each new subscription with the newest message of each
+/// topic that it matches, before anything newer. Messages go on as they come.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    between: Between,
+
+    /// Take only topics that start with this from publishers (repeatable) [default: all]
+    #[arg(long, value_name = "PREFIX")]
+    subscribe: Vec<String>,
+
+    /// What finds the topic in a message, at the start of its first frame; without, the topic is that frame
+    #[arg(long, value_name = "NAME")]
+    envelope: Option<Envelope>,
+
+    /// The most topics to keep
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    topics_max: usize,
+
+    /// The most that messages may take, each with 64 bytes beside it
+    #[arg(long, value_name = "BYTES", default_value_t = 1 << 30)]
+    bytes_max: usize,
+
+    /// What makes room for new topics
+    #[arg(long, value_enum, default_value_t = EvictName::Oldest)]
+    evict: EvictName,
+
+    /// Keep messages in this file as well, and start with those it holds. A cache that is killed loses about
+    /// the last tenth of a second of it
+    #[arg(long, value_name = "FILE")]
+    store: Option<PathBuf>,
+
+    /// Write the summary to standard output as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum EvictName {
+    /// The topic that was updated the longest time ago goes
+    Oldest,
+    /// New topics are not kept
+    Refuse,
+}
+
+pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
+    let signals = args.between.signals()?;
+    let plan = CachePlan {
+        ends: args.between.ends()?,
+        subscribe: args
+            .subscribe
+            .iter()
+            .map(|prefix| prefix.clone().into_bytes())
+            .collect(),
+        envelope: args.envelope.clone(),
+        limits: Limits {
+            topics_max: args.topics_max,
+            bytes_max: args.bytes_max,
+        },
+        evict: match args.evict {
+            EvictName::Oldest => Evict::Oldest,
+            EvictName::Refuse => Evict::Refuse,
+        },
+        file: args.store.clone(),
+        messages_max: args.between.messages_max(),
+    };
+    let mut cache = Cache::open(&plan, signals.stop().clone())?;
+    if let Some(path) = &args.store {
+        say(format_args!(
+            "{} topics from {}",
+            count(cache.restored()),
+            path.display()
+        ));
+    }
+    let endpoints = (cache.bound().to_vec(), cache.served().to_vec());
+    let endpoints = (&endpoints.0[..], &endpoints.1[..]);
+    args.between
+        .run(&signals, endpoints, |wait| cache.turn(wait))?;
+    let summary = cache.finish()?;
+    say_summary(&summary);
+    if args.json {
+        print_json(&summary)?;
+    }
+    Ok(match signals.caught() {
+        _ if !summary.balanced => Ending::Unaccounted,
+        Some(signal) => Ending::Signal(signal),
+        None => Ending::Ok,
+    })
+}
+
+fn say_summary(summary: &CacheSummary) {
+    let per_s = if summary.elapsed_s > 0.0 {
+        summary.received as f64 / summary.elapsed_s
+    } else {
+        0.0
+    };
+    say(format_args!(
+        "{:>15} received in {:.2} s, {} msg/s",
+        count(summary.received),
+        summary.elapsed_s,
+        rate(per_s)
+    ));
+    say(format_args!(
+        "{:>15} topics kept, {} bytes",
+        count(summary.topics as u64),
+        count(summary.bytes as u64)
+    ));
+    for (number, what) in [
+        (summary.evicted, "topics evicted to make room"),
+        (summary.refused, "messages not kept, for lack of room"),
+        (
+            summary.unreadable,
+            "messages without a topic, passed on but not kept",
+        ),
+        (
+            summary.not_restored,
+            "messages of the file for which there was no room",
+        ),
+        (
+            summary.write_failures,
+            "times the file could not be written at first",
+        ),
+    ] {
+        if number > 0 {
+            say(format_args!("{:>15} {what}", count(number)));
+        }
+    }
+    say(format_args!(
+        "{:>15} sent on as they came, {} held back since an answer brought them",
+        count(summary.forwarded),
+        count(summary.held_back)
+    ));
+    say(format_args!(
+        "{:>15} sent as answers to {} subscriptions",
+        count(summary.answers),
+        count(summary.answered)
+    ));
+    say_losses(summary.lost, &summary.lost_by_subscriber);
+}
