@@ -176,6 +176,7 @@ pub fn groups() -> Vec<Group> {
     let pinfeed = [
         Subject::Pinfeed(LIBZMQ),
         chosen,
+        Subject::Pinfeed(UNTRACKED),
         polling,
         Subject::Pinfeed(NATIVE_OVER_INPROC),
         Subject::Counting(CHOSEN),
@@ -288,6 +289,10 @@ pub fn targets() -> Vec<Target> {
         Target::new(MessagesPerSecond, chosen, &bare, AtLeast(7.0)),
         Target::new(CpuPerMessage, chosen, &bare, AtMost(0.1)),
         Target::new(CpuPerMessage, chosen, &plain, AtMost(4.0)),
+        // Histograms and ledger are on with these as well.
+        Target::new(MessagesPerSecond, UNTRACKED.name, &bare, AtLeast(7.0)),
+        Target::new(CpuPerMessage, UNTRACKED.name, &bare, AtMost(0.1)),
+        Target::new(CpuPerMessage, UNTRACKED.name, &plain, AtMost(4.0)),
         Target::new(
             MessagesPerSecond,
             NATIVE_OVER_INPROC.name,
