@@ -8,7 +8,12 @@ use std::{collections::HashMap, time::Duration};
 use pinfeed::clock::{Deadline, Stopwatch};
 use rustix::process::Signal;
 use serde_json::Value;
-use support::{LIMIT, Pinfeed, free_endpoint, number, python::python, wait_until, xpub};
+use support::{
+    LIMIT, Pinfeed, free_endpoint, number,
+    peer::{self, Door},
+    python::python,
+    wait_until, xpub,
+};
 use zmq::SocketType;
 
 /// A cache between a publisher of the test and its subscribers.
@@ -485,6 +490,24 @@ fn publishers_may_connect_and_prefixes_be_chosen() {
     let summary = process.json(0);
     assert_eq!(number(&summary, "received"), 2);
     assert_eq!(number(&summary, "topics"), 2);
+}
+
+#[test]
+fn what_was_not_asked_for_goes_nowhere() {
+    let door = Door::open();
+    let (mut process, endpoint) = cache(&["--connect", &door.endpoint, "--subscribe", "A"]);
+    let mut publisher = door.accept();
+    publisher.shake_hands(1);
+    assert_eq!(publisher.read_frame(), peer::subscription(1, b"A"));
+    let context = zmq::Context::new();
+    let all = subscriber(&context, &endpoint, &[b""]);
+    publisher.send(&peer::message(&[b"B", b"1"]));
+    publisher.send(&peer::message(&[b"A", b"2"]));
+    assert_eq!(all.recv_multipart(0).unwrap(), frames(&[b"A", b"2"]));
+    process.signal(Signal::TERM);
+    let summary = process.json(143);
+    assert_eq!(number(&summary, "unwanted"), 1);
+    assert_eq!(number(&summary, "received"), 1);
 }
 
 #[test]

@@ -123,6 +123,7 @@ fn say_summary(summary: &CacheSummary) {
         count(summary.bytes as u64)
     ));
     for (number, what) in [
+        (summary.unwanted, "messages that were not asked for"),
         (summary.evicted, "topics evicted to make room"),
         (summary.refused, "messages not kept, for lack of room"),
         (

@@ -102,9 +102,13 @@ impl Peer {
         let (flags, body) = self.read_frame();
         assert_eq!(flags, 4);
         assert!(body.starts_with(b"\x05READY"), "{body:?}");
-        let socket_type = b"\x0bSocket-Type\0\0\0\x03SUB";
-        let mut metadata = body.windows(socket_type.len());
-        assert!(metadata.any(|part| part == socket_type), "{body:?}");
+        let is_named = |socket_type: &[u8]| {
+            let mut metadata = body.windows(socket_type.len());
+            metadata.any(|part| part == socket_type)
+        };
+        let is_subscriber =
+            is_named(b"\x0bSocket-Type\0\0\0\x03SUB") || is_named(b"\x0bSocket-Type\0\0\0\x04XSUB");
+        assert!(is_subscriber, "{body:?}");
     }
 
     /// Shakes hands, and takes the subscription to everything.

@@ -59,6 +59,9 @@ pub struct CacheSummary {
     pub elapsed_s: f64,
     /// Messages received.
     pub received: u64,
+    /// Messages beside those that were not subscribed to, of publishers that send them all the same. They went
+    /// nowhere.
+    pub unwanted: u64,
     /// Topics that are kept.
     pub topics: usize,
     /// What they take, in bytes, with what is kept beside each.
@@ -124,7 +127,10 @@ struct Desk {
     losses: Losses,
     stop: Stop,
     messages_max: u64,
+    /// What it is subscribed to.
+    prefixes: BTreeSet<Vec<u8>>,
     received: u64,
+    unwanted: u64,
     unreadable: u64,
     forwarded: u64,
     held_back: u64,
@@ -154,13 +160,11 @@ impl Cache {
         }
         let mut reactor = Reactor::new(Clock::start())?;
         let ends = Ends::open(&mut reactor, &plan.ends)?;
-        let everything = [Vec::new()];
-        let prefixes = if plan.subscribe.is_empty() {
-            &everything[..]
-        } else {
-            &plan.subscribe
-        };
-        for prefix in prefixes.iter().collect::<BTreeSet<_>>() {
+        let mut prefixes: BTreeSet<Vec<u8>> = plan.subscribe.iter().cloned().collect();
+        if prefixes.is_empty() {
+            prefixes.insert(Vec::new());
+        }
+        for prefix in &prefixes {
             reactor.links().subscribe(ends.upstream, prefix);
         }
         let desk = Desk {
@@ -176,7 +180,9 @@ impl Cache {
             losses: Losses::default(),
             stop,
             messages_max: plan.messages_max,
+            prefixes,
             received: 0,
+            unwanted: 0,
             unreadable: 0,
             forwarded: 0,
             held_back: 0,
@@ -262,6 +268,7 @@ impl Desk {
         CacheSummary {
             elapsed_s: elapsed_ns as f64 / SECOND_NS as f64,
             received: self.received,
+            unwanted: self.unwanted,
             topics: self.store.topics(),
             bytes: self.store.bytes(),
             added,
@@ -355,6 +362,14 @@ impl Application for Desk {
     fn on_message(&mut self, links: &mut Links, link: Link, frames: &[&[u8]]) {
         // What an XSUB says beside its subscriptions is for publishers, and goes no further.
         if link.socket != self.upstream || self.received == self.messages_max {
+            return;
+        }
+        if !self
+            .prefixes
+            .iter()
+            .any(|prefix| frames[0].starts_with(prefix))
+        {
+            self.unwanted += 1;
             return;
         }
         self.received += 1;
