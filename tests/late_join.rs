@@ -29,7 +29,7 @@ use pinfeed::{
     zmtp::SocketType,
 };
 use rand::RngExt;
-use support::{ENGINES, finish, wait_until};
+use support::{ENGINES, Pinfeed, finish, publisher, wait_until};
 
 const KEYS: u64 = 1_000;
 
@@ -346,6 +346,84 @@ fn a_late_handler_ends_with_the_state_of_its_server() {
             qualities[gapped..].starts_with(&[Quality::Gapped, Quality::Recovering]),
             "{qualities:?}"
         );
+    }
+}
+
+/// Keeps the last number of each topic.
+#[derive(Default)]
+struct Last {
+    all: Arc<Mutex<HashMap<Vec<u8>, u64>>>,
+}
+
+impl Handler for Last {
+    fn on_message(&mut self, message: &Message<'_>) {
+        let number = message.sequence().expect("all are numbered");
+        let before = self
+            .all
+            .lock()
+            .unwrap()
+            .insert(message.topic().to_vec(), number);
+        let topic = message.topic().escape_ascii();
+        assert!(before < Some(number), "{topic}: {number} after {before:?}");
+    }
+}
+
+#[test]
+fn a_late_handler_takes_its_past_from_a_cache() {
+    const MESSAGES: u64 = 100_000;
+    for engine in ENGINES {
+        let total = MESSAGES.to_string();
+        let (_publisher, feed) =
+            publisher(&["--rate", "20000", "--messages", &total, "--topics", "500"]);
+        let mut cache = Pinfeed::start(&[
+            "cache",
+            "--json",
+            "--connect",
+            &feed,
+            "--serve",
+            "tcp://127.0.0.1:*",
+            "--snapshots",
+            "tcp://127.0.0.1:*",
+            "--envelope",
+            "pinfeed",
+        ]);
+        let snapshots = cache.wait_for_line("snapshots at ");
+        let served = cache.wait_for_line("serving on ");
+        let context = zmq::Context::new();
+        let witness = context.socket(zmq::SUB).unwrap();
+        witness.set_rcvtimeo(60_000).unwrap();
+        witness.set_subscribe(b"").unwrap();
+        witness.connect(&served).unwrap();
+        for _ in 0..20_000 {
+            witness.recv_bytes(0).expect("the cache passes messages on");
+        }
+        let mut config = Config::connect(&feed, Envelope::Pinfeed);
+        config.engine = Some(engine);
+        config.feeds[0].snapshot = Some(Snapshot::from(snapshots.as_str()));
+        let last = Last::default();
+        let (all, stop) = (last.all.clone(), Stop::default());
+        let pipeline = Pipeline::start(&config, Quota::unlimited(), stop.clone(), |_| Last {
+            all: all.clone(),
+        });
+        let pipeline = pipeline.unwrap();
+        // Numbers are those of each topic, from 0.
+        wait_until("all has come", || {
+            let all = all.lock().unwrap();
+            all.values().map(|last| last + 1).sum::<u64>() == MESSAGES
+        });
+        stop.request();
+        let outcome = finish(pipeline);
+        assert!(outcome.failure.is_none(), "{:?}", outcome.failure);
+        let totals = outcome.totals;
+        assert!(totals.balanced() && totals.snapshots >= 1, "{totals:?}");
+        assert!(totals.received < MESSAGES, "it came late: {totals:?}");
+        cache.signal(rustix::process::Signal::TERM);
+        let summary = cache.json(143);
+        assert!(
+            summary["snapshots"].as_u64() >= Some(totals.snapshots),
+            "{summary}"
+        );
+        assert_eq!(summary["unknown_requests"], 0);
     }
 }
 

@@ -205,6 +205,7 @@ fn cache(upstream: &str, stop: &Stop) {
         },
         evict: Evict::Oldest,
         file: None,
+        snapshots: Vec::new(),
         messages_max: u64::MAX,
     };
     let mut cache = Cache::open(&plan, stop.clone()).expect("a free port");

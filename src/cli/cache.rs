@@ -47,6 +47,11 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE")]
     store: Option<PathBuf>,
 
+    /// Answer requests for snapshots (ICANHAZ? and a prefix) here, for instance tcp://*:5559 (repeatable); that is
+    /// what `pinfeed run --snapshot` asks
+    #[arg(long, value_name = "ENDPOINT")]
+    snapshots: Vec<String>,
+
     /// Write the summary to standard output as one JSON object
     #[arg(long)]
     json: bool,
@@ -79,6 +84,7 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
             EvictName::Refuse => Evict::Refuse,
         },
         file: args.store.clone(),
+        snapshots: args.snapshots.clone(),
         messages_max: args.between.messages_max(),
     };
     let mut cache = Cache::open(&plan, signals.stop().clone())?;
@@ -88,6 +94,9 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
             count(cache.restored()),
             path.display()
         ));
+    }
+    for endpoint in cache.snapshots() {
+        say(format_args!("snapshots at {endpoint}"));
     }
     let endpoints = (cache.bound().to_vec(), cache.served().to_vec());
     let endpoints = (&endpoints.0[..], &endpoints.1[..]);
@@ -142,6 +151,13 @@ fn say_summary(summary: &CacheSummary) {
         if number > 0 {
             say(format_args!("{:>15} {what}", count(number)));
         }
+    }
+    if summary.snapshots + summary.unknown_requests > 0 {
+        say(format_args!(
+            "{:>15} snapshots, {} requests not answered",
+            count(summary.snapshots),
+            count(summary.unknown_requests)
+        ));
     }
     say(format_args!(
         "{:>15} sent on as they came, {} held back since an answer brought them",

@@ -19,11 +19,12 @@ use crate::{
             file::CacheFile,
             store::{Evict, Limits, Store},
         },
-        ends::{Ends, EndsPlan, Losses, Lost},
-        reactor::{Application, End, Link, Links, Reactor, Shift, SocketId},
+        ends::{self, Ends, EndsPlan, Losses, Lost},
+        reactor::{Application, End, Link, Links, NoRoom, Reactor, Shift, SocketId, SocketPlan},
+        snapshot,
     },
     stop::Stop,
-    zmtp::Subscription,
+    zmtp::{SocketType, Subscription},
 };
 
 /// Bytes that wait for a subscriber up to which answers are added.
@@ -48,6 +49,8 @@ pub struct CachePlan {
     pub evict: Evict,
     /// What makes a restarted cache warm.
     pub file: Option<PathBuf>,
+    /// Endpoints for those who ask for a snapshot.
+    pub snapshots: Vec<String>,
     /// Stop after this many messages.
     pub messages_max: u64,
 }
@@ -84,8 +87,12 @@ pub struct CacheSummary {
     pub held_back: u64,
     /// Subscriptions that were answered, or are being.
     pub answered: u64,
-    /// Messages put on their way as answers.
+    /// Messages put on their way as answers, and in snapshots.
     pub answers: u64,
+    /// Snapshots put on their way to their end.
+    pub snapshots: u64,
+    /// Requests that were not understood, or that came before the one before was answered.
+    pub unknown_requests: u64,
     /// Messages that were not sent since too much waited for the subscriber.
     pub lost: u64,
     /// The same by subscriber.
@@ -109,6 +116,7 @@ pub struct Cache {
     desk: Desk,
     bound: Vec<String>,
     served: Vec<String>,
+    snapshots: Vec<String>,
 }
 
 /// What the reactor tells.
@@ -116,6 +124,8 @@ pub struct Cache {
 struct Desk {
     upstream: SocketId,
     downstream: SocketId,
+    /// Where snapshots are asked for.
+    asked: SocketId,
     envelope: Option<Envelope>,
     store: Store,
     answers: Answers<Link>,
@@ -132,10 +142,13 @@ struct Desk {
     received: u64,
     unwanted: u64,
     unreadable: u64,
+    /// Requests that were not answered.
+    unknown: u64,
     forwarded: u64,
     held_back: u64,
     answered: u64,
     answers_sent: u64,
+    snapshots: u64,
     restored: u64,
     not_restored: u64,
     first_ns: Option<u64>,
@@ -160,6 +173,11 @@ impl Cache {
         }
         let mut reactor = Reactor::new(Clock::start())?;
         let ends = Ends::open(&mut reactor, &plan.ends)?;
+        let asked = reactor.socket(SocketPlan::new(SocketType::Router));
+        let snapshots = plan.snapshots.iter();
+        let snapshots = snapshots
+            .map(|endpoint| ends::bind(&mut reactor, asked, "--snapshots", endpoint))
+            .collect::<Result<_>>()?;
         let mut prefixes: BTreeSet<Vec<u8>> = plan.subscribe.iter().cloned().collect();
         if prefixes.is_empty() {
             prefixes.insert(Vec::new());
@@ -170,6 +188,7 @@ impl Cache {
         let desk = Desk {
             upstream: ends.upstream,
             downstream: ends.downstream,
+            asked,
             envelope: plan.envelope.clone(),
             restored: store.topics() as u64,
             store,
@@ -184,10 +203,12 @@ impl Cache {
             received: 0,
             unwanted: 0,
             unreadable: 0,
+            unknown: 0,
             forwarded: 0,
             held_back: 0,
             answered: 0,
             answers_sent: 0,
+            snapshots: 0,
             not_restored,
             first_ns: None,
             last_ns: 0,
@@ -198,6 +219,7 @@ impl Cache {
             desk,
             bound: ends.bound,
             served: ends.served,
+            snapshots,
         })
     }
 
@@ -211,6 +233,12 @@ impl Cache {
     #[must_use]
     pub fn served(&self) -> &[String] {
         &self.served
+    }
+
+    /// Returns what was bound for those who ask for a snapshot, likewise.
+    #[must_use]
+    pub fn snapshots(&self) -> &[String] {
+        &self.snapshots
     }
 
     /// Connects to another publisher.
@@ -281,6 +309,8 @@ impl Desk {
             held_back: self.held_back,
             answered: self.answered,
             answers: self.answers_sent,
+            snapshots: self.snapshots,
+            unknown_requests: self.unknown,
             lost: 0,
             lost_by_subscriber: self.losses.all(),
             subscribers: self.losses.subscribers(),
@@ -351,6 +381,7 @@ impl Desk {
         });
         self.answers_sent += sent;
         match progress {
+            Progress::Done if link.socket == self.asked => self.complete(links, link),
             Progress::Done => {}
             Progress::Full => links.tell_when_sent(link),
             Progress::More => self.is_hurried = true,
@@ -358,8 +389,39 @@ impl Desk {
     }
 }
 
+impl Desk {
+    /// Answers a request for a snapshot, with what is kept under a prefix: as a new subscription, with an end.
+    fn on_request(&mut self, link: Link, frames: &[&[u8]]) {
+        match *frames {
+            // One at a time: the ends of two could not be told apart.
+            [snapshot::REQUEST, ref prefix @ ..]
+                if prefix.len() < 2 && self.answers.behind().all(|one| one != link) =>
+            {
+                let prefix = prefix.first().copied().unwrap_or_default();
+                self.answers.subscribe(link, prefix);
+            }
+            _ => self.unknown += 1,
+        }
+    }
+
+    fn complete(&mut self, links: &mut Links, link: Link) {
+        self.answers.leave(link);
+        // Numbers are those of topics, if there are any: none is of all.
+        let sequence = 0_u64.to_be_bytes();
+        match links.send(link, &[snapshot::COMPLETE, &sequence, &[], &[], &[]]) {
+            Ok(()) => self.snapshots += 1,
+            // It would wait for ever.
+            Err(NoRoom) => links.hang_up(link),
+        }
+    }
+}
+
 impl Application for Desk {
     fn on_message(&mut self, links: &mut Links, link: Link, frames: &[&[u8]]) {
+        if link.socket == self.asked {
+            self.on_request(link, frames);
+            return;
+        }
         // What an XSUB says beside its subscriptions is for publishers, and goes no further.
         if link.socket != self.upstream || self.received == self.messages_max {
             return;
