@@ -3,6 +3,7 @@
 
 pub mod binary_star;
 pub mod cache;
+pub mod clone;
 pub mod ends;
 pub mod kvmsg;
 pub mod reactor;
