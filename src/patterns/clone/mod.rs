@@ -13,9 +13,14 @@
 //! backup has what is published, as long as it keeps up.
 
 pub mod client;
+mod member;
+mod serve;
 pub mod server;
 pub mod state;
+mod store;
 
+pub use member::{Client, ClientPlan, Collector, Event, check_update};
+pub use serve::{News, PairPlan, Server, ServerPlan, Summary};
 
 use crate::patterns::binary_star::HEARTBEAT_NS;
 
