@@ -66,9 +66,14 @@ fn pyzmq_clients_work_by_push_and_by_pub() {
 
 #[test]
 fn pyzmq_clients_work_with_three_frames() {
-    let (_server, endpoint) = serve(&["--three-frames"]);
-    if let Some(output) = run_python(&endpoint, "push", "three_frames") {
-        assert_eq!(output, "state 1\n");
+    for (form, scenario) in [
+        (&["--three-frames"][..], "three_frames"),
+        (&["--three-frames", "--short-sequences"], "short_sequences"),
+    ] {
+        let (_server, endpoint) = serve(form);
+        if let Some(output) = run_python(&endpoint, "push", scenario) {
+            assert_eq!(output, "state 1\n");
+        }
     }
 }
 

@@ -56,6 +56,10 @@ pub(super) struct Serve {
     #[arg(long)]
     three_frames: bool,
 
+    /// With 3 frames, send sequences of 4 bytes, as the Guide's Python does, not 8
+    #[arg(long, requires = "three_frames")]
+    short_sequences: bool,
+
     /// The most keys; updates beyond are refused and counted
     #[arg(long, value_name = "N", default_value_t = Limits::default().keys_max)]
     keys_max: usize,
@@ -103,6 +107,10 @@ struct Reach {
     /// Speak 3 frames, as models 2 to 4 of the Guide, not 5
     #[arg(long)]
     three_frames: bool,
+
+    /// With 3 frames, send sequences of 4 bytes, as the Guide's Python does, not 8
+    #[arg(long, requires = "three_frames")]
+    short_sequences: bool,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -208,7 +216,7 @@ fn serve(args: &Serve) -> Result<Ending, Failure> {
     let plan = ServerPlan {
         endpoint: port.unwrap_or_else(|| args.endpoint.clone()),
         store: args.store.clone(),
-        form: form(args.three_frames),
+        form: form(args.three_frames, args.short_sequences),
         limits: Limits {
             keys_max: args.keys_max,
             bytes_max: args.bytes_max,
@@ -276,11 +284,11 @@ fn in_json(summary: &Summary) -> serde_json::Value {
     })
 }
 
-fn form(three_frames: bool) -> Form {
-    if three_frames {
-        Form::Three
-    } else {
-        Form::Five
+fn form(three_frames: bool, short_sequences: bool) -> Form {
+    match (three_frames, short_sequences) {
+        (false, _) => Form::Five,
+        (true, false) => Form::Three,
+        (true, true) => Form::ThreeShort,
     }
 }
 
@@ -291,7 +299,7 @@ fn client(reach: &Reach, subtree: &str) -> Result<Client, Failure> {
             CollectorName::Push => Collector::Push,
             CollectorName::Pub => Collector::Pub,
         }),
-        form: form(reach.three_frames),
+        form: form(reach.three_frames, reach.short_sequences),
         wishes: Wishes {
             subtree: subtree.as_bytes().to_vec(),
             ..Wishes::default()

@@ -3,7 +3,7 @@
 //! Models 5 and 6 send five frames: key, sequence (eight bytes, big-endian), uuid (sixteen bytes), properties
 //! (`name=value\n`, as often as wanted), body. Models 1 to 4 send three: key, sequence, body. Decoding borrows
 //! and copies nothing. The Guide's Python of models 1 to 4 writes sequences of four bytes, which are
-//! understood; what is sent always has eight.
+//! understood, and sent where asked for.
 
 use std::time::Duration;
 
@@ -35,6 +35,8 @@ const NO_UUID: Uuid = [0; 16];
 pub enum Form {
     /// Key, sequence, body: models 1 to 4. Uuids and properties are left out.
     Three,
+    /// The same with a sequence of four bytes, as the Guide's Python sends it.
+    ThreeShort,
     /// Key, sequence, uuid, properties, body: models 5 and 6.
     #[default]
     Five,
@@ -149,6 +151,7 @@ impl<'a> KeyValue<'a> {
         let uuid = self.uuid.unwrap_or(NO_UUID);
         match form {
             Form::Three => send(&[self.key, &sequence, self.body]),
+            Form::ThreeShort => send(&[self.key, &sequence[4..], self.body]),
             Form::Five => send(&[self.key, &sequence, &uuid, self.properties, self.body]),
         }
     }
@@ -248,6 +251,8 @@ mod tests {
         let three: [&[u8]; 3] = [b"/client/1", &[0, 0, 0, 0, 0, 0, 1, 2], b"body"];
         assert_eq!(frames_of(message, Form::Three), three);
         // The Guide's Python packs four bytes in models 1 to 4.
+        let short: [&[u8]; 3] = [b"/client/1", &[0, 0, 1, 2], b"body"];
+        assert_eq!(frames_of(message, Form::ThreeShort), short);
         let four: [&[u8]; 3] = [b"k", &[0, 0, 1, 2], b"body"];
         assert_eq!(KeyValue::decode(&four).map(|one| one.sequence), Ok(0x0102));
     }

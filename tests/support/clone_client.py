@@ -151,7 +151,7 @@ def protocol(endpoint, collector):
     print("state", len(fresh.state), flush=True)
 
 
-def three_frames(endpoint, collector):
+def three_frames(endpoint, collector, packed="!q"):
     """Models 2 to 4: no uuids, no properties."""
     context = zmq.Context()
     snapshot, subscriber, publisher = (context.socket(kind) for kind in (zmq.DEALER, zmq.SUB, zmq.PUSH))
@@ -168,14 +168,19 @@ def three_frames(endpoint, collector):
         assert len(message) == 3, message
         if message[0] != b"HUGZ":
             break
-    assert message == [b"key", struct.pack("!q", 1), b"body"], message
+    assert message == [b"key", struct.pack(packed, 1), b"body"], message
     # Models 2 and 3 ask without a subtree.
     snapshot.send(b"ICANHAZ?")
-    assert snapshot.recv_multipart() == [b"key", struct.pack("!q", 1), b"body"]
-    assert snapshot.recv_multipart() == [b"KTHXBAI", struct.pack("!q", 1), b""]
+    assert snapshot.recv_multipart() == [b"key", struct.pack(packed, 1), b"body"]
+    assert snapshot.recv_multipart() == [b"KTHXBAI", struct.pack(packed, 1), b""]
     print("state 1", flush=True)
+
+
+def short_sequences(endpoint, collector):
+    """As the Guide's Python packs them in these models."""
+    three_frames(endpoint, collector, "!l")
 
 
 if __name__ == "__main__":
     endpoint, collector, scenario = sys.argv[1:]
-    {"protocol": protocol, "three_frames": three_frames}[scenario](endpoint, collector)
+    {"protocol": protocol, "three_frames": three_frames, "short_sequences": short_sequences}[scenario](endpoint, collector)

@@ -140,7 +140,7 @@ impl Client {
             all.push(sockets);
         }
         let wishes = Wishes {
-            is_plain: plan.form == Form::Three,
+            is_plain: plan.form != Form::Five,
             ..plan.wishes.clone()
         };
         let now = now(&clock);

@@ -113,7 +113,7 @@ impl Server {
     /// # Errors
     /// [`Error::Config`] where an endpoint or the store can't be used.
     pub fn start(plan: &ServerPlan) -> Result<Self> {
-        if plan.pair.is_some() && plan.form == Form::Three {
+        if plan.pair.is_some() && plan.form != Form::Five {
             return Err(Error::config(
                 "--three-frames",
                 "true",
