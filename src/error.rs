@@ -144,6 +144,22 @@ pub enum Error {
         /// How late the last one was, in milliseconds.
         late_ms: u64,
     },
+    /// A store of a Clone server could not be written.
+    #[error(
+        "{path}: {problem}; nothing of it was published; see that there is room, then start again"
+    )]
+    Store {
+        /// The file.
+        path: PathBuf,
+        /// The store's account of it.
+        problem: String,
+    },
+    /// A Clone server or client can't go on with its peers.
+    #[error("{problem}")]
+    Clone {
+        /// Why, and what to do about it.
+        problem: String,
+    },
     /// A process that a benchmark started did not do its part.
     #[error("{helper}: {problem}")]
     Helper {

@@ -14,3 +14,10 @@ pub fn seeded(seed: u64) -> StdRng {
 pub fn spread(base: u32) -> u32 {
     rand::rng().random_range(base - base / 2..=base + base / 2)
 }
+
+/// Returns sixteen bytes that nobody else has, to tell something apart by.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "this is the seam")]
+pub fn uuid() -> [u8; 16] {
+    rand::rng().random()
+}

@@ -3,6 +3,7 @@
 mod bench;
 mod between;
 mod cache;
+mod clone;
 mod control;
 mod countdown;
 mod ctl;
@@ -75,6 +76,9 @@ enum Command {
     Cache(cache::Args),
     /// Ask a running `pinfeed run --control SOCKET` for something
     Ctl(ctl::Args),
+    /// Share a state of keys and values between programs: the Guide's Clone pattern
+    #[command(subcommand)]
+    Clone(clone::Command),
     /// Show publisher and subscriber at work for ten seconds, with nothing to configure
     Demo(demo::Args),
 }
@@ -101,6 +105,7 @@ pub fn run() -> ExitCode {
         Command::Tap(args) => tap::run(&args),
         Command::Cache(args) => cache::run(&args),
         Command::Ctl(args) => ctl::run(&args),
+        Command::Clone(command) => clone::run(&command),
         Command::Demo(args) => demo::run(&args),
     };
     match outcome {

@@ -1,0 +1,531 @@
+//! A client as a machine: it follows one of its servers, and sends its own updates to all of them.
+//!
+//! It is subscribed before it asks for a snapshot, and holds what is published until that has come; then it drops what
+//! the snapshot has, and goes on. Of what it holds only the newest of each key counts, so that takes no more than
+//! the state does. Subscribed to everything, it takes a gap in the sequence for a loss, and a snapshot again; below a
+//! subtree gaps are normal, and it relies on the server, which hangs up on whoever misses something.
+//!
+//! Asking is a vote for the server that is asked. So a client that has the choice first listens, and asks a server that
+//! publishes rather than one that does not; only active servers publish.
+//!
+//! An update of its own is sent again, with its uuid, until the server has published it or a snapshot holds it. Of those of
+//! one key only the newest is sent again: an older one would undo it.
+
+mod output;
+mod own;
+mod seeking;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+use crate::patterns::{
+    binary_star::{HEARTBEAT_NS, PEER_EXPIRY_NS},
+    clone::{
+        Now,
+        state::{Key, Limits, Update, Value},
+    },
+    kvmsg::{HUGZ, KTHXBAI, KeyValue, Malformed, Uuid},
+};
+pub use output::{Counters, Output, TooLarge, Wishes};
+use own::Own;
+pub use own::{Fate, TooManyOwn};
+use seeking::{Phase, Reach, Seeking, Subscription};
+
+/// After how long a server is asked again that has not answered, in nanoseconds: a passive one answers only once
+/// it has become active.
+const ASK_AGAIN_NS: u64 = HEARTBEAT_NS / 4;
+/// For how long a server is asked before another one is, in nanoseconds: long enough for a passive one to find its
+/// peer dead.
+const ASK_FOR_NS: u64 = PEER_EXPIRY_NS + HEARTBEAT_NS / 2;
+/// How long a client of several servers listens before it asks one that does not publish, in nanoseconds.
+const LISTEN_FOR_NS: u64 = HEARTBEAT_NS + HEARTBEAT_NS / 4;
+/// How long a server may take to be connected to before another one is asked, in nanoseconds.
+const CONNECT_WITHIN_NS: u64 = HEARTBEAT_NS / 2;
+/// The shortest time between two looks at what is due, in nanoseconds.
+const TELL_AGAIN_NS: u64 = HEARTBEAT_NS / 100;
+/// The longest silence within a snapshot, in nanoseconds.
+const SNAPSHOT_SILENCE_NS: u64 = 2 * HEARTBEAT_NS;
+
+/// A client.
+#[derive(Debug)]
+pub struct Machine {
+    wishes: Wishes,
+    servers: Vec<Reach>,
+    current: usize,
+    phase: Phase,
+    subscription: Subscription,
+    /// When the current server was last heard publishing.
+    heard_ns: u64,
+    /// When any server was last heard publishing; the start, if none was.
+    listening_ns: u64,
+    values: BTreeMap<Key, Arc<Value>>,
+    sequence: u64,
+    own: Own,
+    outputs: VecDeque<Output>,
+    counters: Counters,
+    /// When time was last told.
+    told_ns: u64,
+}
+
+impl Machine {
+    /// Starts with the first of so many servers.
+    #[must_use]
+    pub fn new(servers: usize, wishes: Wishes, now: Now) -> Self {
+        Self {
+            wishes,
+            servers: vec![Reach::default(); servers.max(1)],
+            current: 0,
+            phase: Phase::Seeking(Seeking {
+                since_ns: now.ns,
+                ..Seeking::default()
+            }),
+            subscription: Subscription::default(),
+            heard_ns: now.ns,
+            listening_ns: now.ns,
+            values: BTreeMap::new(),
+            sequence: 0,
+            own: Own::default(),
+            outputs: VecDeque::new(),
+            counters: Counters::default(),
+            told_ns: now.ns,
+        }
+    }
+
+    /// Returns the state as it was last whole, with what came since if it is [ready](Self::is_ready).
+    #[must_use]
+    pub fn values(&self) -> &BTreeMap<Key, Arc<Value>> {
+        &self.values
+    }
+
+    /// Tells whether the state is kept up to date.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        matches!(self.phase, Phase::Ready)
+    }
+
+    /// Returns the sequence of the last update.
+    #[must_use]
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// Returns the server that it follows, by its number.
+    #[must_use]
+    pub fn server(&self) -> usize {
+        self.current
+    }
+
+    /// Returns how many updates of its own are not known to be published.
+    #[must_use]
+    pub fn own(&self) -> usize {
+        self.own.len()
+    }
+
+    /// Returns what has been counted.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Notes whether snapshots can be asked of a server.
+    pub fn on_reach(&mut self, server: usize, can_ask: bool, now: Now) {
+        self.servers[server].can_ask = can_ask;
+        if let Phase::Seeking(seeking) = &mut self.phase
+            && server == self.current
+            && !can_ask
+        {
+            // What came of a snapshot is of no use without the rest.
+            *seeking = Seeking {
+                since_ns: seeking.since_ns,
+                asked_ns: seeking.asked_ns,
+                held: std::mem::take(&mut seeking.held),
+                ..Seeking::default()
+            };
+        }
+        self.on_time(now);
+    }
+
+    /// Notes that a subscription has begun, or has ended.
+    pub fn on_subscription(&mut self, server: usize, has_begun: bool, now: Now) {
+        let was_subscribed = std::mem::replace(&mut self.servers[server].is_subscribed, has_begun);
+        if server == self.current {
+            if has_begun {
+                self.subscription = Subscription::default();
+                self.seek(now);
+            } else if was_subscribed {
+                self.next_server(now);
+            }
+        }
+        self.on_time(now);
+    }
+
+    /// Makes an update of its own. `uuid` has to be one that nobody has used.
+    ///
+    /// # Errors
+    /// [`TooManyOwn`] are under way.
+    pub fn make(&mut self, message: KeyValue<'_>, uuid: Uuid, now: Now) -> Result<(), TooManyOwn> {
+        let message = KeyValue {
+            sequence: 0,
+            uuid: Some(uuid),
+            ..message
+        };
+        let update = Update::new(&message, None);
+        self.own.add(uuid, update.clone(), now.ns)?;
+        self.outputs.push_back(Output::Send(update));
+        Ok(())
+    }
+
+    /// Takes what a server publishes.
+    ///
+    /// # Errors
+    /// [`TooLarge`]; the client can't go on. What is malformed is counted.
+    pub fn on_published(
+        &mut self,
+        server: usize,
+        frames: &[&[u8]],
+        now: Now,
+    ) -> Result<(), TooLarge> {
+        self.servers[server].heard_ns = Some(now.ns);
+        self.listening_ns = now.ns;
+        if server != self.current {
+            let is_idle =
+                matches!(&self.phase, Phase::Seeking(seeking) if seeking.heard_ns.is_none());
+            if !is_idle || self.servers[self.current].publishes(now) {
+                return Ok(());
+            }
+            self.turn_to(server, now);
+        }
+        let message = match KeyValue::decode(frames) {
+            Ok(message) => message,
+            Err(_) => {
+                self.counters.malformed += 1;
+                return Ok(());
+            }
+        };
+        self.heard_ns = now.ns;
+        if message.key == HUGZ {
+            self.on_heartbeat(message.sequence, now);
+            return Ok(());
+        }
+        self.counters.published += 1;
+        self.note_seen(&message);
+        if !message.key.starts_with(&self.wishes.subtree) {
+            return Ok(());
+        }
+        let is_whole = self.wishes.subtree.is_empty();
+        let update = Update::new(&message, None);
+        match &mut self.phase {
+            Phase::Seeking(seeking) => {
+                let subscription = &mut self.subscription;
+                let missed = subscription
+                    .last
+                    .is_none_or(|last| is_whole && message.sequence > last + 1);
+                if missed {
+                    subscription.floor = subscription.floor.max(message.sequence.saturating_sub(1));
+                }
+                if subscription.last.is_none_or(|last| message.sequence > last) {
+                    subscription.last = Some(message.sequence);
+                    seeking.held.insert(update.key, update.value);
+                }
+            }
+            Phase::Ready if message.sequence <= self.sequence => self.counters.stale += 1,
+            Phase::Ready if is_whole && message.sequence > self.sequence + 1 => {
+                self.counters.gaps += 1;
+                self.subscription.held_after(message.sequence);
+                self.seek(now);
+            }
+            Phase::Ready => {
+                self.sequence = message.sequence;
+                self.set(update);
+                self.check_limits()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn on_heartbeat(&mut self, sequence: u64, now: Now) {
+        let is_first = !std::mem::replace(&mut self.subscription.is_proven, true);
+        let is_whole = self.wishes.subtree.is_empty();
+        match &self.phase {
+            Phase::Seeking(_) => {
+                let missed = self
+                    .subscription
+                    .last
+                    .is_none_or(|last| is_whole && sequence > last);
+                if is_first || missed {
+                    self.subscription.floor = self.subscription.floor.max(sequence);
+                    let last = self.subscription.last.unwrap_or(0);
+                    self.subscription.last = Some(last.max(sequence));
+                }
+            }
+            Phase::Ready if sequence < self.sequence => {
+                self.counters.backwards += 1;
+                self.subscription.held_after(sequence);
+                self.seek(now);
+            }
+            Phase::Ready if sequence > self.sequence && (is_whole || is_first) => {
+                self.counters.gaps += 1;
+                self.subscription.held_after(sequence);
+                self.seek(now);
+            }
+            Phase::Ready => {}
+        }
+    }
+
+    /// Takes a part of a server's snapshot.
+    ///
+    /// # Errors
+    /// [`TooLarge`]; the client can't go on.
+    pub fn on_snapshot(
+        &mut self,
+        server: usize,
+        frames: &[&[u8]],
+        now: Now,
+    ) -> Result<(), TooLarge> {
+        let Phase::Seeking(seeking) = &mut self.phase else {
+            return Ok(());
+        };
+        if server != self.current || seeking.asked_ns.is_none() {
+            return Ok(());
+        }
+        let message = match KeyValue::decode(frames) {
+            Ok(message) => message,
+            Err(_) => {
+                self.counters.malformed += 1;
+                return Ok(());
+            }
+        };
+        seeking.heard_ns = Some(now.ns);
+        if message.key == KTHXBAI {
+            self.on_whole(message.sequence, now);
+            return self.check_limits();
+        }
+        if !message.key.is_empty() && !message.body.is_empty() {
+            let update = Update::new(&message, None);
+            seeking.bytes += update.bytes();
+            seeking.gathered.insert(update.key, update.value);
+            let Limits {
+                keys_max,
+                bytes_max,
+            } = self.wishes.limits;
+            if seeking.gathered.len() > keys_max || seeking.bytes > bytes_max {
+                return Err(TooLarge {
+                    keys_max,
+                    bytes_max,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes up the state of a snapshot that is whole.
+    fn on_whole(&mut self, sequence: u64, now: Now) {
+        if sequence < self.subscription.floor
+            && let Phase::Seeking(seeking) = &mut self.phase
+        {
+            // It is from before something that was missed; what is held goes with the next one.
+            self.counters.gaps += 1;
+            *seeking = Seeking {
+                since_ns: now.ns,
+                held: std::mem::take(&mut seeking.held),
+                ..Seeking::default()
+            };
+            self.on_time(now);
+            return;
+        }
+        let ready = std::mem::replace(&mut self.phase, Phase::Ready);
+        let Phase::Seeking(seeking) = ready else {
+            return;
+        };
+        self.counters.snapshots += 1;
+        self.heard_ns = now.ns;
+        let mut held: Vec<_> = seeking.held.into_iter().collect();
+        held.retain(|(_, value)| value.sequence > sequence);
+        held.sort_unstable_by_key(|(_, value)| value.sequence);
+        for (key, value) in &seeking.gathered {
+            let update = Update {
+                key: key.clone(),
+                value: value.clone(),
+            };
+            self.note_seen(&update.message());
+        }
+        self.sequence = sequence;
+        let before = std::mem::replace(&mut self.values, seeking.gathered);
+        self.tell_difference(before);
+        for (key, value) in held {
+            self.sequence = value.sequence;
+            self.set(Update { key, value });
+        }
+        self.outputs.push_back(Output::Synchronised {
+            server: self.current,
+            sequence: self.sequence,
+        });
+    }
+
+    /// Tells what a snapshot changed.
+    fn tell_difference(&mut self, before: BTreeMap<Key, Arc<Value>>) {
+        for (key, value) in before
+            .iter()
+            .filter(|(key, _)| !self.values.contains_key(*key))
+        {
+            let gone = Value {
+                body: Box::default(),
+                uuid: None,
+                sequence: self.sequence,
+                ..(**value).clone()
+            };
+            self.outputs.push_back(Output::Changed(Update {
+                key: key.clone(),
+                value: Arc::new(gone),
+            }));
+        }
+        for (key, value) in &self.values {
+            let same = before.get(key).is_some_and(|old| {
+                old.body == value.body && old.uuid == value.uuid && old.sequence == value.sequence
+            });
+            if !same {
+                self.outputs.push_back(Output::Changed(Update {
+                    key: key.clone(),
+                    value: value.clone(),
+                }));
+            }
+        }
+    }
+
+    fn set(&mut self, update: Update) {
+        if update.deletes() {
+            self.values.remove(&update.key);
+        } else {
+            self.values.insert(update.key.clone(), update.value.clone());
+        }
+        self.outputs.push_back(Output::Changed(update));
+    }
+
+    fn check_limits(&self) -> Result<(), TooLarge> {
+        let Limits {
+            keys_max,
+            bytes_max,
+        } = self.wishes.limits;
+        if self.values.len() > keys_max {
+            return Err(TooLarge {
+                keys_max,
+                bytes_max,
+            });
+        }
+        Ok(())
+    }
+
+    fn note_seen(&mut self, message: &KeyValue<'_>) {
+        if let Some(uuid) = self.own.seen(message, self.wishes.is_plain) {
+            let fate = Fate::Published(message.sequence);
+            self.outputs.push_back(Output::Own { uuid, fate });
+        }
+    }
+
+    /// Wants a snapshot of the current server.
+    fn seek(&mut self, now: Now) {
+        if self.is_ready() {
+            self.outputs.push_back(Output::Stale);
+        }
+        self.phase = Phase::Seeking(Seeking {
+            since_ns: now.ns,
+            ..Seeking::default()
+        });
+    }
+
+    /// Turns to the next server.
+    fn next_server(&mut self, now: Now) {
+        self.turn_to((self.current + 1) % self.servers.len(), now);
+    }
+
+    fn turn_to(&mut self, server: usize, now: Now) {
+        if server != self.current {
+            self.counters.switches += 1;
+        }
+        self.current = server;
+        // What is published from now on is held.
+        self.subscription = Subscription::default();
+        self.heard_ns = now.ns;
+        self.seek(now);
+    }
+
+    /// Returns when [`on_time`](Self::on_time) has something to do.
+    #[must_use]
+    pub fn due_ns(&self) -> u64 {
+        let phase_ns = match &self.phase {
+            Phase::Seeking(seeking) => {
+                let since_ns = seeking.asked_ns.unwrap_or(seeking.since_ns);
+                since_ns + ASK_AGAIN_NS
+            }
+            Phase::Ready if self.wishes.is_plain => u64::MAX,
+            Phase::Ready => self.heard_ns + PEER_EXPIRY_NS,
+        };
+        // However long ago that was, time is not told without end.
+        phase_ns
+            .min(self.own.due_ns())
+            .max(self.told_ns + TELL_AGAIN_NS)
+    }
+
+    /// Does what is due.
+    pub fn on_time(&mut self, now: Now) {
+        self.told_ns = now.ns;
+        match &mut self.phase {
+            Phase::Ready if !self.wishes.is_plain && now.ns >= self.heard_ns + PEER_EXPIRY_NS => {
+                self.next_server(now);
+            }
+            Phase::Ready => {}
+            Phase::Seeking(seeking) => {
+                let silent_ns = seeking.heard_ns.map(|heard_ns| now.ns - heard_ns);
+                let for_ns = now.ns - seeking.since_ns;
+                let is_over = match silent_ns {
+                    Some(silent_ns) => silent_ns >= SNAPSHOT_SILENCE_NS,
+                    None if self.servers[self.current].is_whole() => for_ns >= ASK_FOR_NS,
+                    None => for_ns >= CONNECT_WITHIN_NS && self.servers.len() > 1,
+                };
+                if is_over {
+                    self.next_server(now);
+                }
+            }
+        }
+        if self.may_ask(now)
+            && let Phase::Seeking(seeking) = &mut self.phase
+            && seeking.heard_ns.is_none()
+            && seeking
+                .asked_ns
+                .is_none_or(|asked_ns| now.ns >= asked_ns + ASK_AGAIN_NS)
+        {
+            seeking.asked_ns = Some(now.ns);
+            self.outputs.push_back(Output::Ask(self.current));
+        }
+        for (update, uuid, fate) in self.own.due(now.ns) {
+            match fate {
+                None => {
+                    self.counters.resent += 1;
+                    self.outputs.push_back(Output::Send(update));
+                }
+                Some(fate) => self.outputs.push_back(Output::Own { uuid, fate }),
+            }
+        }
+    }
+
+    fn may_ask(&self, now: Now) -> bool {
+        let server = self.servers[self.current];
+        let has_listened = self.servers.len() == 1 || now.ns >= self.listening_ns + LISTEN_FOR_NS;
+        server.is_whole() && (has_listened || server.publishes(now))
+    }
+
+    /// Counts a message that is no key-value message.
+    pub fn on_malformed(&mut self, _why: &Malformed) {
+        self.counters.malformed += 1;
+    }
+
+    /// Returns the next thing to do or to know.
+    pub fn output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+}
+
+#[cfg(test)]
+mod tests;

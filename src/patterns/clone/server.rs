@@ -1,0 +1,593 @@
+//! A server as a machine.
+//!
+//! A turn is: [`Machine::on_time`], then whatever has come; [`Machine::changes`], which have to be on disk before
+//! [`Machine::committed`] is called; then [`Machine::output`] until there is none. So all updates of a turn cost one
+//! commit, and nothing is published that is not on disk. Of a pair, the active server also waits until the passive one
+//! has an update on disk, as long as that keeps up; [`PEER_PATIENCE_NS`] at most.
+
+mod follow;
+mod output;
+mod pending;
+
+use std::collections::VecDeque;
+
+use crate::patterns::{
+    binary_star::{
+        Change, Fatal, Freshness, HEARTBEAT_NS, PEER_EXPIRY_NS, Role, Star, wire::Tidings,
+    },
+    clone::{
+        Now, RECENT,
+        state::{Limits, State, Update, View},
+    },
+    kvmsg::{ICANHAZ, KeyValue, Malformed},
+};
+use follow::Follow;
+pub use output::{Changes, Counters, Output, Restored};
+use pending::Pending;
+
+/// Snapshots that are on their way at once. More wait for their turn.
+pub const SNAPSHOTS_MAX: usize = 64;
+
+/// Requests that wait for their turn. More are not answered.
+pub const REQUESTS_MAX: usize = 16_384;
+
+/// How long an active server waits until its peer has an update on disk before it goes on alone, in nanoseconds. Clients
+/// that ask for a snapshot meanwhile wait, too, and must not turn to the peer.
+pub const PEER_PATIENCE_NS: u64 = HEARTBEAT_NS;
+
+/// One of a pair.
+#[derive(Debug)]
+struct Pair {
+    star: Star,
+    /// How new the peer's state is, as it said last.
+    peer_state: Freshness,
+    /// Whether the peer has, on disk, all that is published.
+    together: bool,
+    follow: Follow,
+    pending: Pending,
+    /// Until when an active server accepts nothing, for a primary that wants to be active again.
+    yields_until_ns: Option<u64>,
+}
+
+/// An update that is not published yet, with when it was made.
+#[derive(Debug)]
+struct Unpublished {
+    update: Update,
+    since_ns: u64,
+}
+
+#[derive(Debug)]
+struct Request<C> {
+    client: C,
+    subtree: Box<[u8]>,
+    with_recent: bool,
+}
+
+/// A server.
+#[derive(Debug)]
+pub struct Machine<C> {
+    state: State,
+    epoch: u64,
+    limits: Limits,
+    pair: Option<Pair>,
+    changes: Changes,
+    is_changed: bool,
+    /// The sequence up to which updates are on disk, and that up to which they are published.
+    committed: u64,
+    published: u64,
+    unpublished: VecDeque<Unpublished>,
+    /// Updates of the turn, for the peer.
+    passed_on: Vec<Update>,
+    requests: VecDeque<Request<C>>,
+    /// Snapshots that wait until what they hold is published.
+    prepared: Vec<(Request<C>, View)>,
+    snapshots: usize,
+    outputs: VecDeque<Output<C>>,
+    heartbeat_due_ns: u64,
+    /// Whether the peer has to hear of the state as soon as it is on disk.
+    owes_word: bool,
+    counters: Counters,
+}
+
+impl<C: Copy + PartialEq> Machine<C> {
+    /// Starts from what a store holds. Without a `star` it is on its own, and active.
+    #[must_use]
+    pub fn new(restored: &Restored, limits: Limits, star: Option<Star>, now: Now) -> Self {
+        let mut state = State::default();
+        for update in &restored.updates {
+            state.insert(update);
+        }
+        for &(sequence, uuid) in &restored.recent {
+            state.remember(sequence, uuid);
+        }
+        let Freshness { epoch, sequence } = restored.state;
+        state.set_sequence(sequence);
+        let is_alone = star.is_none();
+        let mut machine = Self {
+            state,
+            epoch,
+            limits,
+            pair: star.map(|star| Pair {
+                star,
+                peer_state: Freshness::default(),
+                together: false,
+                follow: Follow::default(),
+                pending: Pending::default(),
+                yields_until_ns: None,
+            }),
+            changes: Changes::default(),
+            is_changed: false,
+            committed: sequence,
+            published: sequence,
+            unpublished: VecDeque::new(),
+            passed_on: Vec::new(),
+            requests: VecDeque::new(),
+            prepared: Vec::new(),
+            snapshots: 0,
+            outputs: VecDeque::new(),
+            heartbeat_due_ns: now.ns,
+            owes_word: false,
+            counters: Counters::default(),
+        };
+        if is_alone {
+            machine.epoch += 1;
+            machine.note_changed();
+        }
+        machine
+    }
+
+    /// Returns the state, with what is not published yet.
+    #[must_use]
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Returns how new the state is.
+    #[must_use]
+    pub fn freshness(&self) -> Freshness {
+        Freshness {
+            epoch: self.epoch,
+            sequence: self.state.sequence(),
+        }
+    }
+
+    /// Returns the role. A server on its own is active.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.pair
+            .as_ref()
+            .map_or(Role::Active, |pair| pair.star.role())
+    }
+
+    /// Tells whether each server of the pair has what the other one has, as far as this one knows.
+    #[must_use]
+    pub fn is_in_step(&self) -> bool {
+        self.pair
+            .as_ref()
+            .is_none_or(|pair| match pair.star.role() {
+                Role::Active => pair.together,
+                Role::Passive => pair.follow.is_current(),
+                Role::Primary | Role::Backup => false,
+            })
+    }
+
+    /// Returns what has been counted.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Returns how many of a client's updates wait for the active server to tell of them.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.pair.as_ref().map_or(0, |pair| pair.pending.len())
+    }
+
+    /// Returns when [`on_time`](Self::on_time) has something to do.
+    #[must_use]
+    pub fn due_ns(&self) -> u64 {
+        let expiry = self.state.next_expiry_ns().filter(|_| self.accepts());
+        expiry.map_or(self.heartbeat_due_ns, |at_ns| {
+            at_ns.min(self.heartbeat_due_ns)
+        })
+    }
+
+    /// Does what is due. Has to be called before anything else of a turn.
+    pub fn on_time(&mut self, now: Now) {
+        if let Some(pair) = &mut self.pair
+            && let Some(change) = pair.star.on_time(now.ns)
+        {
+            self.change_role(change, now);
+        }
+        if let Some(pair) = &mut self.pair
+            && pair
+                .yields_until_ns
+                .is_some_and(|until_ns| now.ns >= until_ns)
+        {
+            pair.yields_until_ns = None;
+            if pair.star.role() == Role::Active {
+                self.make_pending(now);
+            }
+        }
+        if self.accepts() {
+            while let Some(key) = self.state.expired(now.ns).cloned() {
+                self.counters.expired += 1;
+                let message = KeyValue {
+                    key: &key,
+                    sequence: 0,
+                    uuid: None,
+                    properties: b"",
+                    body: b"",
+                };
+                self.accept(message, None, now);
+            }
+        }
+        if let Some(pair) = &mut self.pair {
+            self.counters.pending_dropped += pair.pending.forget_old(now.ns);
+            if !pair.star.hears_peer(now.ns) {
+                pair.together = false;
+            }
+            if pair.star.role() == Role::Passive && pair.follow.should_ask(now.ns) {
+                self.outputs.push_back(Output::AskPeer);
+            }
+        }
+        if self.heartbeat_due_ns <= now.ns {
+            self.heartbeat_due_ns = now.ns + HEARTBEAT_NS;
+            if self.role() == Role::Active {
+                self.outputs.push_back(Output::Hugz(self.published));
+            }
+            self.tell(now);
+        }
+    }
+
+    /// Takes a client's update.
+    ///
+    /// # Errors
+    /// Why it is not accepted, which is counted, too.
+    pub fn on_update(&mut self, message: KeyValue<'_>, now: Now) -> Result<(), Malformed> {
+        let ttl = message.check_update();
+        self.counters.malformed += u64::from(ttl.is_err());
+        let expires_ns = ttl?.map(|ttl| now.ns + ttl.as_nanos() as u64);
+        if !self.accepts() {
+            self.keep(message, now);
+            return Ok(());
+        }
+        if let Some(uuid) = message.uuid
+            && let Some(sequence) = self.state.recent(&uuid)
+        {
+            self.counters.duplicate += 1;
+            // Whoever sends it again has not seen it.
+            if sequence <= self.published {
+                let again = KeyValue {
+                    sequence,
+                    ..message
+                };
+                let again = Update::new(&again, None);
+                self.outputs.push_back(Output::Publish(again));
+            }
+        } else if self.state.would_exceed(&message, self.limits) {
+            self.counters.refused_full += 1;
+        } else {
+            self.accept(message, expires_ns, now);
+        }
+        Ok(())
+    }
+
+    fn accepts(&self) -> bool {
+        let yields = |pair: &Pair| pair.yields_until_ns.is_some();
+        self.role() == Role::Active && !self.pair.as_ref().is_some_and(yields)
+    }
+
+    /// Counts a message of a client that is no update.
+    pub fn on_malformed(&mut self) {
+        self.counters.malformed += 1;
+    }
+
+    fn keep(&mut self, message: KeyValue<'_>, now: Now) {
+        let Some(pair) = &mut self.pair else { return };
+        let Some(uuid) = message.uuid else {
+            self.counters.without_uuid += 1;
+            return;
+        };
+        if self.state.recent(&uuid).is_some() {
+            self.counters.duplicate += 1;
+        } else if pair.pending.keep(uuid, Update::new(&message, None), now.ns) {
+            self.counters.pending += 1;
+        } else {
+            self.counters.duplicate += 1;
+        }
+        self.counters.pending_dropped += pair.pending.take_dropped();
+    }
+
+    fn accept(&mut self, message: KeyValue<'_>, expires_ns: Option<u64>, now: Now) {
+        let sequence = self.state.sequence() + 1;
+        let expires_ns = expires_ns.filter(|_| !message.body.is_empty());
+        let update = Update::new(
+            &KeyValue {
+                sequence,
+                ..message
+            },
+            expires_ns,
+        );
+        self.make(&update);
+        self.passed_on.push(update.clone());
+        let since_ns = now.ns;
+        self.unpublished.push_back(Unpublished { update, since_ns });
+        self.counters.accepted += 1;
+    }
+
+    /// Makes an update, and has it committed.
+    fn make(&mut self, update: &Update) {
+        self.state.apply(update);
+        self.changes.updates.push(update.clone());
+        self.note_changed();
+    }
+
+    fn note_changed(&mut self) {
+        self.is_changed = true;
+        self.changes.state = self.freshness();
+    }
+
+    /// Takes a client's request.
+    pub fn on_request(&mut self, client: C, frames: &[&[u8]], now: Now) {
+        let (subtree, with_recent) = match *frames {
+            [ICANHAZ] => (&[][..], false),
+            [ICANHAZ, subtree] => (subtree, false),
+            [ICANHAZ, subtree, RECENT] => (subtree, true),
+            _ => {
+                self.counters.unknown_requests += 1;
+                return;
+            }
+        };
+        if let Some(pair) = &mut self.pair {
+            // A peer's request is no vote.
+            if with_recent && pair.star.role() != Role::Active {
+                self.counters.unanswered += 1;
+                return;
+            }
+            let (answered, change) = pair.star.on_request(pair.follow.is_current(), now.ns);
+            if let Some(change) = change {
+                self.change_role(change, now);
+            }
+            if !answered {
+                self.counters.unanswered += 1;
+                return;
+            }
+        }
+        if self.requests.len() == REQUESTS_MAX {
+            self.counters.unanswered += 1;
+            return;
+        }
+        self.requests.push_back(Request {
+            client,
+            subtree: subtree.into(),
+            with_recent,
+        });
+    }
+
+    /// Notes that a client is gone: what it asked for is not sent any more. A snapshot that has begun ends with
+    /// [`snapshot_ended`](Self::snapshot_ended), as any.
+    pub fn on_gone(&mut self, client: C) {
+        self.requests.retain(|request| request.client != client);
+        let before = self.prepared.len();
+        self.prepared
+            .retain(|(request, _)| request.client != client);
+        self.snapshots -= before - self.prepared.len();
+    }
+
+    /// Notes that a snapshot is sent, or given up.
+    pub fn snapshot_ended(&mut self) {
+        self.snapshots = self.snapshots.saturating_sub(1);
+    }
+
+    /// Takes what the peer tells.
+    ///
+    /// # Errors
+    /// That the two servers can't go on together.
+    pub fn on_peer(&mut self, tidings: &Tidings<'_>, now: Now) -> Result<(), Fatal> {
+        let own = self.freshness();
+        let Some(pair) = &mut self.pair else {
+            return Ok(());
+        };
+        if tidings.state.is_some() {
+            let (counts, is_new) = pair.star.on_rounds(tidings.rounds.0, tidings.rounds.1);
+            if is_new {
+                self.tell(now);
+            }
+            if !counts {
+                return Ok(());
+            }
+        }
+        let Some(pair) = &mut self.pair else {
+            return Ok(());
+        };
+        // Nothing is known of a Guide's server: it is taken for as new.
+        let peer_state = tidings.state.unwrap_or(own);
+        pair.peer_state = peer_state;
+        let change = pair.star.on_peer(tidings.role, peer_state, own, now.ns)?;
+        let has_all =
+            tidings.role == Role::Passive && tidings.current && peer_state.epoch == own.epoch;
+        pair.together = has_all && (pair.together || peer_state.sequence >= self.published);
+        if let Some(change) = change {
+            self.change_role(change, now);
+        }
+        match self.role() {
+            Role::Passive => self.follow(tidings, now),
+            Role::Active => self.perhaps_step_back(tidings, now),
+            Role::Primary | Role::Backup => {}
+        }
+        Ok(())
+    }
+
+    /// Leaves the active role to a primary that wants it back and has all there is.
+    fn perhaps_step_back(&mut self, tidings: &Tidings<'_>, now: Now) {
+        let own = self.freshness();
+        let Some(pair) = &mut self.pair else { return };
+        let has_all =
+            tidings.role == Role::Passive && tidings.current && tidings.state == Some(own);
+        if !tidings.preempts || !tidings.current {
+            return;
+        }
+        // Or it would never have all under load. What comes meanwhile is kept.
+        pair.yields_until_ns.get_or_insert(now.ns + PEER_EXPIRY_NS);
+        if has_all && self.unpublished.is_empty() {
+            let change = pair.star.start_over(now.ns);
+            self.change_role(change, now);
+        }
+    }
+
+    fn change_role(&mut self, change: Change, now: Now) {
+        self.requests.clear();
+        self.snapshots -= self.prepared.len();
+        self.prepared.clear();
+        // What was not published is in the state; who knows the sequence before it sees a gap.
+        self.unpublished.clear();
+        self.passed_on.clear();
+        self.published = self.state.sequence();
+        if let Some(pair) = &mut self.pair {
+            pair.yields_until_ns = None;
+            pair.together = false;
+        }
+        let peer_epoch = self.pair.as_ref().map_or(0, |pair| pair.peer_state.epoch);
+        match change {
+            Change::BecameActive => {
+                self.epoch = self.epoch.max(peer_epoch) + 1;
+                self.note_changed();
+                self.make_pending(now);
+            }
+            Change::BecamePassive => {
+                if let Some(pair) = &mut self.pair {
+                    pair.follow.start(now.ns);
+                }
+                self.outputs.push_back(Output::AskPeer);
+            }
+            Change::StartedOver => {}
+        }
+        self.outputs.push_back(Output::Role(self.role()));
+        self.heartbeat_due_ns = now.ns;
+        self.tell(now);
+    }
+
+    /// Makes the updates that clients sent and the former active server never told of.
+    fn make_pending(&mut self, now: Now) {
+        let Some(pair) = &mut self.pair else { return };
+        for update in pair.pending.take() {
+            // What was checked when it came; its time to live begins now.
+            let _ = self.on_update(update.message(), now);
+        }
+    }
+
+    /// Tells the peer of the role and the state on disk.
+    fn tell(&mut self, now: Now) {
+        let sequence = self.committed;
+        let Some(pair) = &mut self.pair else { return };
+        let current = pair.follow.is_current() && pair.star.role() == Role::Passive;
+        pair.star.on_sent(now.ns);
+        self.outputs.push_back(Output::Tell {
+            role: pair.star.role(),
+            state: Freshness {
+                epoch: self.epoch,
+                sequence,
+            },
+            rounds: pair.star.rounds(),
+            current,
+            preempts: pair.star.preempts(),
+            update: None,
+        });
+    }
+
+    /// Returns what has to be on disk before [`committed`](Self::committed) is called, if there is anything.
+    pub fn changes(&mut self) -> Option<Changes> {
+        std::mem::take(&mut self.is_changed).then(|| std::mem::take(&mut self.changes))
+    }
+
+    /// Notes that all changes are on disk, and releases what waited for that. `now` has to be read after the commit: a
+    /// server that was stopped meanwhile publishes nothing.
+    pub fn committed(&mut self, now: Now) {
+        let was_behind = self.committed != self.state.sequence();
+        let owes_word = std::mem::take(&mut self.owes_word) || was_behind;
+        self.committed = self.state.sequence();
+        if let Some(pair) = &mut self.pair
+            && let Some(change) = pair.star.on_time(now.ns)
+        {
+            self.change_role(change, now);
+        }
+        let epoch = self.epoch;
+        if let Some(pair) = &self.pair {
+            for update in std::mem::take(&mut self.passed_on) {
+                let sequence = update.value.sequence;
+                self.outputs.push_back(Output::Tell {
+                    role: Role::Active,
+                    state: Freshness { epoch, sequence },
+                    rounds: pair.star.rounds(),
+                    current: false,
+                    preempts: false,
+                    update: Some(update),
+                });
+            }
+        } else {
+            self.passed_on.clear();
+        }
+        if owes_word && self.role() == Role::Passive {
+            self.tell(now);
+        }
+        self.release(now);
+    }
+
+    /// Publishes what may be, and begins snapshots.
+    fn release(&mut self, now: Now) {
+        if self.role() != Role::Active {
+            return;
+        }
+        let mut limit = self.committed;
+        if let Some(pair) = &mut self.pair {
+            let oldest = self.unpublished.front();
+            if oldest.is_some_and(|one| now.ns >= one.since_ns + PEER_PATIENCE_NS) {
+                pair.together = false;
+            }
+            if pair.together {
+                limit = limit.min(pair.peer_state.sequence);
+            }
+        }
+        while let Some(one) = self.unpublished.front()
+            && one.update.value.sequence <= limit
+            && let Some(one) = self.unpublished.pop_front()
+        {
+            self.published = one.update.value.sequence;
+            self.outputs.push_back(Output::Publish(one.update));
+        }
+        while self.snapshots < SNAPSHOTS_MAX
+            && let Some(request) = self.requests.pop_front()
+        {
+            self.snapshots += 1;
+            let view = self.state.view(&request.subtree);
+            self.prepared.push((request, view));
+        }
+        let (published, committed) = (self.published, self.committed);
+        let ready = self.prepared.extract_if(.., |(request, view)| {
+            // The peer has to get what waits for it to be published.
+            view.sequence()
+                <= if request.with_recent {
+                    committed
+                } else {
+                    published
+                }
+        });
+        for (request, view) in ready {
+            self.counters.snapshots += 1;
+            self.outputs.push_back(Output::Snapshot {
+                client: request.client,
+                view,
+                with_recent: request.with_recent,
+            });
+        }
+    }
+
+    /// Returns the next thing to do. Has to be asked until there is none after [`committed`](Self::committed).
+    pub fn output(&mut self) -> Option<Output<C>> {
+        self.outputs.pop_front()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,285 @@
+//! Goal: Clone as the Guide has it: clients written in Python against its description work with our server, by PUSH and by
+//! PUB, with five frames and with three; our client works with such a server; and what is malformed is counted and
+//! does no harm.
+
+mod support;
+
+use std::{path::Path, process::Command, time::Duration};
+
+use pinfeed::patterns::clone::{Client, ClientPlan};
+use rustix::process::Signal;
+use support::{Pinfeed, number, python::python};
+
+/// Starts `pinfeed clone serve --json` on free ports, and returns it and its endpoint.
+fn serve(arguments: &[&str]) -> (Pinfeed, String) {
+    let fixed = [
+        "clone",
+        "serve",
+        "--json",
+        "--endpoint",
+        "tcp://127.0.0.1:*",
+    ];
+    let mut server = Pinfeed::start(&[&fixed[..], arguments].concat());
+    let endpoint = server.wait_for_line("serving on ");
+    (server, endpoint)
+}
+
+fn script(name: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/support")
+        .join(name)
+}
+
+fn run_python(endpoint: &str, collector: &str, scenario: &str) -> Option<String> {
+    let python = python()?;
+    let mut client = Pinfeed::spawn(
+        Command::new(python)
+            .arg(script("clone_client.py"))
+            .args([endpoint, collector, scenario]),
+    );
+    let (status, output) = client.finish();
+    assert!(
+        status.success(),
+        "{scenario} by {collector}: {}",
+        client.said
+    );
+    Some(output)
+}
+
+#[test]
+fn pyzmq_clients_work_by_push_and_by_pub() {
+    for collector in ["push", "pub"] {
+        let (mut server, endpoint) = serve(&[]);
+        let Some(output) = run_python(&endpoint, collector, "protocol") else {
+            return;
+        };
+        assert_eq!(output, "state 4\n");
+        server.signal(Signal::INT);
+        let summary = server.json(130);
+        assert_eq!(number(&summary, "malformed"), 8, "{summary}");
+        assert_eq!(number(&summary, "unknown_requests"), 4, "{summary}");
+        assert_eq!(number(&summary, "expired"), 1, "{summary}");
+        assert_eq!(number(&summary, "keys"), 4, "{summary}");
+        assert_eq!(number(&summary, "snapshots"), 3, "{summary}");
+    }
+}
+
+#[test]
+fn pyzmq_clients_work_with_three_frames() {
+    for (form, scenario) in [
+        (&["--three-frames"][..], "three_frames"),
+        (&["--three-frames", "--short-sequences"], "short_sequences"),
+    ] {
+        let (_server, endpoint) = serve(form);
+        if let Some(output) = run_python(&endpoint, "push", scenario) {
+            assert_eq!(output, "state 1\n");
+        }
+    }
+}
+
+fn client(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let mut client = Pinfeed::start(&[&["clone"], arguments].concat());
+    let (status, output) = client.finish();
+    (status.code(), output, client.said.clone())
+}
+
+/// What each client command does against a server of whatever make.
+fn commands_work(endpoint: &str, collector: &str) {
+    let at = ["--connect", endpoint, "--collector", collector];
+    let with = |arguments: &[&str]| client(&[arguments, &at[..]].concat());
+    assert_eq!(with(&["get", "/a/"]).0, Some(1), "nothing is there");
+    for (key, value) in [("/a/1", "one"), ("/a/2", "two words"), ("/b/1", "three")] {
+        let (code, _, said) = with(&["set", key, value]);
+        assert_eq!(code, Some(0), "{said}");
+        assert!(said.contains("published as "), "{said}");
+    }
+    assert_eq!(with(&["get", "/a/2"]).1, "two words\n");
+    assert_eq!(with(&["get", "/a/"]).1, "/a/1 one\n/a/2 two words\n");
+    let mut watch = Pinfeed::start(&[&["clone", "watch", "/a/"], &at[..]].concat());
+    watch.wait_for_line("following ");
+    assert_eq!(with(&["delete", "/a/1"]).0, Some(0));
+    assert_eq!(with(&["get", "/a/1"]).0, Some(1));
+    watch.signal(Signal::INT);
+    let (status, output) = watch.finish();
+    assert_eq!(status.code(), Some(130));
+    let lines: Vec<&str> = output.lines().collect();
+    assert_eq!(
+        lines,
+        ["1 set /a/1 one", "2 set /a/2 two words", "4 delete /a/1"]
+    );
+}
+
+#[test]
+fn our_client_works_with_our_server() {
+    for collector in ["push", "pub"] {
+        let (_server, endpoint) = serve(&[]);
+        commands_work(&endpoint, collector);
+    }
+}
+
+#[test]
+fn our_client_works_with_a_server_in_python() {
+    let Some(python) = python() else { return };
+    for collector in ["push", "pub"] {
+        let mut server = Pinfeed::spawn(
+            Command::new(&python)
+                .arg(script("clone_server.py"))
+                .arg(collector),
+        );
+        let endpoint = server.wait_for_line("serving on ");
+        commands_work(&endpoint, collector);
+    }
+}
+
+#[test]
+fn our_client_works_with_three_frames() {
+    let (_server, endpoint) = serve(&["--three-frames"]);
+    let at = ["--three-frames", "--connect", &endpoint];
+    assert_eq!(
+        client(&[&["set", "key", "value"], &at[..]].concat()).0,
+        Some(0)
+    );
+    assert_eq!(client(&[&["get", "key"], &at[..]].concat()).1, "value\n");
+}
+
+#[test]
+fn values_expire() {
+    let (_server, endpoint) = serve(&[]);
+    let at = ["--connect", &endpoint];
+    assert_eq!(
+        client(&[&["set", "brief", "value", "--ttl", "300ms"], &at[..]].concat()).0,
+        Some(0)
+    );
+    support::wait_until("it has expired", || {
+        client(&[&["get", "brief"], &at[..]].concat()).0 == Some(1)
+    });
+}
+
+#[test]
+fn a_subscriber_that_stands_still_is_hung_up_on_and_others_are_not_disturbed() {
+    const UPDATES: usize = 800;
+    let (mut server, endpoint) = serve(&[]);
+    let context = zmq::Context::new();
+    let still = context.socket(zmq::SUB).expect("a socket");
+    still.set_rcvhwm(1).expect("an option");
+    still.set_linger(0).expect("an option");
+    still.set_subscribe(b"").expect("an option");
+    let (host, port) = endpoint.rsplit_once(':').expect("a port");
+    let published = port.parse::<u16>().expect("a port") + 1;
+    still
+        .connect(&format!("{host}:{published}"))
+        .expect("an endpoint");
+    // It has subscribed when it has a heartbeat, and takes nothing after that.
+    assert_eq!(still.recv_multipart(0).expect("a message")[0], b"HUGZ");
+    let mut client = Client::start(&ClientPlan::new([endpoint], b"")).expect("an endpoint");
+    let body = vec![b'x'; 64 * 1024];
+    let mut sent = 0;
+    support::wait_until("all is published", || {
+        client.turn(Duration::from_millis(10)).expect("it goes on");
+        while client.event().is_some() {}
+        if client.is_ready() && client.can_send() && client.under_way() < 20 && sent < UPDATES {
+            let key = format!("/{}", sent % 10);
+            client.set(key.as_bytes(), &body, None).expect("a good key");
+            sent += 1;
+        }
+        sent == UPDATES && client.under_way() == 0
+    });
+    assert_eq!(client.counters().snapshots, 1);
+    server.signal(Signal::INT);
+    let summary = server.json(130);
+    assert!(number(&summary, "slow_subscribers") >= 1, "{summary}");
+    assert_eq!(number(&summary, "accepted"), UPDATES as u64, "{summary}");
+}
+
+#[test]
+fn bad_input_is_named_with_its_remedy() {
+    let (_server, endpoint) = serve(&[]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let no_store = folder.path().join("none/store");
+    let no_store = no_store.to_str().expect("text");
+    let nobody = support::free_endpoint();
+    let long_key = "k".repeat(64 * 1024);
+    for (arguments, code, expected) in [
+        (
+            &["serve", "--endpoint", &endpoint][..],
+            2,
+            "it can't be bound",
+        ),
+        (
+            &["serve", "--endpoint", "ipc:///tmp/nowhere"],
+            2,
+            "it has no ports",
+        ),
+        (
+            &["serve", "--endpoint", "tcp://127.0.0.1:65535"],
+            2,
+            "there are no ports behind it",
+        ),
+        (
+            &[
+                "serve",
+                "--endpoint",
+                "tcp://127.0.0.1:*",
+                "--store",
+                no_store,
+            ],
+            2,
+            "--store = ",
+        ),
+        (&["serve", "--primary"], 2, "--peer"),
+        (&["serve", "--peer", &nobody], 2, "--primary or --backup"),
+        (
+            &["serve", "--three-frames", "--backup", "--peer", &nobody],
+            2,
+            "three frames lack",
+        ),
+        (
+            &["set", "HUGZ", "x", "--connect", &endpoint],
+            2,
+            "use another key",
+        ),
+        (
+            &["set", &long_key, "x", "--connect", &endpoint],
+            2,
+            "at most 16384",
+        ),
+        (
+            &["set", "key", "", "--connect", &endpoint],
+            2,
+            "clone delete",
+        ),
+        (
+            &[
+                "set",
+                "key",
+                "x",
+                "--ttl",
+                "1000000h",
+                "--connect",
+                &endpoint,
+            ],
+            2,
+            "up to a year",
+        ),
+        (
+            &["set", "key", "x", "--connect", &nobody, "--timeout", "1s"],
+            1,
+            "no server answered",
+        ),
+        (
+            &["get", "key", "--connect", &nobody, "--timeout", "1s"],
+            1,
+            "no server answered",
+        ),
+        (&["watch", "--connect", "nonsense"], 2, "--connect"),
+        (
+            &["set", "key", "x", "--connect", "tcp://127.0.0.1"],
+            2,
+            "it has no port",
+        ),
+    ] {
+        let (found, _, said) = client(arguments);
+        assert_eq!(found, Some(code), "{:.80?}: {said}", arguments);
+        assert!(said.contains(expected), "{:.80?}: {said}", arguments);
+    }
+}
