@@ -20,7 +20,10 @@ use pinfeed::{
     envelope::Envelope,
     lane::Quota,
     message::{Message, Notice},
-    patterns::reactor::{Application, Link, Links, Reactor, SocketId, SocketPlan},
+    patterns::{
+        clone::{Client, ClientPlan},
+        reactor::{Application, Link, Links, Reactor, SocketId, SocketPlan},
+    },
     pipeline::Pipeline,
     random::seeded,
     sequence::{Quality, SnapshotMark},
@@ -425,6 +428,53 @@ fn a_late_handler_takes_its_past_from_a_cache() {
         );
         assert_eq!(summary["unknown_requests"], 0);
     }
+}
+
+#[test]
+fn a_late_handler_takes_its_past_from_a_clone_server() {
+    let mut server = Pinfeed::start(&["clone", "serve", "--endpoint", "tcp://127.0.0.1:*"]);
+    let snapshots = server.wait_for_line("serving on ");
+    let (host, port) = snapshots.rsplit_once(':').unwrap();
+    let feed = format!("{host}:{}", port.parse::<u16>().unwrap() + 1);
+    let mut client = Client::start(&ClientPlan::new([snapshots.as_str()], b"")).unwrap();
+    let turn = |client: &mut Client| client.turn(Duration::from_millis(10)).unwrap();
+    let mut set = |updates: std::ops::Range<u32>| {
+        for number in updates {
+            while !client.can_send() || client.under_way() > 100 {
+                turn(&mut client);
+            }
+            let key = format!("key.{:03}", number % 300);
+            client
+                .set(key.as_bytes(), &number.to_be_bytes(), None)
+                .unwrap();
+        }
+        while client.under_way() > 0 {
+            turn(&mut client);
+        }
+        let values = client.values().iter();
+        values
+            .map(|(key, value)| (key.to_vec(), (value.sequence, value.body.to_vec())))
+            .collect::<HashMap<_, _>>()
+    };
+    set(0..1_000);
+    let mut config = Config::connect(&feed, "kvmsg".parse::<Envelope>().unwrap());
+    config.feeds[0].snapshot = Some(Snapshot::from(snapshots.as_str()));
+    let (gathered, stop) = (Gathered::default(), Stop::default());
+    let pipeline = Pipeline::start(
+        &config,
+        Quota::unlimited(),
+        stop.clone(),
+        mirrors(&gathered),
+    )
+    .unwrap();
+    let expected = set(1_000..3_000);
+    wait_until("it has the server's state", || {
+        *gathered.state.lock().unwrap() == expected
+    });
+    stop.request();
+    let outcome = finish(pipeline);
+    assert!(outcome.failure.is_none(), "{:?}", outcome.failure);
+    assert!(outcome.totals.balanced() && outcome.totals.from_snapshots >= 300);
 }
 
 #[test]

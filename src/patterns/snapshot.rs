@@ -12,14 +12,12 @@ use crate::{
     clock::{Clock, Deadline},
     error::{Error, Result},
     net::{Backoff, Endpoint, Malformed},
-    patterns::reactor::{Application, End, Link, Links, Reactor, SocketId, SocketPlan},
+    patterns::{
+        kvmsg::{ICANHAZ, KTHXBAI},
+        reactor::{Application, End, Link, Links, Reactor, SocketId, SocketPlan},
+    },
     zmtp::SocketType,
 };
-
-/// What asks for a snapshot.
-pub const REQUEST: &[u8] = b"ICANHAZ?";
-/// The key of the message behind the last value.
-pub const COMPLETE: &[u8] = b"KTHXBAI";
 
 /// Pieces that wait to be taken.
 const PIECES_MAX: usize = 4_096;
@@ -198,7 +196,7 @@ impl Fetch<'_> {
 
 impl Application for Fetch<'_> {
     fn on_open(&mut self, links: &mut Links, link: Link) {
-        if links.send(link, &[REQUEST, &self.asker.subtree]).is_err() {
+        if links.send(link, &[ICANHAZ, &self.asker.subtree]).is_err() {
             self.fail("the request did not fit");
         }
     }
@@ -207,7 +205,7 @@ impl Application for Fetch<'_> {
         if self.outcome.is_some() {
             return;
         }
-        if frames[0] != COMPLETE {
+        if frames[0] != KTHXBAI {
             let frames = frames.iter().map(|&frame| frame.into()).collect();
             self.pass_on(Piece::Value(frames));
             return;

@@ -20,8 +20,8 @@ use crate::{
             store::{Evict, Limits, Store},
         },
         ends::{self, Ends, EndsPlan, Losses, Lost},
+        kvmsg::{ICANHAZ, KTHXBAI},
         reactor::{Application, End, Link, Links, NoRoom, Reactor, Shift, SocketId, SocketPlan},
-        snapshot,
     },
     stop::Stop,
     zmtp::{SocketType, Subscription},
@@ -394,7 +394,7 @@ impl Desk {
     fn on_request(&mut self, link: Link, frames: &[&[u8]]) {
         match *frames {
             // One at a time: the ends of two could not be told apart.
-            [snapshot::REQUEST, ref prefix @ ..]
+            [ICANHAZ, ref prefix @ ..]
                 if prefix.len() < 2 && self.answers.behind().all(|one| one != link) =>
             {
                 let prefix = prefix.first().copied().unwrap_or_default();
@@ -408,7 +408,7 @@ impl Desk {
         self.answers.leave(link);
         // Numbers are those of topics, if there are any: none is of all.
         let sequence = 0_u64.to_be_bytes();
-        match links.send(link, &[snapshot::COMPLETE, &sequence, &[], &[], &[]]) {
+        match links.send(link, &[KTHXBAI, &sequence, &[], &[], &[]]) {
             Ok(()) => self.snapshots += 1,
             // It would wait for ever.
             Err(NoRoom) => links.hang_up(link),
