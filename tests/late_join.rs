@@ -16,7 +16,7 @@ use std::{
 
 use pinfeed::{
     clock::Clock,
-    config::{Config, Engine, Snapshot},
+    config::{Config, Engine, Snapshot, TopicPolicy},
     envelope::Envelope,
     lane::Quota,
     message::{Message, Notice},
@@ -25,6 +25,7 @@ use pinfeed::{
         reactor::{Application, Link, Links, Reactor, SocketId, SocketPlan},
     },
     pipeline::Pipeline,
+    policy::Policy,
     random::seeded,
     sequence::{Quality, SnapshotMark},
     stop::Stop,
@@ -664,6 +665,26 @@ fn feeds_without_one_publisher_are_refused() {
     );
     let said = refused(&|config| config.feeds[0].subscribe = vec!["a".into(), "b".into()]);
     assert!(said.contains("one prefix"), "{said}");
+    let said = refused(&|config| config.feeds[0].subscribe = vec!["a".into()]);
+    assert!(said.contains("sequence.track = false"), "{said}");
+    let said = refused(&|config| {
+        config.feeds[0].policies = vec![TopicPolicy {
+            topic: Some("a".into()),
+            policy: Policy::DropOldest,
+        }];
+    });
+    assert!(said.contains("2 policies"), "{said}");
+    let said = refused(&|config| {
+        config.feeds[0].policies = vec![TopicPolicy {
+            topic: None,
+            policy: Policy::Snail,
+        }];
+    });
+    assert!(said.contains("no `snail`"), "{said}");
+    let said = refused(&|config| {
+        config.feeds[0].snapshot.as_mut().unwrap().held_bytes_max = 0;
+    });
+    assert!(said.contains("held_bytes_max = 0"), "{said}");
     let said = refused(&|config| {
         config.feeds[0].snapshot.as_mut().unwrap().connect = "nonsense".to_owned();
     });

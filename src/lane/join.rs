@@ -151,9 +151,7 @@ impl Join {
     ) -> Result<()> {
         if self.is_of_line() && *frames[0] == *HUGZ {
             self.take_heartbeat(desk, received_ns, frames);
-        } else if self.is_holding {
-            self.keep(desk, Held::new(received_ns, self.connections, frames));
-        } else if !self.pass(desk, received_ns, frames)? {
+        } else if self.is_holding || !self.pass(desk, received_ns, frames)? {
             self.keep(desk, Held::new(received_ns, self.connections, frames));
         }
         Ok(())
