@@ -16,7 +16,7 @@ use std::{
 
 use pinfeed::{
     clock::Clock,
-    config::{Config, Engine, Snapshot},
+    config::{Config, Engine, Snapshot, TopicPolicy},
     envelope::Envelope,
     lane::Quota,
     message::{Message, Notice},
@@ -25,6 +25,7 @@ use pinfeed::{
         reactor::{Application, Link, Links, Reactor, SocketId, SocketPlan},
     },
     pipeline::Pipeline,
+    policy::Policy,
     random::seeded,
     sequence::{Quality, SnapshotMark},
     stop::Stop,
@@ -32,7 +33,7 @@ use pinfeed::{
     zmtp::SocketType,
 };
 use rand::RngExt;
-use support::{ENGINES, Pinfeed, finish, publisher, wait_until};
+use support::{ENGINES, Pinfeed, finish, publisher, sealed, wait_until};
 
 const KEYS: u64 = 1_000;
 
@@ -239,7 +240,8 @@ impl Handler for Mirror {
 
     fn on_snapshot(&mut self, _notice: &Notice<'_>, mark: SnapshotMark) {
         match mark {
-            SnapshotMark::Begins => {
+            SnapshotMark::Begins { is_whole } => {
+                assert!(is_whole, "numbers count all updates");
                 let mut state = self.all.state.lock().unwrap();
                 self.own.drain(..).for_each(|key| drop(state.remove(&key)));
                 self.within = true;
@@ -352,7 +354,7 @@ fn a_late_handler_ends_with_the_state_of_its_server() {
     }
 }
 
-/// Keeps the last number of each topic.
+/// Keeps the last number of each topic. Forgets them where it is told to.
 #[derive(Default)]
 struct Last {
     all: Arc<Mutex<HashMap<Vec<u8>, u64>>>,
@@ -369,6 +371,99 @@ impl Handler for Last {
         let topic = message.topic().escape_ascii();
         assert!(before < Some(number), "{topic}: {number} after {before:?}");
     }
+
+    fn on_snapshot(&mut self, _notice: &Notice<'_>, mark: SnapshotMark) {
+        if mark == (SnapshotMark::Begins { is_whole: true }) {
+            self.all.lock().unwrap().clear();
+        }
+    }
+}
+
+/// A publisher of topics with numbers of their own, and a server of their newest messages.
+struct Numbered {
+    published: SocketId,
+    newest: BTreeMap<String, u64>,
+}
+
+impl Numbered {
+    /// Publishes the next message of a topic, or loses it.
+    fn next(&mut self, links: &mut Links, topic: &str, is_lost: bool) {
+        let number = self.newest.entry(topic.to_owned()).or_insert(0);
+        *number += 1;
+        if !is_lost {
+            links.publish(self.published, &[&sealed(topic, 1, *number)]);
+        }
+    }
+}
+
+impl Application for Numbered {
+    fn on_message(&mut self, links: &mut Links, link: Link, _frames: &[&[u8]]) {
+        for (topic, number) in &self.newest {
+            links.send(link, &[&sealed(topic, 1, *number)]).unwrap();
+        }
+        links
+            .send(link, &[b"KTHXBAI", &[0; 8], b"", b"", b""])
+            .unwrap();
+    }
+}
+
+#[test]
+fn topics_with_numbers_of_their_own_lose_nothing_by_a_snapshot() {
+    let mut reactor = Reactor::new(Clock::start()).unwrap();
+    let published = reactor.socket(SocketPlan::new(SocketType::Pub));
+    let asked = reactor.socket(SocketPlan::new(SocketType::Router));
+    let mut config = Config::connect(
+        &reactor.bind(published, "tcp://127.0.0.1:*").unwrap(),
+        Envelope::Pinfeed,
+    );
+    let snapshots = reactor.bind(asked, "tcp://127.0.0.1:*").unwrap();
+    config.feeds[0].snapshot = Some(Snapshot::from(snapshots.as_str()));
+    let mut server = Numbered {
+        published,
+        newest: BTreeMap::new(),
+    };
+    for topic in ["a", "b", "c"] {
+        server.next(reactor.links(), topic, true);
+    }
+    let (last, stop) = (Last::default(), Stop::default());
+    let all = last.all.clone();
+    let mut pipeline = Pipeline::start(&config, Quota::unlimited(), stop.clone(), |_| Last {
+        all: all.clone(),
+    })
+    .unwrap();
+    let mut turn_until =
+        |reactor: &mut Reactor, server: &mut Numbered, what: &str, snapshots: u64| {
+            wait_until(what, || {
+                reactor.turn(server, Duration::from_millis(1)).unwrap();
+                let all = all.lock().unwrap();
+                let newest = server.newest.iter();
+                let has_all = newest
+                    .clone()
+                    .all(|(topic, number)| all.get(topic.as_bytes()) == Some(number));
+                has_all && pipeline.look().snapshots >= snapshots
+            });
+        };
+    turn_until(&mut reactor, &mut server, "it has the past", 1);
+    server.next(reactor.links(), "a", false);
+    turn_until(&mut reactor, &mut server, "it goes on", 1);
+    // What shows that others are missing is the newest of its topic all the same, and comes.
+    server.next(reactor.links(), "b", true);
+    server.next(reactor.links(), "b", false);
+    server.next(reactor.links(), "c", true);
+    turn_until(&mut reactor, &mut server, "it has what was lost", 2);
+    // Nothing of another snapshot is news, and nothing is forgotten.
+    let peers: Vec<Link> = reactor.links().peers(server.published).collect();
+    peers
+        .into_iter()
+        .for_each(|peer| reactor.links().hang_up(peer));
+    turn_until(&mut reactor, &mut server, "it is connected again", 3);
+    server.next(reactor.links(), "a", false);
+    turn_until(&mut reactor, &mut server, "it goes on again", 3);
+    stop.request();
+    let outcome = finish(pipeline);
+    assert!(outcome.failure.is_none(), "{:?}", outcome.failure);
+    assert!(outcome.totals.balanced(), "{:?}", outcome.totals);
+    assert_eq!(outcome.totals.dropped, 0);
 }
 
 #[test]
@@ -570,6 +665,26 @@ fn feeds_without_one_publisher_are_refused() {
     );
     let said = refused(&|config| config.feeds[0].subscribe = vec!["a".into(), "b".into()]);
     assert!(said.contains("one prefix"), "{said}");
+    let said = refused(&|config| config.feeds[0].subscribe = vec!["a".into()]);
+    assert!(said.contains("sequence.track = false"), "{said}");
+    let said = refused(&|config| {
+        config.feeds[0].policies = vec![TopicPolicy {
+            topic: Some("a".into()),
+            policy: Policy::DropOldest,
+        }];
+    });
+    assert!(said.contains("2 policies"), "{said}");
+    let said = refused(&|config| {
+        config.feeds[0].policies = vec![TopicPolicy {
+            topic: None,
+            policy: Policy::Snail,
+        }];
+    });
+    assert!(said.contains("no `snail`"), "{said}");
+    let said = refused(&|config| {
+        config.feeds[0].snapshot.as_mut().unwrap().held_bytes_max = 0;
+    });
+    assert!(said.contains("held_bytes_max = 0"), "{said}");
     let said = refused(&|config| {
         config.feeds[0].snapshot.as_mut().unwrap().connect = "nonsense".to_owned();
     });

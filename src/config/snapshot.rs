@@ -3,9 +3,17 @@
 use serde::Deserialize;
 
 use crate::{
-    config::{Feed, Lane, SocketKind, endpoint},
+    config::{
+        Feed, Lane, SocketKind, endpoint,
+        validate::{BYTES_MAX, within},
+    },
     error::{Error, Result},
+    policy::Policy,
+    sequence::Scope,
 };
+
+/// The least that may be held, in bytes.
+const HELD_BYTES_MIN: usize = 16 * 1024;
 
 /// Where a feed takes snapshots: on start, after messages were missing and after each reconnect.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -53,6 +61,14 @@ impl Snapshot {
             .lines
             .iter()
             .map(|line| line.connect.len() + line.bind.len());
+        within(
+            &format!("{key}.held_bytes_max"),
+            self.held_bytes_max,
+            HELD_BYTES_MIN,
+            BYTES_MAX,
+        )?;
+        let counts_all = feed.sequence.track
+            && (feed.envelope.numbering()).is_some_and(|numbering| numbering.scope == Scope::Line);
         let problem = if endpoints.sum::<usize>() != 1 {
             "a snapshot goes with the messages of one publisher, and the feed has several endpoints"
         } else if feed.arbitration.is_some() {
@@ -61,6 +77,22 @@ impl Snapshot {
             "what is pushed has no snapshot"
         } else if feed.subscribe.len() > 1 || !feed.topics.is_empty() {
             "a snapshot is of one prefix, and the feed wants several or whole topics"
+        } else if counts_all && !Self::subtree(feed).is_empty() {
+            return Err(Error::config(
+                key,
+                &self.connect,
+                "the feed's numbers count all updates, and it takes those of one prefix: the others would be \
+                 taken for lost, and a snapshot for each",
+                "set `sequence.track = false`, or subscribe to all",
+            ));
+        } else if feed.envelope.inflation().is_some() {
+            "what is compressed has no snapshot"
+        } else if feed
+            .policies
+            .iter()
+            .any(|rule| rule.policy == Policy::Snail)
+        {
+            "messages that are held for a snapshot are late, and `snail` would end the run for that"
         } else {
             return Ok(());
         };
@@ -68,8 +100,25 @@ impl Snapshot {
             key,
             &self.connect,
             problem,
-            "give the feed one endpoint, one `subscribe` prefix at most and no `arbitration`, or leave \
-             `snapshot` out",
+            "give the feed one endpoint, one `subscribe` prefix at most, no `arbitration` and no `snail`, or \
+             leave `snapshot` out",
         ))
     }
+}
+
+/// Checks the number of policies that a configuration with snapshots has: handlers are told where one begins and
+/// ends in its place among messages of one policy only.
+///
+/// # Errors
+/// [`Error::Config`].
+pub(super) fn check_policies(policies: usize) -> Result<()> {
+    if policies == 1 {
+        return Ok(());
+    }
+    Err(Error::config(
+        "feed.snapshot",
+        format!("{policies} policies"),
+        "with several policies messages overtake each other, and so what says where a snapshot begins and ends",
+        "give all topics the same policy, or leave `snapshot` out",
+    ))
 }

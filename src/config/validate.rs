@@ -3,7 +3,10 @@
 use std::{collections::HashSet, net::UdpSocket};
 
 use crate::{
-    config::{Config, Engine, Feed, HandlerPanic, Lane, Line, ShardingMode, SocketKind, endpoint},
+    config::{
+        Config, Engine, Feed, HandlerPanic, Lane, Line, ShardingMode, SocketKind, endpoint,
+        snapshot,
+    },
     error::{Error, Result},
     handoff::{HandoffKind, held},
     host::{realtime::FIFO_MAX, topology},
@@ -24,7 +27,7 @@ const LINES_MAX: usize = 1 << 8;
 /// The most messages in a batch.
 pub(crate) const BATCH_MESSAGES_MAX: usize = 1 << 16;
 /// The largest limit on messages and batches: offsets within a batch have 32 bits.
-const BYTES_MAX: usize = 1 << 30;
+pub(super) const BYTES_MAX: usize = 1 << 30;
 /// The most batches between a lane and a worker.
 const BATCHES_MAX: usize = 1 << 16;
 /// The most topics of a line that are told apart, some hundred bytes each.
@@ -78,6 +81,9 @@ impl Config {
             }
             self.check_ways(&key, feed)?;
             self.check_policies(&key, feed)?;
+        }
+        if self.feeds.iter().any(|feed| feed.snapshot.is_some()) {
+            snapshot::check_policies(self.rules().classes().len())?;
         }
         let named = self
             .lanes
@@ -501,7 +507,7 @@ fn check_numbers(key: &str, feed: &Feed) -> Result<()> {
     within(&format!("{key}.held_bytes_max"), held, 1, BATCHES_BYTES_MAX)
 }
 
-fn within(key: &str, value: usize, least: usize, most: usize) -> Result<()> {
+pub(super) fn within(key: &str, value: usize, least: usize, most: usize) -> Result<()> {
     if (least..=most).contains(&value) {
         return Ok(());
     }

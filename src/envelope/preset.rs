@@ -9,7 +9,7 @@
 //! | `dwx` | `SYMBOL:\|:bid;ask` | - |
 //!
 //! Of `kvmsg`, the message of the Clone pattern in the ZeroMQ Guide, heartbeats carry the number 0, which
-//! says that they have none.
+//! says that they have none, or of other servers the number of the last update, and count as its copies.
 
 use std::sync::Arc;
 

@@ -5,6 +5,7 @@
 //! While a snapshot is under way, messages are held. When all of it has come, those that it holds already
 //! are counted as duplicates, and the others follow. Where the feed's numbers count all of its updates, the
 //! snapshot's own number decides that; where they count each topic's, the number of the topic's value.
+//! Heartbeats of a server that counts all carry the number that it has got to, and count as duplicates.
 //!
 //! What is held is bounded: where there is no more room all of it is dropped, and counted, and a newer snapshot
 //! is asked for, which holds what was lost.
@@ -16,8 +17,11 @@ use crate::{
     error::Result,
     flight::{AnomalyKind, FlightRecord, Hop, Sighting},
     lane::{Dispatch, line::Told, router::address, tally::Tally},
-    message::Origin,
-    patterns::snapshot::{Piece, Snapshots},
+    message::{NO_TIMESTAMP, Origin},
+    patterns::{
+        kvmsg::HUGZ,
+        snapshot::{Piece, Snapshots},
+    },
     sequence::{Event, EventKind, Position, Scope, SnapshotMark, TrackVerdict, Tracker},
 };
 
@@ -41,6 +45,8 @@ pub(super) struct Desk<'a> {
 /// A message that waits for a snapshot.
 struct Held {
     received_ns: u64,
+    /// How many connections there had been when it came.
+    connections: u64,
     frames: Vec<Box<[u8]>>,
 }
 
@@ -51,12 +57,16 @@ pub(crate) struct Join {
     /// What the feed's numbers count, where they are looked at.
     scope: Option<Scope>,
     held_bytes_max: usize,
+    /// Connections made so far.
+    connections: u64,
     /// Whether messages are held.
     is_holding: bool,
     held: VecDeque<Held>,
     held_bytes: usize,
     /// How far the snapshot has to reach at least, where numbers count all updates.
     needs: u64,
+    /// Whether the snapshot under way was asked for too early: what came after it was given up.
+    is_outdated: bool,
     /// Values of the snapshot under way.
     values: u64,
 }
@@ -74,10 +84,12 @@ impl Join {
             snapshots,
             scope,
             held_bytes_max,
+            connections: 0,
             is_holding: true,
             held: VecDeque::new(),
             held_bytes: 0,
             needs: 0,
+            is_outdated: false,
             values: 0,
         }
     }
@@ -102,23 +114,31 @@ impl Join {
         tracker.into_iter().chain(look).min()
     }
 
+    /// Tells whether numbers count all updates of the feed.
+    fn is_of_line(&self) -> bool {
+        self.scope == Some(Scope::Line)
+    }
+
     /// Asks for a snapshot that reaches this far, and holds what comes.
     fn hold(&mut self, needs: u64) {
         self.is_holding = true;
+        self.is_outdated = false;
         self.needs = self.needs.max(needs);
         self.snapshots.ask();
     }
 
     /// Takes note of a connection made or lost.
-    pub(super) fn note_connection(&mut self, made: bool, heard_ns: u64, told: &mut Told<'_>) {
+    pub(super) fn note_connection(&mut self, made: bool, heard_ns: u64, desk: &mut Desk<'_>) {
+        let mut told = desk.told();
         // A worker that is gone is met again by the next message.
         self.tracker
             .connected(made, heard_ns, &mut |event| told.tell(event));
-        if made {
-            // What a publisher before this one, or this one before it began anew, had got to says nothing.
-            self.needs = 0;
-            self.hold(0);
+        if !made {
+            return;
         }
+        self.connections += 1;
+        self.needs = 0;
+        self.hold(0);
     }
 
     /// Takes a message that was received, and counted as that.
@@ -129,18 +149,33 @@ impl Join {
         received_ns: u64,
         frames: &[F],
     ) -> Result<()> {
-        if self.is_holding {
-            let frames = frames.iter().map(|frame| (**frame).into()).collect();
-            self.keep(
-                desk,
-                Held {
-                    received_ns,
-                    frames,
-                },
-            );
-            return Ok(());
+        if self.is_of_line() && *frames[0] == *HUGZ {
+            self.take_heartbeat(desk, received_ns, frames);
+        } else if self.is_holding || !self.pass(desk, received_ns, frames)? {
+            self.keep(desk, Held::new(received_ns, self.connections, frames));
         }
-        self.pass(desk, received_ns, frames)
+        Ok(())
+    }
+
+    /// Takes a heartbeat of a server, which says what number it has got to: where that has not come, it is missing.
+    fn take_heartbeat<F: Deref<Target = [u8]>>(
+        &mut self,
+        desk: &mut Desk<'_>,
+        received_ns: u64,
+        frames: &[F],
+    ) {
+        desk.tally.note_duplicate(received_ns);
+        let number = frames.get(1).and_then(|frame| (**frame).try_into().ok());
+        let number = number.map_or(0, u64::from_be_bytes);
+        if self.is_holding {
+            self.needs = self.needs.max(number);
+        } else if self
+            .tracker
+            .awaited_of_line()
+            .is_some_and(|next| number >= next)
+        {
+            self.hold(number);
+        }
     }
 
     fn keep(&mut self, desk: &mut Desk<'_>, held: Held) {
@@ -149,36 +184,35 @@ impl Join {
         if self.held_bytes <= self.held_bytes_max {
             return;
         }
-        let dropped = self.held.len() as u64;
-        let newest = self
-            .held
-            .iter()
-            .filter_map(|held| self.number_of(desk, held));
-        let needs = newest.max().unwrap_or(0);
+        let dropped = self.held.len();
+        // What the snapshot under way has not, the next one has. That is asked for when this one has come, or
+        // none would ever be.
+        self.is_outdated = true;
         self.drop_held(desk, || {
-            format!("{dropped} messages were held for a snapshot, more than there is room for")
+            format!(
+                "{dropped} messages were held for a snapshot, more than there is room for; raise held_bytes_max"
+            )
         });
-        self.hold(needs);
     }
 
     fn number_of(&self, desk: &Desk<'_>, held: &Held) -> Option<u64> {
         let (fields, _) = address(desk.envelope, desk.bytes_max, &held.frames).ok()?;
         let position = fields.stamp?.position()?;
-        (self.scope == Some(Scope::Line)).then_some(position.sequence)
+        self.is_of_line().then_some(position.sequence)
     }
 
-    /// Passes a message on, unless it shows that others are missing: then it is the first to be held.
+    /// Passes a message on. Returns whether it did: not where it shows that updates are missing before it.
     fn pass<F: Deref<Target = [u8]>>(
         &mut self,
         desk: &mut Desk<'_>,
         received_ns: u64,
         frames: &[F],
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let (fields, hash) = match address(desk.envelope, desk.bytes_max, frames) {
             Ok(addressed) => addressed,
             Err(reason) => {
                 desk.tally.reject(desk.origin, received_ns, reason, frames);
-                return Ok(());
+                return Ok(true);
             }
         };
         let position = fields.stamp.and_then(|stamp| stamp.position());
@@ -188,25 +222,21 @@ impl Join {
             let told = desk.told();
             if told.judge(&mut self.tracker, topic, hash, position)? == TrackVerdict::Duplicate {
                 desk.tally.note_duplicate(received_ns);
-                return Ok(());
+                return Ok(true);
             }
             if self.tracker.counts().gaps > gaps {
                 let missing = position.map_or(0, |at| at.sequence.saturating_sub(1));
-                let is_of_line = self.scope == Some(Scope::Line);
-                self.hold(if is_of_line { missing } else { 0 });
-                let frames = frames.iter().map(|frame| (**frame).into()).collect();
-                self.keep(
-                    desk,
-                    Held {
-                        received_ns,
-                        frames,
-                    },
-                );
-                return Ok(());
+                self.hold(if self.is_of_line() { missing } else { 0 });
+                // Where each topic has numbers of its own it is the newest of its topic all the same.
+                if self.is_of_line() {
+                    return Ok(false);
+                }
             }
         }
+        let origin = desk.origin;
         desk.dispatch
-            .put(desk.tally, desk.origin, received_ns, hash, &fields, frames)
+            .put(desk.tally, origin, received_ns, hash, &fields, frames)?;
+        Ok(true)
     }
 
     /// Hands over what has come of a snapshot, and when it is complete what was held meanwhile.
@@ -219,7 +249,8 @@ impl Join {
                 None => return Ok(()),
                 Some(Piece::Begins) => {
                     self.values = 0;
-                    self.mark(desk, SnapshotMark::Begins)?;
+                    let is_whole = self.scope != Some(Scope::Topic);
+                    self.mark(desk, SnapshotMark::Begins { is_whole })?;
                 }
                 Some(Piece::Value(frames)) => self.take_value(desk, &frames)?,
                 Some(Piece::Complete { sequence }) => self.complete(desk, sequence)?,
@@ -236,7 +267,7 @@ impl Join {
         desk.tally.note_received(desk.now_ns, 1, bytes);
         desk.tally.counters().from_snapshots.add(1);
         self.values += 1;
-        let (fields, hash) = match address(desk.envelope, desk.bytes_max, frames) {
+        let (mut fields, hash) = match address(desk.envelope, desk.bytes_max, frames) {
             Ok(addressed) => addressed,
             Err(reason) => {
                 desk.tally.reject(desk.origin, desk.now_ns, reason, frames);
@@ -244,6 +275,10 @@ impl Join {
             }
         };
         let position = fields.stamp.and_then(|stamp| stamp.position());
+        if let Some(stamp) = &mut fields.stamp {
+            // How old a value is says nothing of how late it comes.
+            stamp.timestamp_ns = NO_TIMESTAMP;
+        }
         if let (Some(Scope::Topic), Some(position)) = (self.scope, position) {
             let topic = fields.topic.of(frames);
             let mut told = desk.told();
@@ -262,10 +297,16 @@ impl Join {
     }
 
     fn complete(&mut self, desk: &mut Desk<'_>, sequence: u64) -> Result<()> {
-        if sequence < self.needs {
-            // The server is behind the publisher. What has come is worth what it is; the next one reaches
-            // further.
-            self.snapshots.ask();
+        let needs = self.needs;
+        if sequence < needs || self.is_outdated {
+            if sequence < needs {
+                desk.note(AnomalyKind::Snapshot, 1, || {
+                    format!("it ends at number {sequence}, and {needs} was published before")
+                });
+            }
+            // What has come is worth what it is; the next one reaches further.
+            self.is_outdated = false;
+            self.snapshots.ask_later();
             return Ok(());
         }
         let messages = self.values;
@@ -274,7 +315,7 @@ impl Join {
         self.is_holding = false;
         self.needs = 0;
         let mut told = desk.told();
-        if self.scope == Some(Scope::Line) {
+        if self.is_of_line() {
             let position = Position { epoch: 0, sequence };
             self.tracker
                 .rebase(None, position, &mut |event| told.tell(event));
@@ -286,16 +327,27 @@ impl Join {
         while let Some(held) = self.held.pop_front() {
             self.held_bytes -= held.bytes();
             let number = self.number_of(desk, &held);
-            if number.is_some_and(|number| number <= sequence) {
-                desk.tally.note_duplicate(desk.now_ns);
-                continue;
-            }
-            self.pass(desk, held.received_ns, &held.frames)?;
-            if self.is_holding {
-                // It shows that others are missing, and comes before the rest again.
-                if !self.held.is_empty() {
-                    self.held.rotate_right(1);
+            match number {
+                Some(number) if number <= sequence => {
+                    desk.tally.note_duplicate(desk.now_ns);
+                    continue;
                 }
+                // It came before the connection that the snapshot was taken for, and is not in it: the publisher
+                // has begun anew.
+                Some(_) if held.connections < self.connections => {
+                    desk.tally.note_dropped(desk.now_ns);
+                    desk.note(AnomalyKind::Drop, 1, || {
+                        "it was held, and its publisher began anew meanwhile".to_owned()
+                    });
+                    continue;
+                }
+                _ => {}
+            }
+            if !self.pass(desk, held.received_ns, &held.frames)? {
+                self.held_bytes += held.bytes();
+                self.held.push_front(held);
+            }
+            if self.is_holding {
                 return Ok(());
             }
         }
@@ -333,6 +385,15 @@ impl Join {
 }
 
 impl Held {
+    fn new<F: Deref<Target = [u8]>>(received_ns: u64, connections: u64, frames: &[F]) -> Self {
+        let frames = frames.iter().map(|frame| (**frame).into()).collect();
+        Self {
+            received_ns,
+            connections,
+            frames,
+        }
+    }
+
     /// What it takes, in bytes, with what is kept beside its frames.
     fn bytes(&self) -> usize {
         let frames: usize = self.frames.iter().map(|frame| frame.len()).sum();

@@ -286,15 +286,16 @@ impl Router {
                 tracker.connected(made, heard_ns, &mut |event| told.tell(event));
             }
             Watch::Joined(join) => {
-                let mut told = Told {
+                let mut desk = Desk {
                     dispatch: &mut self.dispatch,
                     tally: &mut self.tally,
                     flight: &self.flight,
+                    envelope: &line.envelope,
                     origin: line.origin,
+                    bytes_max: self.message_bytes_max,
                     now_ns,
-                    outcome: Ok(()),
                 };
-                join.note_connection(made, heard_ns, &mut told);
+                join.note_connection(made, heard_ns, &mut desk);
             }
             Watch::Merged(share) => share.lock_for(&self.tally, &self.clock).note_connection(
                 &mut self.tally,

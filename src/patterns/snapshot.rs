@@ -44,10 +44,19 @@ pub enum Piece {
     Failed(String),
 }
 
+/// A request for a snapshot.
+#[derive(Clone, Copy, Debug)]
+struct Question {
+    /// What its pieces are known by.
+    number: u64,
+    /// Whether to wait as after a failure.
+    is_patient: bool,
+}
+
 /// Asks one server for snapshots of one subtree.
 #[derive(Debug)]
 pub struct Snapshots {
-    questions: Sender<u64>,
+    questions: Sender<Question>,
     pieces: Receiver<(u64, Piece)>,
     /// The number of the last question, 0 before the first.
     asked: u64,
@@ -89,9 +98,21 @@ impl Snapshots {
 
     /// Asks for a snapshot. What still comes of one asked for before is thrown away.
     pub fn ask(&mut self) {
+        self.put(false);
+    }
+
+    /// Asks for another snapshot after a while, longer from time to time: the last one was of no use.
+    pub fn ask_later(&mut self) {
+        self.put(true);
+    }
+
+    fn put(&mut self, is_patient: bool) {
         self.asked += 1;
         // The thread lives as long as this.
-        let _ = self.questions.send(self.asked);
+        let _ = self.questions.send(Question {
+            number: self.asked,
+            is_patient,
+        });
     }
 
     /// Takes the next piece, if there is one.
@@ -109,32 +130,37 @@ impl Snapshots {
 struct Asker {
     endpoint: String,
     subtree: Vec<u8>,
-    asked: Receiver<u64>,
+    asked: Receiver<Question>,
     answers: Sender<(u64, Piece)>,
 }
 
 impl Asker {
     fn run(self) {
-        let mut next = self.asked.recv();
         let mut backoff = Backoff::new(BACKOFF_MS.0, BACKOFF_MS.1);
-        while let Ok(number) = next {
-            let outcome = self.fetch(number);
-            next = match outcome {
-                Ok(()) => {
+        while let Ok(mut question) = self.asked.recv() {
+            loop {
+                // Only the newest counts.
+                question = self.asked.try_iter().last().unwrap_or(question);
+                if question.is_patient {
+                    question.is_patient = false;
+                    if let Ok(newer) = self.asked.recv_timeout(backoff.failed().left()) {
+                        question = newer;
+                        continue;
+                    }
+                } else {
                     backoff = Backoff::new(BACKOFF_MS.0, BACKOFF_MS.1);
-                    self.asked.recv()
                 }
-                Err(reason) => {
-                    if self.answers.send((number, Piece::Failed(reason))).is_err() {
-                        return;
-                    }
-                    let again = backoff.failed().left();
-                    match self.asked.recv_timeout(again) {
-                        Err(channel::RecvTimeoutError::Timeout) => Ok(number),
-                        newer => newer.map_err(|_| channel::RecvError),
+                match self.fetch(question.number) {
+                    Ok(()) => break,
+                    Err(reason) => {
+                        let failed = (question.number, Piece::Failed(reason));
+                        if self.answers.send(failed).is_err() {
+                            return;
+                        }
+                        question.is_patient = true;
                     }
                 }
-            };
+            }
         }
     }
 

@@ -357,7 +357,8 @@ fn watch(assigned: &Assigned<'_>, merges: &[Option<Merged>]) -> Result<Watch> {
         let subtree = config::Snapshot::subtree(feed);
         return Ok(Watch::Joined(Box::new(Join::new(
             Tracker::new(tracker_options(feed, numbering)),
-            numbering.map(|numbering| numbering.scope),
+            // Whether its numbers are looked at or not.
+            feed.envelope.numbering().map(|numbering| numbering.scope),
             Snapshots::start(&key, &feed.name, &snapshot.connect, subtree)?,
             snapshot.held_bytes_max,
         ))));

@@ -81,6 +81,8 @@ pub struct Pipeline<H> {
     numbered: bool,
     /// By feed: whether its publishers push.
     pushed: Vec<bool>,
+    /// By feed: whether it takes snapshots.
+    joined: Vec<bool>,
     collectors: Vec<Collector>,
     /// Gathered before the last call of `collect_stages`.
     stages: Stages,
@@ -140,6 +142,9 @@ impl<H: Handler> Pipeline<H> {
             feeds: config.feeds.iter().map(|feed| feed.name.clone()).collect(),
             numbered: config.feeds.iter().all(Feed::is_numbered),
             merges,
+            joined: (config.feeds.iter())
+                .map(|feed| feed.snapshot.is_some())
+                .collect(),
             pushed: {
                 let is_pushed = |feed: &Feed| feed.socket == SocketKind::Pull;
                 config.feeds.iter().map(is_pushed).collect()
@@ -208,6 +213,14 @@ impl<H: Handler> Pipeline<H> {
                 feed,
                 "publishers that push take no subscriptions",
                 "name a feed with `socket = \"sub\"`",
+            ));
+        }
+        if self.joined[index] {
+            return Err(Error::config(
+                "feed",
+                feed,
+                "its snapshots are of what it was subscribed to at the start",
+                "name a feed without `snapshot`",
             ));
         }
         // All or nothing, so that asking again does not count twice.

@@ -47,9 +47,12 @@ pub enum EventKind {
 /// A snapshot's place among the messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SnapshotMark {
-    /// What follows is the state of all topics: a topic that does not come until the end is no more. One that
-    /// begins before another has ended takes its place.
-    Begins,
+    /// What follows is state. A snapshot that begins before another has ended takes its place.
+    Begins {
+        /// Whether it is the state of all topics, so that one that does not come until the end is no more.
+        /// Where each topic has numbers of its own, only what is news of it comes.
+        is_whole: bool,
+    },
     /// All of it has come. What follows goes on behind it.
     Ends {
         /// The number of the last update in it, as its server counts.

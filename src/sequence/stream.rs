@@ -125,10 +125,9 @@ impl Stream {
     /// Tells whether a message at `position` came, or was missed, in this life of the series.
     pub(super) fn is_past(&self, mask: u64, position: Position) -> bool {
         let behind = self.next.wrapping_sub(position.sequence) & mask;
-        self.generation != UNSEEN
-            && self.epoch == position.epoch
-            && behind <= mask >> 1
-            && behind > 0
+        let is_behind = self.epoch == position.epoch && behind <= mask >> 1 && behind > 0;
+        // Epochs grow with time.
+        self.generation != UNSEEN && (is_behind || position.epoch < self.epoch)
     }
 
     /// Takes a message at `position`, and says what its number tells.

@@ -515,6 +515,13 @@ impl Tracker {
         is_news
     }
 
+    /// Returns the number that the line's series goes on with, if it has one and has begun.
+    #[must_use]
+    pub fn awaited_of_line(&self) -> Option<u64> {
+        let (position, generation) = self.line.awaited();
+        (self.by_line && generation != u32::MAX).then_some(position.sequence)
+    }
+
     /// Takes note that a snapshot has brought the feed up to date: what was missing is missing no more.
     pub fn caught_up(&mut self, now_ns: u64, events: &mut impl FnMut(Event<'_>)) {
         self.hear(now_ns);

@@ -61,7 +61,8 @@ pub trait Handler: Send + 'static {
     fn on_quality(&mut self, _notice: &Notice<'_>, _from: Quality, _to: Quality) {}
 
     /// Called before the first message of a feed's snapshot and after its last one. The messages between
-    /// are those of the worker's topics; what the handler has of others of the feed is no more.
+    /// are those of the worker's topics; of a [whole](SnapshotMark::Begins) one, what the handler has of others
+    /// of the feed is no more.
     fn on_snapshot(&mut self, _notice: &Notice<'_>, _mark: SnapshotMark) {}
 
     /// Called now and then while there are no messages, every

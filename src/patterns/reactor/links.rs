@@ -116,6 +116,8 @@ pub(super) struct Outbound {
     pub(super) met: Option<(Version, SocketType)>,
     /// Whether the socket's writing has failed, or the application wants no more of it.
     pub(super) is_over: bool,
+    /// Whether it is over because writing failed: the peer is gone.
+    pub(super) is_broken: bool,
     pub(super) interest: Interest,
     /// Whether it is among those to be written at the end of the turn.
     is_dirty: bool,
@@ -415,6 +417,7 @@ impl Links {
             outbox: Outbox::default(),
             met: None,
             is_over: false,
+            is_broken: false,
             interest,
             is_dirty: false,
             wants_room: false,
@@ -461,6 +464,11 @@ impl Outbound {
         self.outbox.room()
     }
 
+    /// Tells whether anything waits for the peer to take it.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.outbox.len() > 0
+    }
+
     fn tell(&mut self, subscription: Subscription<'_>) {
         if let Some((version, SocketType::Sub | SocketType::XSub)) = self.met {
             encode_subscription(self.aside(), version, subscription);
@@ -475,6 +483,7 @@ impl Outbound {
     pub(super) fn write(&mut self) {
         if self.outbox.write(&self.stream).is_err() {
             self.is_over = true;
+            self.is_broken = true;
         }
     }
 

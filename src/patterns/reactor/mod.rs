@@ -26,7 +26,7 @@ use crate::{
     error::{Error, Result},
     net::{Endpoint, Interest, Listener, Malformed, Poller, Ready, Resolver, SocketOptions},
     stop::Stop,
-    zmtp::{Handshake, Version},
+    zmtp::{Handshake, SocketType, Version},
 };
 pub use application::Application;
 pub use audience::{Audience, Shift, TooMany};
@@ -46,8 +46,8 @@ const DIALS_MAX: usize = 1_024;
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
 /// The silence after which a peer is asked for a sign of life.
 const HEARTBEAT_NS: u64 = SECOND_NS;
-/// How long it may take to give one.
-const HEARTBEAT_NS_MAX: u64 = 3 * SECOND_NS;
+/// How long it may take to give one. A peer that takes a while over what lies in the kernel is alive.
+const HEARTBEAT_NS_MAX: u64 = 5 * SECOND_NS;
 /// How long a peer's host may leave what it was sent unacknowledged.
 const GONE_AFTER: Duration = Duration::from_secs(10);
 /// How long a listener rests after the kernel refused a connection.
@@ -261,7 +261,12 @@ impl Reactor {
             };
             let is_sent = !outbound.is_over && outbound.settle(&self.poller);
             if outbound.is_over {
-                self.end(place, End::HungUp, application);
+                let end = if outbound.is_broken {
+                    End::Lost
+                } else {
+                    End::HungUp
+                };
+                self.end(place, end, application);
             } else if is_sent && std::mem::take(&mut outbound.wants_room) {
                 let link = outbound.link;
                 application.on_room(&mut self.links, link);
@@ -506,12 +511,17 @@ impl Reactor {
             else {
                 continue;
             };
-            let Some((version, _)) = outbound.met else {
+            let Some((version, met_as)) = outbound.met else {
                 if inbound.handshake_by.passed() {
                     self.end(place as u32, End::HandshakeTimeout, application);
                 }
                 continue;
             };
+            if outbound.is_waiting() {
+                // It has not come to what was asked.
+                inbound.asked_ns = None;
+                continue;
+            }
             let silent_ns = now_ns.saturating_sub(inbound.heard_ns);
             // Counted from the question: this side may have been late to ask.
             let is_dead = inbound.silence_ns_max > 0 && silent_ns > inbound.silence_ns_max
@@ -523,6 +533,7 @@ impl Reactor {
             } else if version >= Version::V3_1
                 && inbound.asked_ns.is_none()
                 && silent_ns > HEARTBEAT_NS
+                && hears(met_as)
             {
                 inbound.asked_ns = Some(now_ns);
                 outbound.ping();
@@ -530,6 +541,15 @@ impl Reactor {
             }
         }
     }
+}
+
+/// Tells whether a peer of such a socket is to answer heartbeats. One that only receives may leave unread what it
+/// has no room for, heartbeats with it; the kernel finds hosts that are gone.
+fn hears(met_as: SocketType) -> bool {
+    !matches!(
+        met_as,
+        SocketType::Pub | SocketType::XPub | SocketType::Push
+    )
 }
 
 fn parse(flag: &str, endpoint: &str) -> Result<Endpoint> {

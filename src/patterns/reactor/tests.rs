@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 
 use super::*;
-use crate::zmtp::{Cut, Frames, SocketType, Splitter, Subscription, encode_ready};
+use crate::zmtp::{Cut, Frames, Splitter, Subscription, encode_ready};
 
 const LIMIT: Duration = Duration::from_secs(20);
 

@@ -9,7 +9,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
-        mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel},
     },
     thread::Builder,
     time::Duration,
@@ -160,6 +160,8 @@ impl Copier {
         let waiting_bytes = self.shared.waiting_bytes.load(Relaxed) + self.page.cost_bytes();
         let has_room =
             waiting_bytes == 0 || waiting_bytes + bytes + COPY_OVERHEAD_BYTES <= WAITING_BYTES_MAX;
+        // A page that is full is so because no more pages may wait.
+        let has_room = has_room && self.page.bytes.len() < PAGE_BYTES;
         if !has_room || copy.frames.len() > FRAMES_MAX {
             return;
         }
@@ -177,13 +179,17 @@ impl Copier {
         if self.page.copies.is_empty() {
             return;
         }
-        let next = self.spare.try_recv().unwrap_or_default();
-        let page = std::mem::replace(&mut self.page, next);
+        let page = std::mem::take(&mut self.page);
         let cost_bytes = page.cost_bytes();
         self.shared.waiting_bytes.fetch_add(cost_bytes, Relaxed);
-        if self.pages.try_send(page).is_err() {
-            // Its copies are lost: wanted, and never written.
-            self.shared.waiting_bytes.fetch_sub(cost_bytes, Relaxed);
+        match self.pages.try_send(page) {
+            Ok(()) => self.page = self.spare.try_recv().unwrap_or_default(),
+            Err(TrySendError::Full(page) | TrySendError::Disconnected(page)) => {
+                // It is kept, and filled, until there is room for another page: a watcher that stands still would
+                // cost a page a turn.
+                self.shared.waiting_bytes.fetch_sub(cost_bytes, Relaxed);
+                self.page = page;
+            }
         }
     }
 
