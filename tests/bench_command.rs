@@ -98,12 +98,12 @@ fn a_latency_run_adds_up() {
     assert_eq!(run["balanced"], true);
     // What was received within the warm-up is left out of the subject's, to the batch.
     let measured = count(run, "feed");
-    assert!((1..30_000).contains(&measured), "{run}");
+    assert!((1..=30_000).contains(&measured), "{run}");
     assert_eq!(count(run, "queue"), measured);
     assert_eq!(count(run, "handler"), measured);
     // The same span, to what was due within it and stamped after it.
     let late = count(run, "lateness");
-    assert!((20_000..30_000).contains(&late), "{run}");
+    assert!((20_000..=30_000).contains(&late), "{run}");
     let hiccups = format!("hiccup-{}", usable_cores()[0]);
     assert!(count(run, &hiccups) > 1_000, "one a millisecond: {run}");
     assert!(

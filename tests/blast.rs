@@ -313,7 +313,7 @@ fn lateness_while_warming_up_is_left_out() {
     let published = process.json(0);
     // What was due in the second half, and what was stamped in it although due before.
     let recorded = number(&published["lateness_ns"], "count");
-    assert!((10_000..20_000).contains(&recorded), "{published}");
+    assert!((10_000..=20_000).contains(&recorded), "{published}");
 }
 
 #[test]

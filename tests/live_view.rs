@@ -93,18 +93,31 @@ impl Terminal {
         }
     }
 
+    /// Waits for the end of a command that shows its exit code, and checks that it is one of these.
+    fn wait_for_end(&self, codes: &[u8]) -> String {
+        let shown = self.wait_for("ended with ");
+        let ended = |code| {
+            let end = format!("ended with {code}");
+            shown.lines().any(|line| line.ends_with(&end))
+        };
+        assert!(codes.iter().any(ended), "not with {codes:?}:\n{shown}");
+        shown
+    }
+
     /// Checks that the shell has its terminal back: what is typed is echoed, once, and lines are whole.
     fn assert_usable(&self) {
+        // A key that came too late may stand in front of the prompt.
+        self.wait_until("the prompt", |shown| shown.trim_end().ends_with("ready>"));
         self.tmux(&["clear-history"]);
         self.type_line("clear; stty -a | grep -c -w -e '-echo' -e '-icanon'; echo back");
-        let shown = self.wait_until("the shell", |shown| shown.contains("\nback"));
+        let shown = self.wait_until("the shell", |shown| shown.contains("\nback\nready>"));
         assert!(
             shown.lines().any(|line| line == "0"),
             "echo and lines:\n{shown}"
         );
         self.type_line("echo typed");
         self.wait_until("an echo", |shown| {
-            shown.contains("ready> echo typed") && shown.lines().any(|line| line == "typed")
+            shown.contains("ready> echo typed\ntyped\nready>")
         });
     }
 }
@@ -304,7 +317,10 @@ fn a_benchmark_is_shown_as_it_goes() {
     terminal.wait_until("the picture to go on", |shown| !shown.contains("PAUSED"));
     terminal.press("q");
     let shown = terminal.wait_for("ended with 130");
-    assert!(shown.contains("run-1 ("), "what was said follows:\n{shown}");
+    assert!(
+        shown.contains(": generator is process"),
+        "what was said follows:\n{shown}"
+    );
     terminal.assert_usable();
 }
 
@@ -324,26 +340,31 @@ fn every_benchmark_has_its_view() {
         "replay {} --speeds 1,2,4,8 --objective max\\<1h --for 500ms --warm-up 0s",
         capture.display()
     );
-    for (arguments, title, row, end) in [
+    for (arguments, title, row, end, codes) in [
         (
             "throughput --runs 3 --messages 40000",
             "bench throughput",
             "pinfeed, native",
             "pinfeed, native to, median of the rounds",
+            &[0][..],
         ),
         (
             "sweep --vary workers=1,2 --runs 20 --messages 40000",
             "bench sweep of workers",
             "workers=2",
             "workers         msg/s   lowest - highest",
+            &[0],
         ),
         (
             "capacity --objective queue.max\\<1ns --from 2000 --for 2s --warm-up 0s",
             "bench capacity for queue.max<1ns",
             "2.00k msg/s ",
             "p99.99       max  verdict",
+            // No rate holds that.
+            &[1],
         ),
-        (&replay, "bench replay of captured", "1x ", "1h"),
+        // 1 where a busy machine keeps the generator from its rate.
+        (&replay, "bench replay of captured", "1x ", "1h", &[0, 1]),
     ] {
         terminal.type_line(&format!("clear; {}", bench(arguments)));
         let shown = terminal.wait_until(row, |shown| {
@@ -351,7 +372,7 @@ fn every_benchmark_has_its_view() {
             shown.contains("results so far") && shown.lines().any(has_row)
         });
         assert!(shown.contains(title), "{shown}");
-        let shown = terminal.wait_for("ended with ");
+        let shown = terminal.wait_for_end(codes);
         assert!(shown.contains(end), "{end:?} is not in\n{shown}");
         terminal.assert_usable();
     }
@@ -363,16 +384,24 @@ fn long_commands_say_how_much_time_is_left() {
         return;
     };
     let program = env!("CARGO_BIN_EXE_pinfeed");
-    for arguments in [
-        "publish --bind tcp://127.0.0.1:* --wait-for 0 --rate 1000 --for 3s",
-        "run --bind tcp://127.0.0.1:* --for 3s",
-        "doctor --measure 3s",
-        "plan --measure 3s",
-        "demo --for 3s --rate 1000",
-        "bench latency --rate 2000 --for 2s --warm-up 0s --runs 1",
+    for (arguments, codes) in [
+        (
+            "publish --bind tcp://127.0.0.1:* --wait-for 0 --rate 1000 --for 3s",
+            &[0][..],
+        ),
+        ("run --bind tcp://127.0.0.1:* --for 3s", &[0]),
+        // 1 where this host fails what is required.
+        ("doctor --measure 3s", &[0, 1]),
+        ("plan --measure 3s", &[0]),
+        ("demo --for 3s --rate 1000", &[0]),
+        // 1 where a busy machine keeps the generator from its rate.
+        (
+            "bench latency --rate 2000 --for 2s --warm-up 0s --runs 1",
+            &[0, 1],
+        ),
     ] {
         terminal.type_line(&format!("clear; {program} {arguments}; echo ended with $?"));
         terminal.wait_for(" s left");
-        terminal.wait_for("ended with ");
+        terminal.wait_for_end(codes);
     }
 }

@@ -431,10 +431,11 @@ fn what_was_tried_is_judged() {
     let machine = Recorded::named("two-socket");
     let read = machine.machine();
     let wanted = wanted(&read, Some(&two_socket_feeds()));
-    let judge = |adaptive: bool, core_got: Option<usize>, synchronised: bool| {
+    let judge = |adaptive: bool, rx_frames, core_got: Option<usize>, synchronised: bool| {
         let coalescing = Coalescing {
             adaptive_rx: Some(adaptive),
             rx_us: Some(0),
+            rx_frames,
         };
         let pin = Placement {
             name: "pin-4".to_owned(),
@@ -462,8 +463,12 @@ fn what_was_tried_is_judged() {
             assert_check(found, condition, outcome, &[]);
         }
     };
-    expect(&judge(false, Some(4), true), Passed);
-    let bad = judge(true, None, false);
+    for rx_frames in [None, Some(0), Some(1)] {
+        expect(&judge(false, rx_frames, Some(4), true), Passed);
+    }
+    let gathers = judge(false, Some(8), Some(4), true);
+    assert_check(&gathers, "coalescing", Failed, &["eth0", "rx-frames 8"]);
+    let bad = judge(true, None, None, false);
     expect(&bad, Failed);
     assert_check(&bad, "coalescing", Failed, &["eth0 adaptive-rx on"]);
     assert_eq!(Verdict::of(&bad).failed_required, 1, "pins");

@@ -145,6 +145,20 @@ fn overrides_of_a_file_count_for_their_workers() {
 }
 
 #[test]
+fn shards_move_only_where_they_may() {
+    let moves = "[sharding]\nrebalance = true\n";
+    let rule = "[[sharding.override]]\nprefix = \"binance.a\"\nworker = 1\n";
+    assert!(plan_two_workers(rule, &[], 0).contains(moves));
+    // What is planned can be run.
+    let isolates = format!("[workers]\nhandler_panic = \"isolate\"\n{rule}");
+    let said = plan_two_workers(&isolates, &[], 0);
+    assert!(!said.contains("rebalance"), "{said}");
+    // What the file has is kept, whether or not it helps.
+    let kept = plan_two_workers(moves, &["--workers", "1"], 0);
+    assert!(kept.contains(moves), "{kept}");
+}
+
+#[test]
 fn what_overrides_bring_is_unknown_without_a_capture() {
     let folder = tempfile::TempDir::new().unwrap();
     let file = folder.path().join("feeds.toml");

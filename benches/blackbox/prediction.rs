@@ -115,20 +115,24 @@ pub fn measure(length: &Length) -> Vec<Prediction> {
                 .filter_map(|thread| Some(thread["core"].as_u64()?.to_string()))
                 .collect();
             let flood = Flood::start(&size);
-            let summary = json(&[
+            let cores = cores.join(",");
+            let mut arguments = vec![
                 "run",
                 "--json",
                 "--envelope",
                 "pinfeed",
                 "--workers",
                 "1",
-                "--cores",
-                &cores.join(","),
                 "--connect",
                 &flood.endpoint,
                 "--for",
                 length.flood,
-            ]);
+            ];
+            // The plan may place no thread.
+            if !cores.is_empty() {
+                arguments.extend(["--cores", &cores]);
+            }
+            let summary = json(&arguments);
             assert_eq!(summary["balanced"], true, "{summary}");
             Prediction {
                 payload_bytes,

@@ -11,7 +11,10 @@ use std::{
 };
 
 use hdrhistogram::Histogram;
-use rustix::fs::{FlockOperation, flock};
+use rustix::{
+    fs::{FlockOperation, Mode, OFlags, flock, open},
+    io::Errno,
+};
 use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -67,7 +70,7 @@ impl ResultFolder {
                 format!("no folder can be made there ({error})"),
                 "give a folder that you may write to, or a place for one",
             ),
-            None => Error::file(&folder.temporary)(error),
+            None => Error::file(&parent)(error),
         })?;
         Ok(folder)
     }
@@ -79,12 +82,18 @@ impl ResultFolder {
             let name = format!("{TEMPORARY}{}-{}", process::id(), wall_ns());
             self.temporary = parent.join(name);
             fs::create_dir(&self.temporary)?;
-            self._lock = lock(&self.temporary);
+            self._lock = match lock(&self.temporary) {
+                // Another benchmark takes it for a leftover, and is about to remove it.
+                Err(Errno::WOULDBLOCK) => continue,
+                lock => lock.ok(),
+            };
             if self.temporary.exists() {
                 return Ok(());
             }
         }
-        Err(io::Error::other("each that was made was removed at once"))
+        Err(io::Error::other(
+            "another process took each that was made for a leftover",
+        ))
     }
 
     /// Removes what processes that are no more left beside this folder, and returns it.
@@ -162,11 +171,15 @@ impl Drop for ResultFolder {
     }
 }
 
-/// Locks a folder until the file is dropped. Fails where another one has it locked, and where there are no locks.
-fn lock(folder: &Path) -> Option<File> {
-    let file = File::open(folder).ok()?;
-    let locked = flock(&file, FlockOperation::NonBlockingLockExclusive);
-    locked.is_ok().then_some(file)
+/// Locks a folder until the file is dropped.
+///
+/// # Errors
+/// [`Errno::WOULDBLOCK`] where another one has it locked; others where it is gone, or there are no locks.
+fn lock(folder: &Path) -> rustix::io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let file = File::from(open(folder, flags, Mode::empty())?);
+    flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+    Ok(file)
 }
 
 /// Removes a folder that nobody fills any more, and returns whether it was one.
@@ -178,7 +191,7 @@ fn remove_leftover(path: &Path) -> bool {
     // Locked meanwhile, so that two do not remove the same one.
     let lock = lock(path);
     // What can't be removed is another one's.
-    lock.is_some() && fs::remove_dir_all(path).is_ok()
+    lock.is_ok() && fs::remove_dir_all(path).is_ok()
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use crate::{
     bench::{
         HasVerdict, Spread, Validity, Verdict,
         spread::{figure, known},
+        verdict::missing,
     },
     flight::Anomaly,
     host::pin::Placement,
@@ -128,8 +129,7 @@ impl LatencyRun {
     /// Returns messages lost, received too little included.
     #[must_use]
     pub fn missing(&self) -> u64 {
-        let unreceived = self.published.saturating_sub(self.received);
-        self.lost.unwrap_or(0).max(unreceived)
+        missing(self.published, self.received, self.lost.unwrap_or(0))
     }
 }
 

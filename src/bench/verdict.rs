@@ -44,10 +44,15 @@ pub(super) struct Held {
     pub blocked_s: f64,
 }
 
+/// Returns messages that were sent and not received: `lost` by their numbers, or more where counts tell so.
+pub(super) fn missing(published: u64, received: u64, lost: u64) -> u64 {
+    lost.max(published.saturating_sub(received))
+}
+
 impl Held {
     /// Returns how many messages were sent and not received.
     pub(super) fn missing(&self) -> u64 {
-        self.lost.max(self.published.saturating_sub(self.received))
+        missing(self.published, self.received, self.lost)
     }
 
     /// Returns the rate of sending.

@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::{
     bench::{Shape, measure_costs},
     cli::{Ending, Failure, countdown::Countdown, print_json, say},
-    config::{Config, Engine, ShardingMode},
+    config::{Config, Engine, HandlerPanic, ShardingMode},
     error::{Error, Result},
     handoff::HandoffKind,
     host::{
@@ -206,6 +206,8 @@ fn demand(args: &Args, machine: &Machine, config: Option<&Config>) -> Result<Dem
         batch_messages: shaped.handoff.batch_messages,
         overrides: table.overrides().to_vec(),
         in_turn: shaped.sharding.mode == ShardingMode::Balanced,
+        rebalance: shaped.sharding.rebalance,
+        may_rebalance: shaped.workers.handler_panic == HandlerPanic::Stop,
     })
 }
 

@@ -2,8 +2,8 @@
 //!
 //! The rule: a figure is better or worse where a rank test at 5 % says that the runs of one folder are beyond those of
 //! the other, and their medians differ by more than 2 %. With so few valid runs that no result would be rare enough,
-//! there is no telling: it takes 4 and 4, or 5 and 3. A search or a speed of a replay is one run, so its figures stand
-//! side by side without a judgement.
+//! there is no telling: it takes 4 and 4, or 5 and 3. A search is one result, and a speed of a replay has one run, or up
+//! to a few, so their figures stand side by side without a judgement.
 
 use std::{collections::BTreeMap, fmt};
 

@@ -18,7 +18,9 @@ pub(super) struct Shards {
     workers: usize,
     /// The number of moves that one asked for is: each source of batches makes its own.
     sources: u64,
-    /// Moves asked for.
+    /// The number of the last order, whether or not all lanes hear it.
+    ordered: u64,
+    /// Moves that all lanes hear of.
     asked: u64,
     /// What had come at the last look.
     seen: Loads,
@@ -44,6 +46,7 @@ impl Shards {
             table: (mode == ShardingMode::Keyed).then_some(table),
             workers,
             sources: sources as u64,
+            ordered: 0,
             asked: 0,
             seen: Loads::none(workers),
             behind: (batches / 2) as u64,
@@ -152,9 +155,9 @@ impl<H: Handler> Pipeline<H> {
         if self.orders.iter().any(OrderSender::is_full) {
             return Err(Error::LaneBusy);
         }
-        self.shards.asked += 1;
+        self.shards.ordered += 1;
         let order = MoveOrder {
-            number: self.shards.asked,
+            number: self.shards.ordered,
             shard,
             worker,
         };
@@ -163,6 +166,7 @@ impl<H: Handler> Pipeline<H> {
                 return Err(Error::LaneBusy);
             }
         }
+        self.shards.asked += 1;
         table.give(shard, worker);
         Ok(())
     }

@@ -6,15 +6,13 @@ use std::{io::IsTerminal, path::PathBuf, time::Duration};
 use crate::{
     bench::{LatencyRun, Progress, Tells, ThroughputRun, Verdict},
     cli::{
+        countdown::every,
         live::show_line,
         say,
         tui::{BenchView, Left},
     },
     clock::{Deadline, Stopwatch},
 };
-
-/// How often is said how much time is left where no line can be rewritten.
-const SAY_EVERY: Duration = Duration::from_secs(10);
 
 /// How long a run flat out is taken to be until one has shown it.
 pub(super) const RUN_GUESS: Duration = Duration::from_secs(2);
@@ -32,20 +30,21 @@ pub(super) struct Lines {
     /// Whether steps may follow that nobody knows of yet.
     pub is_least: bool,
     since: Stopwatch,
-    say_at: Deadline,
+    show_at: Deadline,
 }
 
 impl Lines {
     pub(super) fn new(folder: PathBuf) -> Self {
+        let on_terminal = std::io::stderr().is_terminal();
         Self {
-            on_terminal: std::io::stderr().is_terminal(),
+            on_terminal,
             view: None,
             folder,
             expected: Duration::ZERO,
             after: Duration::ZERO,
             is_least: false,
             since: Stopwatch::start(),
-            say_at: Deadline::after(SAY_EVERY),
+            show_at: Deadline::after(every(on_terminal)),
         }
     }
 
@@ -107,7 +106,7 @@ impl Lines {
 impl Progress for Lines {
     fn begin(&mut self, step: &str, left: Duration, generator: u32, subject: u32) {
         self.since = Stopwatch::start();
-        self.say_at = Deadline::after(SAY_EVERY);
+        self.show_at = Deadline::after(every(self.on_terminal));
         if let Some(view) = &self.view {
             view.begin(step, self.folder.join(step));
         }
@@ -122,11 +121,14 @@ impl Progress for Lines {
         if let Some(view) = &self.view {
             let is_least = self.is_least;
             view.board().left = Some(Left { time, is_least });
-        } else if self.on_terminal {
-            show_line(&format!("{step}{}", self.in_words(time)), true);
-        } else if self.say_at.passed() {
-            self.say_at = Deadline::after(SAY_EVERY);
-            say(format_args!("{step}{}", self.in_words(time)));
+        } else if self.show_at.passed() {
+            self.show_at = Deadline::after(every(self.on_terminal));
+            let line = format!("{step}{}", self.in_words(time));
+            if self.on_terminal {
+                show_line(&line, true);
+            } else {
+                say(format_args!("{line}"));
+            }
         }
     }
 }

@@ -83,7 +83,8 @@ pub(super) fn locality(case: &Case) -> Finding {
 }
 
 pub(super) fn coalescing(case: &Case) -> Finding {
-    let required = "adaptive-rx off, rx-usecs 0 (higher costs latency and saves CPU time)";
+    let required =
+        "adaptive-rx off, rx-usecs 0, rx-frames 1 or 0 (higher costs latency and saves CPU time)";
     let judged = judged_nics(case.machine, case.wanted)
         .into_iter()
         .map(|nic| -> Judged {
@@ -93,8 +94,12 @@ pub(super) fn coalescing(case: &Case) -> Finding {
             let adaptive = told.adaptive_rx.unwrap_or(false);
             let rx_us = told.rx_us.unwrap_or(0);
             let switch = if adaptive { "on" } else { "off" };
-            let shown = format!("{nic} adaptive-rx {switch}, rx-usecs {rx_us}");
-            Ok((shown, !adaptive && rx_us == 0))
+            let mut shown = format!("{nic} adaptive-rx {switch}, rx-usecs {rx_us}");
+            if let Some(rx_frames) = told.rx_frames {
+                shown += &format!(", rx-frames {rx_frames}");
+            }
+            let tells_each = told.rx_frames.is_none_or(|frames| frames <= 1);
+            Ok((shown, !adaptive && rx_us == 0 && tells_each))
         });
     Finding::each(required, "there is no card", judged)
 }

@@ -36,6 +36,8 @@ pub struct Coalescing {
     pub adaptive_rx: Option<bool>,
     /// Microseconds from a packet to its interrupt.
     pub rx_us: Option<u64>,
+    /// Packets to an interrupt.
+    pub rx_frames: Option<u64>,
 }
 
 impl Probed {
@@ -118,7 +120,7 @@ fn libzmq_pin(core: usize) -> crate::Result<Option<Placement>> {
         .transpose()
 }
 
-/// Reads what `ethtool -c` writes: `Adaptive RX: off  TX: off` and `rx-usecs: 8`, or `n/a` for either.
+/// Reads what `ethtool -c` writes: `Adaptive RX: off  TX: off`, `rx-usecs: 8`, `rx-frames: 1`, or `n/a` for any.
 fn coalescing(text: &str) -> Fact<Coalescing> {
     let value = |key: &str| {
         let mut rests = text
@@ -133,6 +135,7 @@ fn coalescing(text: &str) -> Fact<Coalescing> {
             _ => None,
         }),
         rx_us: value("rx-usecs:").and_then(|word| word.parse().ok()),
+        rx_frames: value("rx-frames:").and_then(|word| word.parse().ok()),
     };
     if found == Coalescing::default() {
         return Err(Unavailable::new("ethtool -c", "the driver does not say"));
@@ -163,8 +166,15 @@ mod tests {
         let expected = Coalescing {
             adaptive_rx: Some(true),
             rx_us: Some(50),
+            rx_frames: None,
         };
         assert_eq!(coalescing(intel), Ok(expected));
+        let tap = "Adaptive RX: n/a  TX: n/a\nrx-usecs:\tn/a\nrx-frames:\t8\nrx-frames-irq:\tn/a\n";
+        let expected = Coalescing {
+            rx_frames: Some(8),
+            ..Coalescing::default()
+        };
+        assert_eq!(coalescing(tap), Ok(expected));
         let virtio = "Coalesce parameters for eth0:\nAdaptive RX: n/a  TX: n/a\nrx-usecs:\tn/a\n";
         for nothing in ["", "garbage\0", virtio] {
             assert!(coalescing(nothing).is_err(), "{nothing}");

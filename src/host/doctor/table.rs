@@ -106,7 +106,7 @@ mod tests {
         ("interrupts", &["smp_affinity_list"]),
         ("interrupts while measured", &["smp_affinity_list"]),
         ("workqueues", &["/sys/devices/virtual/workqueue/cpumask"]),
-        ("coalescing", &["adaptive-rx", "rx-usecs"]),
+        ("coalescing", &["adaptive-rx", "rx-usecs", "rx-frames"]),
         ("busy poll", &["\n#net.core.busy_poll = 50", "\n#net.core.busy_read = 50"]),
         ("receive buffer (rmem_max)", &["\nnet.core.rmem_max = "]),
         ("TCP buffer (tcp_rmem)", &["\nnet.ipv4.tcp_rmem = 4096 131072 67108864"]),

@@ -91,16 +91,17 @@ pub struct Costs {
 pub struct Balance {
     /// At the start.
     pub at_first: Vec<f64>,
-    /// After shards have moved (`sharding.rebalance`), as far as that helps.
+    /// After shards have moved (`sharding.rebalance`), as far as they may and that helps.
     pub settled: Vec<f64>,
     /// The number of moves that takes.
     pub moves: usize,
 }
 
 impl Balance {
-    /// Where `in_turn`, any worker gets any message.
-    pub(super) fn of(traffic: &Traffic, workers: usize, in_turn: bool) -> Self {
-        if in_turn {
+    /// Where workers get batches in turn, any worker gets any message.
+    pub(super) fn of(demand: &Demand, workers: usize) -> Self {
+        let traffic = &demand.traffic;
+        if demand.in_turn {
             let shares = vec![1.0 / workers as f64; workers];
             return Self {
                 at_first: shares.clone(),
@@ -123,7 +124,8 @@ impl Balance {
         let loads = traffic.by_shard.map(parts);
         let placed: Vec<u64> = placed.iter().copied().map(parts).collect();
         let mut moves = 0;
-        for _ in 0..ROUNDS {
+        let rounds = if demand.may_rebalance { ROUNDS } else { 0 };
+        for _ in 0..rounds {
             let steps = even_out(&loads, &placed, &table);
             moves += steps.len();
             for step in &steps {

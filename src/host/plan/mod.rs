@@ -44,6 +44,10 @@ pub struct Demand {
     pub overrides: Vec<Override>,
     /// Whether workers get batches in turn, whatever their topics.
     pub in_turn: bool,
+    /// Whether shards move to other workers in any case.
+    pub rebalance: bool,
+    /// Whether shards may: not where a worker that fails is isolated.
+    pub may_rebalance: bool,
 }
 
 /// A plan. Threads are lanes, then workers.
@@ -72,7 +76,7 @@ pub struct Plan {
 pub fn plan(machine: &Machine, demand: Demand) -> Plan {
     let mut concerns = Vec::new();
     let workers = workers(machine, &demand, &mut concerns);
-    let balance = Balance::of(&demand.traffic, workers, demand.in_turn);
+    let balance = Balance::of(&demand, workers);
     let lanes = demand.lanes.len();
     let threads: Vec<Thread> = (demand.lanes.iter())
         .map(|(name, nic)| Thread::Lane {
@@ -121,7 +125,7 @@ fn workers(machine: &Machine, demand: &Demand, concerns: &mut Vec<String>) -> us
     let mut wanted = ((busy / LOAD_MAX).ceil() as usize).clamp(1, SHARDS);
     // Uneven topics take more, up to where one more changes nothing.
     while wanted < SHARDS {
-        let most = |workers| Balance::of(&demand.traffic, workers, demand.in_turn).most();
+        let most = |workers| Balance::of(demand, workers).most();
         if most(wanted) * busy <= LOAD_MAX || most(wanted + 1) > 0.99 * most(wanted) {
             break;
         }
@@ -168,7 +172,7 @@ impl Plan {
         );
         if self.demand.in_turn {
             toml += "\n[sharding]\nmode = \"balanced\"\n";
-        } else if self.balance.moves > 0 {
+        } else if self.demand.rebalance || self.balance.moves > 0 {
             toml += "\n[sharding]\nrebalance = true\n";
         }
         for rule in &self.demand.overrides {
