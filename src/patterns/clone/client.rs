@@ -249,6 +249,11 @@ impl Machine {
 
     fn on_heartbeat(&mut self, sequence: u64, now: Now) {
         let is_first = !std::mem::replace(&mut self.subscription.is_proven, true);
+        if sequence == 0 {
+            // The Guide's servers in C give no number, and nothing comes before the first update. A server that
+            // starts over hangs up.
+            return;
+        }
         let is_whole = self.wishes.subtree.is_empty();
         match &self.phase {
             Phase::Seeking(_) => {

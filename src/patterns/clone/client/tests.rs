@@ -145,6 +145,30 @@ fn a_heartbeat_tells_of_a_gap_and_of_sequences_that_went_back() {
 }
 
 #[test]
+fn a_heartbeat_without_a_number_tells_of_neither() {
+    for subtree in [&b""[..], b"a"] {
+        let mut bench = ready(subtree);
+        for sequence in 6..9 {
+            bench.published(0, HUGZ, 0, b"", sequence);
+            bench.published(0, b"a", sequence, b"new", sequence);
+        }
+        assert!(bench.machine.is_ready());
+        assert_eq!(bench.machine.sequence(), 8);
+        assert_eq!(bench.machine.counters().backwards, 0);
+        // While a snapshot is wanted, it does not hide that the first updates were missed.
+        let mut bench = Bench::new(1, subtree);
+        assert_eq!(bench.asked(), [0]);
+        bench.published(0, HUGZ, 0, b"", 1);
+        bench.published(0, b"a", 7, b"7", 1);
+        bench.snapshot(0, KTHXBAI, 5, b"", 2);
+        assert!(!bench.machine.is_ready());
+        assert_eq!(bench.asked(), [0]);
+        bench.snapshot(0, KTHXBAI, 6, b"", 3);
+        assert_eq!(bench.state(), [(&b"a"[..], &b"7"[..])]);
+    }
+}
+
+#[test]
 fn below_a_subtree_gaps_are_normal_once_the_subscription_is_known_to_hold() {
     let mut bench = ready(b"a");
     // The first heartbeat is ahead of the snapshot: something may have been missed before the subscription held.
