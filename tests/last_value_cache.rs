@@ -6,10 +6,10 @@ mod support;
 use std::{collections::HashMap, time::Duration};
 
 use pinfeed::clock::{Deadline, Stopwatch};
-use rustix::process::Signal;
+use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 use serde_json::Value;
 use support::{
-    LIMIT, Pinfeed, free_endpoint, number,
+    LIMIT, Pinfeed, bound_xpub, free_endpoint, number,
     peer::{self, Door},
     python::python,
     wait_until, xpub,
@@ -355,6 +355,62 @@ fn a_cache_that_was_killed_is_warm_again() {
     let summary = again.summary();
     assert_eq!(number(&summary, "restored"), 500);
     assert_eq!(restored(&file, folder.path()), Some(501));
+}
+
+/// Limits the size of files that a process writes, where it can be raised again.
+fn limit_files(process: &Pinfeed, bytes: Option<u64>) {
+    let limit = Rlimit {
+        current: bytes,
+        maximum: None,
+    };
+    let process = Pid::from_raw(process.id() as i32);
+    prlimit(process, Resource::Fsize, limit).unwrap();
+}
+
+#[test]
+fn a_file_that_cannot_be_written_takes_nothing_from_the_summary() {
+    const TOPICS: u64 = 4_000;
+    for is_mended in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("values");
+        let context = zmq::Context::new();
+        let (publisher, upstream) = bound_xpub(&context);
+        publisher.set_sndhwm(0).unwrap();
+        // So that what goes beyond the limit is an error, not the end.
+        let ignoring = ["-c", "trap '' XFSZ; exec \"$0\" \"$@\""];
+        let arguments = ["cache", "--json", "--serve", "tcp://127.0.0.1:*"];
+        let mut command = std::process::Command::new("sh");
+        command
+            .args(ignoring)
+            .arg(env!("CARGO_BIN_EXE_pinfeed"))
+            .args(arguments)
+            .args(["--connect", &upstream, "--store"])
+            .arg(&file);
+        let mut process = Pinfeed::spawn(&mut command);
+        process.wait_for_line("serving on ");
+        assert_eq!(publisher.recv_bytes(0).unwrap(), b"\x01");
+        limit_files(&process, Some(4 << 20));
+        for index in 0..TOPICS {
+            let message = [&index.to_be_bytes()[..], &[7; 4_000]];
+            publisher.send_multipart(message, 0).unwrap();
+        }
+        process.wait_for_text("it is tried again");
+        if is_mended {
+            limit_files(&process, None);
+            // It is all there, if not all written.
+            wait_until("all is written", || {
+                restored(&file, folder.path()) == Some(TOPICS)
+            });
+        }
+        process.signal(Signal::TERM);
+        let summary = process.json(if is_mended { 143 } else { 1 });
+        assert!(number(&summary, "write_failures") > 0, "{summary}");
+        if is_mended {
+            assert_eq!(number(&summary, "received"), TOPICS);
+        } else {
+            assert!(process.said.contains("Error: "), "{}", process.said);
+        }
+    }
 }
 
 #[test]

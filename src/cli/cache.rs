@@ -102,11 +102,12 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
     let endpoints = (&endpoints.0[..], &endpoints.1[..]);
     args.between
         .run(&signals, endpoints, |wait| cache.turn(wait))?;
-    let summary = cache.finish()?;
+    let (summary, written) = cache.finish()?;
     say_summary(&summary);
     if args.json {
         print_json(&summary)?;
     }
+    written?;
     Ok(match signals.caught() {
         _ if !summary.balanced => Ending::Unaccounted,
         Some(signal) => Ending::Signal(signal),

@@ -273,16 +273,17 @@ impl Cache {
     /// Lets subscribers take what waits for them, writes the file, and sums up.
     ///
     /// # Errors
-    /// [`Error::Socket`]; [`Error::File`] where the file could not be written.
-    pub fn finish(mut self) -> Result<CacheSummary> {
+    /// [`Error::Socket`]; and what kept the file from being written, behind the summary.
+    pub fn finish(mut self) -> Result<(CacheSummary, Result<()>)> {
         self.reactor.drain(DRAIN_LIMIT)?;
         let mut summary = self.desk.summary();
         let counters = self.reactor.links().counters(self.desk.downstream);
         summary.lost = counters.dropped;
+        let mut written = Ok(());
         if let Some(file) = self.desk.file.take() {
-            file.finish(&mut self.desk.store)?;
+            (summary.write_failures, written) = file.finish(&mut self.desk.store);
         }
-        Ok(summary)
+        Ok((summary, written))
     }
 }
 
