@@ -7,7 +7,7 @@ use std::{collections::HashMap, time::Duration};
 
 use pinfeed::clock::{Deadline, Stopwatch};
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
-use serde_json::Value;
+use serde_json::{Value, json};
 use support::{
     LIMIT, Pinfeed, bound_xpub, free_endpoint, number,
     peer::{self, Door},
@@ -486,6 +486,28 @@ fn a_large_answer_to_one_that_does_not_read_keeps_nobody_waiting() {
     for index in 1..TOPICS {
         let message = socket.recv_multipart(0).unwrap();
         assert_eq!(message[0], format!("big-{index:05}").as_bytes());
+    }
+}
+
+#[test]
+fn an_answer_that_waits_for_room_is_not_lost() {
+    const TOPICS: u64 = 500;
+    for queue_max in ["10000", "1"] {
+        let cached = Cached::start(&["--queue-max", queue_max]);
+        let witness = cached.witness();
+        for index in 0..TOPICS {
+            cached.publish(&[&index.to_be_bytes(), &[7; 2_000]]);
+            // Nothing waits for it but this.
+            let message = witness.socket.recv_multipart(0).unwrap();
+            assert_eq!(message[0], index.to_be_bytes());
+        }
+        let late = cached.subscriber(&[b"\0"]);
+        for index in 0..TOPICS {
+            assert_eq!(late.recv_multipart(0).unwrap()[0], index.to_be_bytes());
+        }
+        let summary = cached.summary();
+        assert_eq!(number(&summary, "lost"), 0, "{summary}");
+        assert_eq!(summary["lost_by_subscriber"], json!([]), "{summary}");
     }
 }
 

@@ -27,7 +27,7 @@ use crate::{
     zmtp::{SocketType, Subscription},
 };
 
-/// Bytes that wait for a subscriber up to which answers are added.
+/// Bytes that wait for a subscriber up to which answers are added, where as much may wait.
 const PIECE_BYTES: usize = 256 * 1024;
 /// The most subscribers whose answers go on in one turn.
 const ANSWERED_A_TURN: usize = 16;
@@ -129,6 +129,8 @@ struct Desk {
     envelope: Option<Envelope>,
     store: Store,
     answers: Answers<Link>,
+    /// Bytes that wait up to which answers are added, so that none is lost for lack of room.
+    piece_bytes: usize,
     /// The last subscriber whose answers went on; others come first.
     answered_last: Option<Link>,
     /// Whether answers can go on at once.
@@ -193,6 +195,7 @@ impl Cache {
             restored: store.topics() as u64,
             store,
             answers: Answers::default(),
+            piece_bytes: PIECE_BYTES.min(plan.ends.waiting_bytes_max),
             answered_last: None,
             is_hurried: false,
             file,
@@ -371,7 +374,7 @@ impl Desk {
         let mut sent = 0;
         let progress = self.answers.answer(link, &self.store, |value| {
             let waiting_bytes = links.waiting_bytes(link);
-            if waiting_bytes > 0 && waiting_bytes + value.encoded().len() > PIECE_BYTES {
+            if waiting_bytes > 0 && waiting_bytes + value.encoded().len() > self.piece_bytes {
                 return false;
             }
             let mut room = [&[][..]; FRAMES_MAX];
@@ -500,7 +503,7 @@ impl Application for Desk {
             if in_turn.len() == ANSWERED_A_TURN {
                 break;
             }
-            if links.waiting_bytes(link) < PIECE_BYTES / 2 {
+            if links.waiting_bytes(link) <= self.piece_bytes / 2 {
                 in_turn.push(link);
             } else {
                 links.tell_when_sent(link);
