@@ -512,6 +512,34 @@ fn an_answer_that_waits_for_room_is_not_lost() {
 }
 
 #[test]
+fn a_snapshot_ends_once_and_with_what_was_asked_for() {
+    let mut cached = Cached::start(&["--snapshots", "tcp://127.0.0.1:*"]);
+    let said = &cached.process.said;
+    let mut lines = said.lines();
+    let endpoint = lines.find_map(|line| line.strip_prefix("snapshots at "));
+    let endpoint = endpoint.unwrap().to_owned();
+    let witness = cached.witness();
+    for topic in [&b"KA"[..], b"KTHXBAI", b"KZ", b"~"] {
+        cached.publish(&[topic, b"value"]);
+    }
+    witness.read_up_to(b"~");
+    let asker = cached.context.socket(SocketType::DEALER).unwrap();
+    asker.set_rcvtimeo(LIMIT.as_millis() as i32).unwrap();
+    asker.connect(&endpoint).unwrap();
+    for _ in 0..2 {
+        asker.send_multipart([&b"ICANHAZ?"[..], b"K"], 0).unwrap();
+        for topic in [b"KA", b"KZ"] {
+            assert_eq!(asker.recv_multipart(0).unwrap(), frames(&[topic, b"value"]));
+        }
+        let end = frames(&[b"KTHXBAI", &[0; 8], &[0; 16], b"", b"K"]);
+        assert_eq!(asker.recv_multipart(0).unwrap(), end);
+    }
+    cached.process.signal(Signal::TERM);
+    let summary = cached.process.json(143);
+    assert_eq!(number(&summary, "snapshots"), 2, "{summary}");
+}
+
+#[test]
 fn a_publisher_that_comes_back_is_heard_again() {
     let mut cached = Cached::start(&[]);
     let upstream = cached.publisher.get_last_endpoint().unwrap().unwrap();

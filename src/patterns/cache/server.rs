@@ -20,7 +20,7 @@ use crate::{
             store::{Evict, Limits, Store},
         },
         ends::{self, Ends, EndsPlan, Losses, Lost},
-        kvmsg::{ICANHAZ, KTHXBAI},
+        kvmsg::{Form, ICANHAZ, KTHXBAI, KeyValue},
         reactor::{Application, End, Link, Links, NoRoom, Reactor, Shift, SocketId, SocketPlan},
     },
     stop::Stop,
@@ -49,7 +49,8 @@ pub struct CachePlan {
     pub evict: Evict,
     /// What makes a restarted cache warm.
     pub file: Option<PathBuf>,
-    /// Endpoints for those who ask for a snapshot.
+    /// Endpoints for those who ask for a snapshot. A message whose first frame is that of a snapshot's end is in
+    /// none.
     pub snapshots: Vec<String>,
     /// Stop after this many messages.
     pub messages_max: u64,
@@ -373,6 +374,9 @@ impl Desk {
     fn answer(&mut self, links: &mut Links, link: Link) {
         let mut sent = 0;
         let progress = self.answers.answer(link, &self.store, |value| {
+            if link.socket == self.asked && value.first_frame() == KTHXBAI {
+                return true;
+            }
             let waiting_bytes = links.waiting_bytes(link);
             if waiting_bytes > 0 && waiting_bytes + value.encoded().len() > self.piece_bytes {
                 return false;
@@ -409,10 +413,17 @@ impl Desk {
     }
 
     fn complete(&mut self, links: &mut Links, link: Link) {
+        let subtree: Option<Box<[u8]>> = self.answers.subscriptions(link).next().map(Box::from);
         self.answers.leave(link);
-        // Numbers are those of topics, if there are any: none is of all.
-        let sequence = 0_u64.to_be_bytes();
-        match links.send(link, &[KTHXBAI, &sequence, &[], &[], &[]]) {
+        let end = KeyValue {
+            key: KTHXBAI,
+            // Numbers are those of topics, if there are any: none is of all.
+            sequence: 0,
+            uuid: None,
+            properties: &[],
+            body: subtree.as_deref().unwrap_or_default(),
+        };
+        match end.encode(Form::Five, |frames| links.send(link, frames)) {
             Ok(()) => self.snapshots += 1,
             // It would wait for ever.
             Err(NoRoom) => links.hang_up(link),
