@@ -540,6 +540,19 @@ fn a_snapshot_ends_once_and_with_what_was_asked_for() {
 }
 
 #[test]
+fn a_message_that_is_too_large_is_thrown_away_and_counted() {
+    let cached = Cached::start(&[]);
+    let witness = cached.witness();
+    cached.publish(&[b"A", &vec![7; 17 << 20]]);
+    cached.publish(&[b"~"]);
+    assert!(witness.read_up_to(b"~").is_empty());
+    let summary = cached.summary();
+    assert_eq!(number(&summary, "oversize"), 1, "{summary}");
+    assert_eq!(number(&summary, "received"), 2, "{summary}");
+    assert_eq!(summary["balanced"], true, "{summary}");
+}
+
+#[test]
 fn a_publisher_that_comes_back_is_heard_again() {
     let mut cached = Cached::start(&[]);
     let upstream = cached.publisher.get_last_endpoint().unwrap().unwrap();

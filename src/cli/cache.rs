@@ -133,6 +133,10 @@ fn say_summary(summary: &CacheSummary) {
         count(summary.bytes as u64)
     ));
     for (number, what) in [
+        (
+            summary.oversize,
+            "messages thrown away, since they are larger than 16 MiB",
+        ),
         (summary.unwanted, "messages that were not asked for"),
         (summary.evicted, "topics evicted to make room"),
         (summary.refused, "messages not kept, for lack of room"),

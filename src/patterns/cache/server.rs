@@ -63,6 +63,8 @@ pub struct CacheSummary {
     pub elapsed_s: f64,
     /// Messages received.
     pub received: u64,
+    /// Messages larger than 16 MiB, which were thrown away, beside those.
+    pub oversize: u64,
     /// Messages beside those that were not subscribed to, of publishers that send them all the same. They went
     /// nowhere.
     pub unwanted: u64,
@@ -281,8 +283,9 @@ impl Cache {
     pub fn finish(mut self) -> Result<(CacheSummary, Result<()>)> {
         self.reactor.drain(DRAIN_LIMIT)?;
         let mut summary = self.desk.summary();
-        let counters = self.reactor.links().counters(self.desk.downstream);
-        summary.lost = counters.dropped;
+        let links = self.reactor.links();
+        summary.lost = links.counters(self.desk.downstream).dropped;
+        summary.oversize = links.counters(self.desk.upstream).oversize;
         let mut written = Ok(());
         if let Some(file) = self.desk.file.take() {
             (summary.write_failures, written) = file.finish(&mut self.desk.store);
@@ -301,6 +304,7 @@ impl Desk {
         CacheSummary {
             elapsed_s: elapsed_ns as f64 / SECOND_NS as f64,
             received: self.received,
+            oversize: 0,
             unwanted: self.unwanted,
             topics: self.store.topics(),
             bytes: self.store.bytes(),
