@@ -140,8 +140,6 @@ fn nobody_waits_for_a_publisher_that_sends_everything_once() {
         ms(waited_ns[0]),
         ms(waited_ns[39])
     );
-    // On a busy machine some wait for their turn.
-    assert!(ms(waited_ns[0]) < 100.0, "not even the fastest");
     let summary = cached.summary();
     assert_eq!(number(&summary, "answered"), 41);
     assert_eq!(summary["balanced"], true, "{summary}");
