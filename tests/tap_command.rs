@@ -125,7 +125,7 @@ fn a_message_that_is_too_large_is_thrown_away_and_counted() {
     let tapped = Tapped::start(&[]);
     let subscriber = tapped.subscriber(&[b""]);
     assert_eq!(tapped.told(), b"\x01");
-    tapped.publish(&[b"A", &vec![7; 17 << 20]]);
+    tapped.publish(&[b"A", &vec![7; 9 << 20], &vec![7; 8 << 20]]);
     tapped.publish(&[b"B"]);
     assert_eq!(subscriber.recv_multipart(0).unwrap(), frames(&[b"B"]));
     let (summary, said) = tapped.summary();
