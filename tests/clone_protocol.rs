@@ -4,10 +4,13 @@
 
 mod support;
 
-use std::{path::Path, process::Command, time::Duration};
+use std::{fs::File, io::Write, path::Path, process::Command, time::Duration};
 
 use pinfeed::patterns::clone::{Client, ClientPlan};
-use rustix::process::Signal;
+use rustix::{
+    fs::{Mode, OFlags},
+    process::Signal,
+};
 use support::{Pinfeed, number, python::python};
 
 /// Starts `pinfeed clone serve --json` on free ports, and returns it and its endpoint.
@@ -282,4 +285,25 @@ fn bad_input_is_named_with_its_remedy() {
         assert_eq!(found, Some(code), "{:.80?}: {said}", arguments);
         assert!(said.contains(expected), "{:.80?}: {said}", arguments);
     }
+}
+
+#[test]
+fn a_server_goes_on_where_nobody_reads_what_it_says() {
+    let nobody = support::free_endpoint();
+    let (mut server, endpoint) = serve(&["--primary", "--peer", &nobody]);
+    // A file of its own, so that only its writes don't wait.
+    let path = format!("/proc/{}/fd/2", server.id());
+    let flags = OFlags::WRONLY | OFlags::NONBLOCK;
+    let mut stderr = File::from(rustix::fs::open(path, flags, Mode::empty()).unwrap());
+    for bytes in [4_096, 1] {
+        while stderr.write(&vec![b'.'; bytes]).is_ok() {}
+    }
+    drop(stderr);
+    // It becomes active when a client asks, and has no room to say so.
+    let (code, _, said) = client(&["set", "key", "value", "--connect", &endpoint]);
+    assert_eq!(code, Some(0), "{said}");
+    server.signal(Signal::TERM);
+    let summary = server.json(143);
+    assert_eq!(number(&summary, "accepted"), 1, "{summary}");
+    assert!(server.said.contains("active\n"), "{}", server.said);
 }

@@ -121,6 +121,21 @@ fn subscriptions_are_merged_and_cancelled_with_the_last_subscriber() {
 }
 
 #[test]
+fn a_message_that_is_too_large_is_thrown_away_and_counted() {
+    let tapped = Tapped::start(&[]);
+    let subscriber = tapped.subscriber(&[b""]);
+    assert_eq!(tapped.told(), b"\x01");
+    tapped.publish(&[b"A", &vec![7; 9 << 20], &vec![7; 8 << 20]]);
+    tapped.publish(&[b"B"]);
+    assert_eq!(subscriber.recv_multipart(0).unwrap(), frames(&[b"B"]));
+    let (summary, said) = tapped.summary();
+    assert_eq!(number(&summary, "oversize"), 1, "{summary}");
+    assert_eq!(number(&summary, "received"), 1, "{summary}");
+    let told = "1 messages thrown away, since they are larger than 16 MiB";
+    assert!(said.contains(told), "{said}");
+}
+
+#[test]
 fn one_that_repeats_itself_is_gone_with_its_last_cancellation() {
     let tapped = Tapped::start(&[]);
     let subscriber = tapped.context.socket(SocketType::SUB).unwrap();

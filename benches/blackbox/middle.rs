@@ -218,7 +218,7 @@ fn cache(upstream: &str, stop: &Stop) {
     while !stop.requested() {
         cache.turn(Duration::from_millis(50)).expect("it forwards");
     }
-    let summary = cache.finish().expect("it ends");
+    let (summary, _) = cache.finish().expect("it ends");
     assert!(summary.balanced && summary.unreadable == 0, "{summary:?}");
     assert_eq!(summary.lost, 0);
 }

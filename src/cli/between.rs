@@ -1,6 +1,10 @@
-//! What the commands between publishers and subscribers share: their ends, and when to stop.
+//! What the commands between publishers and subscribers share: their ends, when to stop, and a thread to work on.
 
-use std::{sync::mpsc::sync_channel, thread, time::Duration};
+use std::{
+    sync::mpsc::{SyncSender, sync_channel},
+    thread,
+    time::Duration,
+};
 
 use crate::{
     cli::{Failure, say, signals::Signals},
@@ -87,8 +91,7 @@ impl Between {
         Ok(signals)
     }
 
-    /// Says which endpoints there are, and takes turns until it is time to stop: on a thread of their own,
-    /// since a terminal may take no more text for as long as it likes.
+    /// Says which endpoints there are, and takes turns [aside](work_aside) until it is time to stop.
     pub(super) fn run(
         &self,
         signals: &Signals,
@@ -103,32 +106,48 @@ impl Between {
         }
         let deadline = self.run_for.map(Deadline::after);
         let stop = signals.stop();
-        let (tell, told) = sync_channel(NEWS_MAX);
-        let forward = move || -> Result<(), Error> {
+        work_aside(FORWARDING, |desk| {
             while !stop.requested() && !deadline.is_some_and(|deadline| deadline.passed()) {
                 let wait = deadline.map_or(LOOK_EVERY, |deadline| deadline.left().min(LOOK_EVERY));
                 for news in turn(wait)? {
-                    // Where nobody reads them, there are enough.
-                    let _ = tell.try_send(news);
+                    desk.tell(news);
                 }
             }
             Ok(())
-        };
-        let name = || FORWARDING.to_owned();
-        thread::scope(|scope| {
-            let builder = thread::Builder::new().name(name());
-            let forwarding = builder.spawn_scoped(scope, forward);
-            let forwarding = forwarding.map_err(|source| Error::Thread {
-                thread: name(),
-                source,
-            })?;
-            for news in told {
-                say(format_args!("{news}"));
-            }
-            let panicked = |_| Error::ThreadPanicked { thread: name() };
-            Ok(forwarding.join().map_err(panicked)??)
         })
     }
+}
+
+/// Takes what people should know from a thread that waits for nobody.
+pub(super) struct NewsDesk(SyncSender<String>);
+
+impl NewsDesk {
+    pub(super) fn tell(&self, news: String) {
+        // Where nobody reads them, there are enough.
+        let _ = self.0.try_send(news);
+    }
+}
+
+/// Works on a thread of its own, and says what that tells: a terminal may take no text for as long as it likes.
+pub(super) fn work_aside<T: Send>(
+    name: &str,
+    work: impl FnOnce(NewsDesk) -> Result<T, Error> + Send,
+) -> Result<T, Failure> {
+    let (tell, told) = sync_channel(NEWS_MAX);
+    thread::scope(|scope| {
+        let builder = thread::Builder::new().name(name.to_owned());
+        let working = builder.spawn_scoped(scope, || work(NewsDesk(tell)));
+        let working = working.map_err(|source| Error::Thread {
+            thread: name.to_owned(),
+            source,
+        })?;
+        for news in told {
+            say(format_args!("{news}"));
+        }
+        let thread = name.to_owned();
+        let panicked = |_| Error::ThreadPanicked { thread };
+        Ok(working.join().map_err(panicked)??)
+    })
 }
 
 /// Says what subscribers lost.

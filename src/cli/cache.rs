@@ -102,11 +102,12 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
     let endpoints = (&endpoints.0[..], &endpoints.1[..]);
     args.between
         .run(&signals, endpoints, |wait| cache.turn(wait))?;
-    let summary = cache.finish()?;
+    let (summary, written) = cache.finish()?;
     say_summary(&summary);
     if args.json {
         print_json(&summary)?;
     }
+    written?;
     Ok(match signals.caught() {
         _ if !summary.balanced => Ending::Unaccounted,
         Some(signal) => Ending::Signal(signal),
@@ -132,6 +133,10 @@ fn say_summary(summary: &CacheSummary) {
         count(summary.bytes as u64)
     ));
     for (number, what) in [
+        (
+            summary.oversize,
+            "messages thrown away, since they are larger than 16 MiB",
+        ),
         (summary.unwanted, "messages that were not asked for"),
         (summary.evicted, "topics evicted to make room"),
         (summary.refused, "messages not kept, for lack of room"),

@@ -6,7 +6,7 @@ use clap::Subcommand;
 use serde_json::json;
 
 use crate::{
-    cli::{Ending, Failure, print_json, say, signals::Signals},
+    cli::{Ending, Failure, between::work_aside, print_json, say, signals::Signals},
     clock::Deadline,
     patterns::{
         binary_star::{Role, Side},
@@ -225,7 +225,9 @@ fn serve(args: &Serve) -> Result<Ending, Failure> {
     };
     let mut server = Server::start(&plan)?;
     say(format_args!("serving on {}", server.endpoint()));
-    let summary = server.run(signals.stop(), |news| say(format_args!("{}", told(news))))?;
+    let summary = work_aside("serving", |desk| {
+        server.run(signals.stop(), |news| desk.tell(told(news).to_owned()))
+    })?;
     say(format_args!("{}", in_words(&summary)));
     if args.json {
         print_json(&in_json(&summary))?;

@@ -126,6 +126,12 @@ fn say_summary(summary: &TapSummary) {
         rate(per_s),
         count(summary.forwarded)
     ));
+    if summary.oversize > 0 {
+        say(format_args!(
+            "{:>15} messages thrown away, since they are larger than 16 MiB",
+            count(summary.oversize)
+        ));
+    }
     say(format_args!(
         "{:>15} subscriptions and cancellations, {} of them forwarded",
         count(summary.subscription_changes),

@@ -4,10 +4,11 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    fs::File,
     net::TcpListener,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU16, Ordering::Relaxed},
+        atomic::{AtomicBool, Ordering::Relaxed},
     },
     thread::{self, JoinHandle},
     time::Duration,
@@ -17,6 +18,7 @@ use pinfeed::{
     clock::{Deadline, Stopwatch},
     patterns::clone::{Client, ClientPlan, Event, client::Fate},
 };
+use rustix::fs::{FlockOperation, flock};
 
 use super::LIMIT;
 
@@ -118,19 +120,26 @@ impl Load {
     }
 }
 
-/// Returns the first of four ports in a row that were free a moment ago, on loopback, as an endpoint.
+/// Returns the first of four ports in a row that were free a moment ago, on loopback, as an endpoint. No other test gets
+/// them as long as this process lives.
 pub fn four_ports() -> String {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Below the ports that the kernel gives to connections; tests of other processes start elsewhere.
-    let start = 12_000 + (std::process::id() % 2_000) as u16 * 8;
-    loop {
-        let first = start + NEXT.fetch_add(4, Relaxed) % 4_000;
-        let are_free =
-            (first..first + 4).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok());
-        if are_free {
+    // Below the ports that the kernel gives to connections.
+    for first in (12_000..32_000_u16).step_by(4) {
+        let path = std::env::temp_dir().join(format!("pinfeed-test-ports-{first}"));
+        // One of somebody else's is not for us.
+        let Ok(lock) = File::create(path) else {
+            continue;
+        };
+        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+            continue;
+        }
+        if (first..first + 4).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok()) {
+            // The lock ends with the process.
+            std::mem::forget(lock);
             return format!("tcp://127.0.0.1:{first}");
         }
     }
+    panic!("no four ports in a row are free");
 }
 
 /// Asserts that the state at these servers has all that was published.

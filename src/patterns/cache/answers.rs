@@ -182,6 +182,12 @@ impl<K: Copy + Eq + Hash + Ord> Answers<K> {
         self.behind.remove(&subscriber);
     }
 
+    /// Returns what a subscriber is subscribed to, in no order.
+    pub fn subscriptions(&self, subscriber: K) -> impl Iterator<Item = &[u8]> {
+        let state = self.subscribers.get(&subscriber).into_iter();
+        state.flat_map(|state| state.subscriptions.keys().map(|prefix| &**prefix))
+    }
+
     /// Returns the subscribers whose answers are not done.
     pub fn behind(&self) -> impl Iterator<Item = K> {
         self.behind.keys().copied()

@@ -90,19 +90,20 @@ impl CacheFile {
                  each cache",
             )
         };
-        let mut builder = Database::builder();
-        builder.set_cache_size(PAGES_BYTES);
-        let database = builder
-            .create(path)
-            .map_err(|error| refused(error.into()))?;
+        let database = open(path).map_err(refused)?;
         let unrestored = restore(&database, store).map_err(refused)?;
         store.note_changes();
         let (batches, to_write) = sync_channel::<Batch>(1);
         let (answer, answers) = sync_channel::<Answer>(1);
         let name = "cache-file".to_owned();
+        let of_writer = path.to_owned();
         let write = move || {
+            let mut database = Some(database);
             for batch in to_write {
-                let problem = write(&database, &batch).err();
+                // After an error redb wants the file opened anew.
+                let opened = database.take().map_or_else(|| open(&of_writer), Ok);
+                let written = opened.and_then(|opened| write(&opened, &batch).map(|()| opened));
+                let problem = written.map(|opened| database = Some(opened)).err();
                 if answer.send((batch, problem)).is_err() {
                     return;
                 }
@@ -167,25 +168,32 @@ impl CacheFile {
         outcome
     }
 
-    /// Writes all that has changed, and closes the file.
-    ///
-    /// # Errors
-    /// [`Error::File`] where it can't be written.
-    pub fn finish(mut self, store: &mut Store) -> Result<()> {
+    /// Writes all that has changed, a batch that fails once more, and closes the file. Returns how often a
+    /// batch could not be written, and what kept the last one from it: [`Error::File`] as a rule.
+    pub fn finish(mut self, store: &mut Store) -> (u64, Result<()>) {
+        let written = self.write_all(store);
+        let panicked = self.panicked();
+        drop(self.batches);
+        let joined = self.writer.join().map_err(|_| panicked);
+        (self.failures, written.and(joined))
+    }
+
+    fn write_all(&mut self, store: &mut Store) -> Result<()> {
+        let mut is_second = false;
         loop {
             if self.batch.is_none() {
                 let answer = self.answers.recv().map_err(|_| self.panicked())?;
-                self.take(answer)?;
+                let outcome = self.take(answer);
+                if is_second {
+                    outcome?;
+                }
+                is_second = self.has_failed;
             }
             if store.changes() == 0 && !self.has_failed {
-                break;
+                return Ok(());
             }
             self.hand_over(store)?;
         }
-        drop(self.batches);
-        self.writer.join().map_err(|_| Error::ThreadPanicked {
-            thread: "cache-file".to_owned(),
-        })
     }
 
     fn panicked(&self) -> Error {
@@ -240,6 +248,12 @@ impl CacheFile {
     }
 }
 
+fn open(path: &Path) -> std::result::Result<Database, Problem> {
+    let mut builder = Database::builder();
+    builder.set_cache_size(PAGES_BYTES);
+    Ok(builder.create(path)?)
+}
+
 /// Puts what a file holds into a store, until that is full. Returns how many messages are left out.
 fn restore(database: &Database, store: &mut Store) -> std::result::Result<u64, Problem> {
     // So that there is a table.
@@ -288,7 +302,7 @@ mod tests {
         values.map(|value| value.encoded().to_vec()).collect()
     }
 
-    fn open(path: &Path, limits: Limits) -> (Store, CacheFile, u64) {
+    fn cache(path: &Path, limits: Limits) -> (Store, CacheFile, u64) {
         let mut store = Store::new(limits, Evict::Oldest);
         let (file, left_out) = CacheFile::open(path, &mut store).unwrap();
         (store, file, left_out)
@@ -298,7 +312,7 @@ mod tests {
     fn what_was_written_is_there_again_without_a_clean_end() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("cache");
-        let (mut store, mut file, _) = open(&path, LIMITS);
+        let (mut store, mut file, _) = cache(&path, LIMITS);
         // More than goes into one batch.
         for topic in 0..20_000_u32 {
             let topic = format!("topic-{topic:05}");
@@ -320,11 +334,11 @@ mod tests {
         assert!(store.put(4, &[b"late"]));
         let copy = folder.path().join("copy");
         std::fs::copy(&path, &copy).unwrap();
-        let (restored, ..) = open(&copy, LIMITS);
+        let (restored, ..) = cache(&copy, LIMITS);
         assert_eq!(all(&restored), expected);
         drop(restored);
-        file.finish(&mut store).unwrap();
-        let (restored, _, left_out) = open(&path, LIMITS);
+        file.finish(&mut store).1.unwrap();
+        let (restored, _, left_out) = cache(&path, LIMITS);
         assert_eq!((all(&restored), left_out), (all(&store), 0));
     }
 
@@ -336,12 +350,12 @@ mod tests {
             topics_max,
             ..LIMITS
         };
-        let (mut store, file, _) = open(&path, few(3));
+        let (mut store, file, _) = cache(&path, few(3));
         for topic in [b"a", b"b", b"c", b"d", b"b", b"e"] {
             assert!(store.put(1, &[topic]));
         }
-        file.finish(&mut store).unwrap();
-        let (mut restored, file, left_out) = open(&path, few(3));
+        file.finish(&mut store).1.unwrap();
+        let (mut restored, file, left_out) = cache(&path, few(3));
         let topics: Vec<_> = restored
             .under(b"", None)
             .map(|one| one.topic().to_vec())
@@ -350,8 +364,8 @@ mod tests {
             (topics, left_out),
             (vec![b"b".to_vec(), b"d".to_vec(), b"e".to_vec()], 0)
         );
-        file.finish(&mut restored).unwrap();
-        let (restored, _, left_out) = open(&path, few(2));
+        file.finish(&mut restored).1.unwrap();
+        let (restored, _, left_out) = cache(&path, few(2));
         assert_eq!((restored.topics(), left_out), (2, 1));
     }
 
@@ -371,7 +385,7 @@ mod tests {
             );
         }
         let path = folder.path().join("cache");
-        let (_store, _file, _) = open(&path, LIMITS);
+        let (_store, _file, _) = cache(&path, LIMITS);
         let error = CacheFile::open(&path, &mut store).unwrap_err();
         assert!(error.to_string().contains("can't be opened"), "{error}");
     }

@@ -20,14 +20,14 @@ use crate::{
             store::{Evict, Limits, Store},
         },
         ends::{self, Ends, EndsPlan, Losses, Lost},
-        kvmsg::{ICANHAZ, KTHXBAI},
+        kvmsg::{Form, ICANHAZ, KTHXBAI, KeyValue},
         reactor::{Application, End, Link, Links, NoRoom, Reactor, Shift, SocketId, SocketPlan},
     },
     stop::Stop,
     zmtp::{SocketType, Subscription},
 };
 
-/// Bytes that wait for a subscriber up to which answers are added.
+/// Bytes that wait for a subscriber up to which answers are added, where as much may wait.
 const PIECE_BYTES: usize = 256 * 1024;
 /// The most subscribers whose answers go on in one turn.
 const ANSWERED_A_TURN: usize = 16;
@@ -49,7 +49,8 @@ pub struct CachePlan {
     pub evict: Evict,
     /// What makes a restarted cache warm.
     pub file: Option<PathBuf>,
-    /// Endpoints for those who ask for a snapshot.
+    /// Endpoints for those who ask for a snapshot. A message whose first frame is that of a snapshot's end is in
+    /// none.
     pub snapshots: Vec<String>,
     /// Stop after this many messages.
     pub messages_max: u64,
@@ -62,6 +63,8 @@ pub struct CacheSummary {
     pub elapsed_s: f64,
     /// Messages received.
     pub received: u64,
+    /// Messages larger than 16 MiB, which were thrown away, beside those.
+    pub oversize: u64,
     /// Messages beside those that were not subscribed to, of publishers that send them all the same. They went
     /// nowhere.
     pub unwanted: u64,
@@ -129,6 +132,8 @@ struct Desk {
     envelope: Option<Envelope>,
     store: Store,
     answers: Answers<Link>,
+    /// Bytes that wait up to which answers are added, so that none is lost for lack of room.
+    piece_bytes: usize,
     /// The last subscriber whose answers went on; others come first.
     answered_last: Option<Link>,
     /// Whether answers can go on at once.
@@ -193,6 +198,7 @@ impl Cache {
             restored: store.topics() as u64,
             store,
             answers: Answers::default(),
+            piece_bytes: PIECE_BYTES.min(plan.ends.waiting_bytes_max),
             answered_last: None,
             is_hurried: false,
             file,
@@ -273,16 +279,18 @@ impl Cache {
     /// Lets subscribers take what waits for them, writes the file, and sums up.
     ///
     /// # Errors
-    /// [`Error::Socket`]; [`Error::File`] where the file could not be written.
-    pub fn finish(mut self) -> Result<CacheSummary> {
+    /// [`Error::Socket`]; and what kept the file from being written, behind the summary.
+    pub fn finish(mut self) -> Result<(CacheSummary, Result<()>)> {
         self.reactor.drain(DRAIN_LIMIT)?;
         let mut summary = self.desk.summary();
-        let counters = self.reactor.links().counters(self.desk.downstream);
-        summary.lost = counters.dropped;
+        let links = self.reactor.links();
+        summary.lost = links.counters(self.desk.downstream).dropped;
+        summary.oversize = links.counters(self.desk.upstream).oversize;
+        let mut written = Ok(());
         if let Some(file) = self.desk.file.take() {
-            file.finish(&mut self.desk.store)?;
+            (summary.write_failures, written) = file.finish(&mut self.desk.store);
         }
-        Ok(summary)
+        Ok((summary, written))
     }
 }
 
@@ -296,6 +304,7 @@ impl Desk {
         CacheSummary {
             elapsed_s: elapsed_ns as f64 / SECOND_NS as f64,
             received: self.received,
+            oversize: 0,
             unwanted: self.unwanted,
             topics: self.store.topics(),
             bytes: self.store.bytes(),
@@ -369,8 +378,11 @@ impl Desk {
     fn answer(&mut self, links: &mut Links, link: Link) {
         let mut sent = 0;
         let progress = self.answers.answer(link, &self.store, |value| {
+            if link.socket == self.asked && value.first_frame() == KTHXBAI {
+                return true;
+            }
             let waiting_bytes = links.waiting_bytes(link);
-            if waiting_bytes > 0 && waiting_bytes + value.encoded().len() > PIECE_BYTES {
+            if waiting_bytes > 0 && waiting_bytes + value.encoded().len() > self.piece_bytes {
                 return false;
             }
             let mut room = [&[][..]; FRAMES_MAX];
@@ -405,10 +417,17 @@ impl Desk {
     }
 
     fn complete(&mut self, links: &mut Links, link: Link) {
+        let subtree: Option<Box<[u8]>> = self.answers.subscriptions(link).next().map(Box::from);
         self.answers.leave(link);
-        // Numbers are those of topics, if there are any: none is of all.
-        let sequence = 0_u64.to_be_bytes();
-        match links.send(link, &[KTHXBAI, &sequence, &[], &[], &[]]) {
+        let end = KeyValue {
+            key: KTHXBAI,
+            // Numbers are those of topics, if there are any: none is of all.
+            sequence: 0,
+            uuid: None,
+            properties: &[],
+            body: subtree.as_deref().unwrap_or_default(),
+        };
+        match end.encode(Form::Five, |frames| links.send(link, frames)) {
             Ok(()) => self.snapshots += 1,
             // It would wait for ever.
             Err(NoRoom) => links.hang_up(link),
@@ -499,7 +518,7 @@ impl Application for Desk {
             if in_turn.len() == ANSWERED_A_TURN {
                 break;
             }
-            if links.waiting_bytes(link) < PIECE_BYTES / 2 {
+            if links.waiting_bytes(link) <= self.piece_bytes / 2 {
                 in_turn.push(link);
             } else {
                 links.tell_when_sent(link);

@@ -168,17 +168,22 @@ impl Slot {
 /// What was changed and not yet asked for, where somebody asks.
 #[derive(Debug, Default)]
 struct Changes {
-    /// Whether each slot is among those changed. One that is freed stays among them, so that they are never
-    /// more than there are slots.
-    is_changed: Vec<bool>,
+    /// Of each slot.
+    marks: Vec<Mark>,
     changed: std::collections::VecDeque<u32>,
+    /// Topics that were handed over and are no longer kept: never more than there were when changes were last
+    /// handed over.
     removed: Vec<Box<[u8]>>,
-    /// Removed topics that were not noted.
-    forgotten: u64,
 }
 
-/// The most removed topics that are noted before they are asked for.
-const REMOVED_MAX: usize = 65_536;
+#[derive(Clone, Copy, Debug, Default)]
+struct Mark {
+    /// Whether the slot is among those changed. One that is freed stays among them, so that they are never
+    /// more than there are slots.
+    is_changed: bool,
+    /// Whether its topic was handed over, so that its removal has to be.
+    is_handed_over: bool,
+}
 
 /// The newest message of each topic.
 #[derive(Debug)]
@@ -228,10 +233,15 @@ impl Store {
         }
     }
 
-    /// Has changes noted from now on, for [`take_changes`](Self::take_changes).
+    /// Has changes noted from now on, for [`take_changes`](Self::take_changes), by somebody who knows what is kept
+    /// so far.
     pub fn note_changes(&mut self) {
+        let known = Mark {
+            is_handed_over: true,
+            ..Mark::default()
+        };
         self.changes = Some(Changes {
-            is_changed: vec![false; self.slots.len()],
+            marks: vec![known; self.slots.len()],
             ..Changes::default()
         });
     }
@@ -397,13 +407,7 @@ impl Store {
         changes.map_or(0, |changes| changes.changed.len() + changes.removed.len())
     }
 
-    /// Returns how many removals were not noted, since too many were before they were asked for.
-    #[must_use]
-    pub fn forgotten_removals(&self) -> u64 {
-        self.changes.as_ref().map_or(0, |changes| changes.forgotten)
-    }
-
-    /// Hands over the topics that are no longer kept, then the newest messages of those that were changed,
+    /// Hands over the topics that were handed over before and are no longer kept, then the newest messages of those that were changed,
     /// the first changed first, until they are `bytes_max` or more.
     pub fn take_changes(
         &mut self,
@@ -421,8 +425,11 @@ impl Store {
         while bytes < bytes_max
             && let Some(place) = changes.changed.pop_front()
         {
-            changes.is_changed[place as usize] = false;
             let slot = &slots[place as usize];
+            changes.marks[place as usize] = Mark {
+                is_changed: false,
+                is_handed_over: !slot.is_free(),
+            };
             if !slot.is_free() {
                 bytes += slot.encoded.len();
                 changed(slot.value());
@@ -484,12 +491,10 @@ impl Store {
         {
             entry.remove();
         }
-        if let Some(changes) = &mut self.changes {
-            if changes.removed.len() < REMOVED_MAX {
-                changes.removed.push(slot.topic().into());
-            } else {
-                changes.forgotten += 1;
-            }
+        if let Some(changes) = &mut self.changes
+            && std::mem::take(&mut changes.marks[place as usize].is_handed_over)
+        {
+            changes.removed.push(slot.topic().into());
         }
         slot.encoded = Box::default();
         slot.older = self.first_free;
@@ -501,10 +506,10 @@ impl Store {
             return;
         };
         let at = place as usize;
-        if changes.is_changed.len() <= at {
-            changes.is_changed.resize(at + 1, false);
+        if changes.marks.len() <= at {
+            changes.marks.resize(at + 1, Mark::default());
         }
-        if !std::mem::replace(&mut changes.is_changed[at], true) {
+        if !std::mem::replace(&mut changes.marks[at].is_changed, true) {
             changes.changed.push_back(place);
         }
     }

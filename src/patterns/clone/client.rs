@@ -24,14 +24,14 @@ use crate::patterns::{
     binary_star::{HEARTBEAT_NS, PEER_EXPIRY_NS},
     clone::{
         Now,
-        state::{Key, Limits, Update, Value},
+        state::{Key, Update, Value},
     },
     kvmsg::{HUGZ, KTHXBAI, KeyValue, Malformed, Uuid},
 };
 pub use output::{Counters, Output, TooLarge, Wishes};
 use own::Own;
 pub use own::{Fate, TooManyOwn};
-use seeking::{Phase, Reach, Seeking, Subscription};
+use seeking::{Phase, Reach, Seeking, Subscription, Values};
 
 /// After how long a server is asked again that has not answered, in nanoseconds: a passive one answers only once
 /// it has become active.
@@ -60,7 +60,7 @@ pub struct Machine {
     heard_ns: u64,
     /// When any server was last heard publishing; the start, if none was.
     listening_ns: u64,
-    values: BTreeMap<Key, Arc<Value>>,
+    values: Values,
     sequence: u64,
     own: Own,
     outputs: VecDeque<Output>,
@@ -84,7 +84,7 @@ impl Machine {
             subscription: Subscription::default(),
             heard_ns: now.ns,
             listening_ns: now.ns,
-            values: BTreeMap::new(),
+            values: Values::default(),
             sequence: 0,
             own: Own::default(),
             outputs: VecDeque::new(),
@@ -96,7 +96,7 @@ impl Machine {
     /// Returns the state as it was last whole, with what came since if it is [ready](Self::is_ready).
     #[must_use]
     pub fn values(&self) -> &BTreeMap<Key, Arc<Value>> {
-        &self.values
+        &self.values.by_key
     }
 
     /// Tells whether the state is kept up to date.
@@ -227,7 +227,9 @@ impl Machine {
                 }
                 if subscription.last.is_none_or(|last| message.sequence > last) {
                     subscription.last = Some(message.sequence);
-                    seeking.held.insert(update.key, update.value);
+                    seeking.held.hold(update);
+                    let held = &seeking.held;
+                    self.wishes.check(held.by_key.len(), held.bytes)?;
                 }
             }
             Phase::Ready if message.sequence <= self.sequence => self.counters.stale += 1,
@@ -247,6 +249,11 @@ impl Machine {
 
     fn on_heartbeat(&mut self, sequence: u64, now: Now) {
         let is_first = !std::mem::replace(&mut self.subscription.is_proven, true);
+        if sequence == 0 {
+            // The Guide's servers in C give no number, and nothing comes before the first update. A server that
+            // starts over hangs up.
+            return;
+        }
         let is_whole = self.wishes.subtree.is_empty();
         match &self.phase {
             Phase::Seeking(_) => {
@@ -303,19 +310,9 @@ impl Machine {
             return self.check_limits();
         }
         if !message.key.is_empty() && !message.body.is_empty() {
-            let update = Update::new(&message, None);
-            seeking.bytes += update.bytes();
-            seeking.gathered.insert(update.key, update.value);
-            let Limits {
-                keys_max,
-                bytes_max,
-            } = self.wishes.limits;
-            if seeking.gathered.len() > keys_max || seeking.bytes > bytes_max {
-                return Err(TooLarge {
-                    keys_max,
-                    bytes_max,
-                });
-            }
+            seeking.gathered.set(Update::new(&message, None));
+            let gathered = &seeking.gathered;
+            self.wishes.check(gathered.by_key.len(), gathered.bytes)?;
         }
         Ok(())
     }
@@ -341,10 +338,10 @@ impl Machine {
         };
         self.counters.snapshots += 1;
         self.heard_ns = now.ns;
-        let mut held: Vec<_> = seeking.held.into_iter().collect();
+        let mut held: Vec<_> = seeking.held.by_key.into_iter().collect();
         held.retain(|(_, value)| value.sequence > sequence);
         held.sort_unstable_by_key(|(_, value)| value.sequence);
-        for (key, value) in &seeking.gathered {
+        for (key, value) in &seeking.gathered.by_key {
             let update = Update {
                 key: key.clone(),
                 value: value.clone(),
@@ -353,7 +350,7 @@ impl Machine {
         }
         self.sequence = sequence;
         let before = std::mem::replace(&mut self.values, seeking.gathered);
-        self.tell_difference(before);
+        self.tell_difference(before.by_key);
         for (key, value) in held {
             self.sequence = value.sequence;
             self.set(Update { key, value });
@@ -368,7 +365,7 @@ impl Machine {
     fn tell_difference(&mut self, before: BTreeMap<Key, Arc<Value>>) {
         for (key, value) in before
             .iter()
-            .filter(|(key, _)| !self.values.contains_key(*key))
+            .filter(|(key, _)| !self.values.by_key.contains_key(*key))
         {
             let gone = Value {
                 body: Box::default(),
@@ -381,7 +378,7 @@ impl Machine {
                 value: Arc::new(gone),
             }));
         }
-        for (key, value) in &self.values {
+        for (key, value) in &self.values.by_key {
             let same = before.get(key).is_some_and(|old| {
                 old.body == value.body && old.uuid == value.uuid && old.sequence == value.sequence
             });
@@ -395,26 +392,13 @@ impl Machine {
     }
 
     fn set(&mut self, update: Update) {
-        if update.deletes() {
-            self.values.remove(&update.key);
-        } else {
-            self.values.insert(update.key.clone(), update.value.clone());
-        }
+        self.values.set(update.clone());
         self.outputs.push_back(Output::Changed(update));
     }
 
     fn check_limits(&self) -> Result<(), TooLarge> {
-        let Limits {
-            keys_max,
-            bytes_max,
-        } = self.wishes.limits;
-        if self.values.len() > keys_max {
-            return Err(TooLarge {
-                keys_max,
-                bytes_max,
-            });
-        }
-        Ok(())
+        let values = &self.values;
+        self.wishes.check(values.by_key.len(), values.bytes)
     }
 
     fn note_seen(&mut self, message: &KeyValue<'_>) {

@@ -86,7 +86,7 @@ impl Update {
     }
 }
 
-fn bytes(key: &[u8], value: &Value) -> usize {
+pub(super) fn bytes(key: &[u8], value: &Value) -> usize {
     key.len() + value.properties.len() + value.body.len()
 }
 

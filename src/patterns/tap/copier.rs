@@ -26,8 +26,10 @@ use crate::{
 
 /// The most bytes of copies that wait for one watcher.
 pub const WAITING_BYTES_MAX: usize = 16 << 20;
-/// The most pages that wait for it, and the most that are kept for the next turns.
+/// The most pages that wait for it.
 const PAGES_MAX: usize = 1_024;
+/// The most pages that are kept for the next turns, of up to twice [`PAGE_BYTES`].
+const SPARE_PAGES_MAX: usize = 16;
 /// Bytes of a page at which it is handed over before the turn ends.
 const PAGE_BYTES: usize = 64 * 1024;
 /// What a copy is taken to cost beside its bytes.
@@ -123,7 +125,7 @@ impl Copier {
         out: Box<dyn Write + Send>,
     ) -> Result<Self> {
         let (pages, to_write) = sync_channel::<Page>(PAGES_MAX);
-        let (give_back, spare) = sync_channel::<Page>(PAGES_MAX);
+        let (give_back, spare) = sync_channel::<Page>(SPARE_PAGES_MAX);
         let (end, ended) = sync_channel(1);
         let shared = Arc::new(Shared::default());
         let of_writer = shared.clone();

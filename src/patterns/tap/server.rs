@@ -64,6 +64,8 @@ pub struct TapSummary {
     pub elapsed_s: f64,
     /// Messages received from publishers.
     pub received: u64,
+    /// Messages larger than 16 MiB, which were thrown away, beside those.
+    pub oversize: u64,
     /// Messages put on their way to subscribers, one for each.
     pub forwarded: u64,
     /// Messages that were not sent since too much waited for the subscriber.
@@ -212,6 +214,7 @@ impl Tap {
         let mut summary = TapSummary {
             elapsed_s: elapsed_ns as f64 / SECOND_NS as f64,
             received: desk.received,
+            oversize: self.reactor.links().counters(desk.upstream).oversize,
             forwarded: desk.forwarded,
             lost: self.reactor.links().counters(desk.downstream).dropped,
             lost_by_subscriber: desk.losses.all(),

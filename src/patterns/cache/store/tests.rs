@@ -163,16 +163,24 @@ fn a_topic_may_be_a_part_of_the_first_frame() {
 }
 
 #[test]
-fn removals_that_nobody_asks_for_are_bounded() {
+fn removals_that_nobody_asks_for_are_bounded_and_none_is_forgotten() {
     let limits = Limits {
-        topics_max: 1,
+        topics_max: 2,
         ..NO_LIMITS
     };
     let mut store = Store::new(limits, Evict::Oldest);
+    assert!(put(&mut store, &vec![b"known".to_vec()]));
     store.note_changes();
-    for topic in 0..REMOVED_MAX as u32 + 11 {
+    assert!(put(&mut store, &vec![b"taken".to_vec()]));
+    store.take_changes(usize::MAX, |_| (), |_| ());
+    for topic in 0..100_000_u32 {
         assert!(put(&mut store, &vec![topic.to_be_bytes().to_vec()]));
+        assert!(store.changes() <= 4);
     }
-    assert_eq!((store.topics(), store.forgotten_removals()), (1, 10));
-    assert_eq!(store.changes(), REMOVED_MAX + 1);
+    let mut removed = Vec::new();
+    store.take_changes(usize::MAX, |topic| removed.push(topic), |_| ());
+    assert_eq!(
+        removed,
+        [Box::from(&b"known"[..]), Box::from(&b"taken"[..])]
+    );
 }

@@ -46,6 +46,23 @@ pub struct Wishes {
     pub limits: Limits,
 }
 
+impl Wishes {
+    /// Checks that so many keys, of so many bytes together, are within the limits.
+    pub(super) fn check(&self, keys: usize, bytes: usize) -> Result<(), TooLarge> {
+        let Limits {
+            keys_max,
+            bytes_max,
+        } = self.limits;
+        if keys > keys_max || bytes > bytes_max {
+            return Err(TooLarge {
+                keys_max,
+                bytes_max,
+            });
+        }
+        Ok(())
+    }
+}
+
 /// What became of messages, and how many there were.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {

@@ -10,7 +10,7 @@ use crate::patterns::{
     binary_star::PEER_EXPIRY_NS,
     clone::{
         Now,
-        state::{Key, Value},
+        state::{Key, Update, Value, bytes},
     },
 };
 
@@ -50,10 +50,46 @@ pub(super) struct Seeking {
     pub(super) asked_ns: Option<u64>,
     /// When a part of the snapshot came last, if any did.
     pub(super) heard_ns: Option<u64>,
-    pub(super) gathered: BTreeMap<Key, Arc<Value>>,
+    pub(super) gathered: Values,
+    /// What was published since.
+    pub(super) held: Held,
+}
+
+/// Keys with their values.
+#[derive(Debug, Default)]
+pub(super) struct Values {
+    pub(super) by_key: BTreeMap<Key, Arc<Value>>,
+    /// What they take, as [`Update::bytes`] counts.
     pub(super) bytes: usize,
-    /// What was published since, the newest of each key.
-    pub(super) held: HashMap<Key, Arc<Value>>,
+}
+
+impl Values {
+    /// Sets a key, or, where the body is empty, deletes it.
+    pub(super) fn set(&mut self, Update { key, value }: Update) {
+        let before = if value.body.is_empty() {
+            self.by_key.remove(&key)
+        } else {
+            self.bytes += bytes(&key, &value);
+            self.by_key.insert(key.clone(), value)
+        };
+        self.bytes -= before.map_or(0, |before| bytes(&key, &before));
+    }
+}
+
+/// Updates, the newest of each key.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    pub(super) by_key: HashMap<Key, Arc<Value>>,
+    /// What they take, as [`Update::bytes`] counts.
+    pub(super) bytes: usize,
+}
+
+impl Held {
+    pub(super) fn hold(&mut self, Update { key, value }: Update) {
+        self.bytes += bytes(&key, &value);
+        let before = self.by_key.insert(key.clone(), value);
+        self.bytes -= before.map_or(0, |before| bytes(&key, &before));
+    }
 }
 
 /// What is known of the subscription to the current server.

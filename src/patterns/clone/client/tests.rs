@@ -1,7 +1,7 @@
 //! A client by hand: what it is told goes in, and its state and its requests come out.
 
 use super::*;
-use crate::patterns::kvmsg::Form;
+use crate::patterns::{clone::state::Limits, kvmsg::Form};
 
 const SECOND: u64 = HEARTBEAT_NS;
 
@@ -145,6 +145,30 @@ fn a_heartbeat_tells_of_a_gap_and_of_sequences_that_went_back() {
 }
 
 #[test]
+fn a_heartbeat_without_a_number_tells_of_neither() {
+    for subtree in [&b""[..], b"a"] {
+        let mut bench = ready(subtree);
+        for sequence in 6..9 {
+            bench.published(0, HUGZ, 0, b"", sequence);
+            bench.published(0, b"a", sequence, b"new", sequence);
+        }
+        assert!(bench.machine.is_ready());
+        assert_eq!(bench.machine.sequence(), 8);
+        assert_eq!(bench.machine.counters().backwards, 0);
+        // While a snapshot is wanted, it does not hide that the first updates were missed.
+        let mut bench = Bench::new(1, subtree);
+        assert_eq!(bench.asked(), [0]);
+        bench.published(0, HUGZ, 0, b"", 1);
+        bench.published(0, b"a", 7, b"7", 1);
+        bench.snapshot(0, KTHXBAI, 5, b"", 2);
+        assert!(!bench.machine.is_ready());
+        assert_eq!(bench.asked(), [0]);
+        bench.snapshot(0, KTHXBAI, 6, b"", 3);
+        assert_eq!(bench.state(), [(&b"a"[..], &b"7"[..])]);
+    }
+}
+
+#[test]
 fn below_a_subtree_gaps_are_normal_once_the_subscription_is_known_to_hold() {
     let mut bench = ready(b"a");
     // The first heartbeat is ahead of the snapshot: something may have been missed before the subscription held.
@@ -242,31 +266,75 @@ fn of_two_servers_it_asks_the_one_that_publishes() {
     assert_eq!(bench.asked(), [1]);
 }
 
-#[test]
-fn a_state_beyond_its_limits_ends_it() {
+const TOO_LARGE: TooLarge = TooLarge {
+    keys_max: 2,
+    bytes_max: 100,
+};
+
+/// A client that takes two keys and 100 bytes.
+fn limited() -> Machine {
     let limits = Limits {
-        keys_max: 1,
-        bytes_max: 100,
+        keys_max: TOO_LARGE.keys_max,
+        bytes_max: TOO_LARGE.bytes_max,
     };
-    let mut machine = Machine::new(
-        1,
-        Wishes {
-            limits,
-            ..Wishes::default()
-        },
-        at(0),
-    );
+    let wishes = Wishes {
+        limits,
+        ..Wishes::default()
+    };
+    let mut machine = Machine::new(1, wishes, at(0));
     machine.on_subscription(0, true, at(0));
     machine.on_reach(0, true, at(0));
-    let mut take = |key: &[u8]| {
-        message(key, 1, b"x").encode(Form::Five, |frames| machine.on_snapshot(0, frames, at(1)))
+    machine
+}
+
+#[test]
+fn a_snapshot_beyond_its_limits_ends_it() {
+    let mut machine = limited();
+    let mut take = |key: &[u8], body: &[u8]| {
+        message(key, 1, body).encode(Form::Five, |frames| machine.on_snapshot(0, frames, at(1)))
     };
-    assert_eq!(take(b"a"), Ok(()));
-    assert_eq!(
-        take(b"b"),
-        Err(TooLarge {
-            keys_max: 1,
-            bytes_max: 100
-        })
-    );
+    assert_eq!(take(b"a", b"x"), Ok(()));
+    // A key that comes again counts once.
+    assert_eq!(take(b"a", &[7; 98]), Ok(()));
+    assert_eq!(take(b"a", b"x"), Ok(()));
+    assert_eq!(take(b"b", b"x"), Ok(()));
+    assert_eq!(take(b"c", b"x"), Err(TOO_LARGE));
+}
+
+#[test]
+fn a_state_that_grows_beyond_its_limits_ends_it() {
+    let mut machine = limited();
+    let end = message(KTHXBAI, 1, b"");
+    end.encode(Form::Five, |frames| machine.on_snapshot(0, frames, at(1)))
+        .unwrap();
+    assert!(machine.is_ready());
+    let mut sequence = 1;
+    let mut take = |key: &[u8], body: &[u8]| {
+        sequence += 1;
+        message(key, sequence, body)
+            .encode(Form::Five, |frames| machine.on_published(0, frames, at(1)))
+    };
+    for bytes in [10, 98, 1, 49] {
+        assert_eq!(take(b"a", &vec![7; bytes]), Ok(()));
+    }
+    assert_eq!(take(b"b", &[7; 49]), Ok(()));
+    // What is deleted makes room.
+    assert_eq!(take(b"a", b""), Ok(()));
+    assert_eq!(take(b"b", &[7; 99]), Ok(()));
+    assert_eq!(take(b"b", &[7; 100]), Err(TOO_LARGE));
+}
+
+#[test]
+fn what_is_held_for_a_snapshot_has_the_same_limits() {
+    for (keys, bytes) in [(3, 1), (1, 100)] {
+        let mut machine = limited();
+        let mut outcome = Ok(());
+        for key in 0..keys {
+            assert_eq!(outcome, Ok(()));
+            outcome = message(&[b'a' + key], key.into(), &vec![7; bytes])
+                .encode(Form::Five, |frames| machine.on_published(0, frames, at(1)));
+        }
+        assert_eq!(outcome, Err(TOO_LARGE));
+        assert!(!machine.is_ready());
+    }
 }
