@@ -9,7 +9,7 @@ use pinfeed::clock::{Deadline, Stopwatch};
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 use serde_json::{Value, json};
 use support::{
-    LIMIT, Pinfeed, bound_xpub, free_endpoint, number,
+    LIMIT, Pinfeed, free_endpoint, number,
     peer::{self, Door},
     python::python,
     wait_until, xpub,
@@ -372,8 +372,11 @@ fn a_file_that_cannot_be_written_takes_nothing_from_the_summary() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("values");
         let context = zmq::Context::new();
-        let (publisher, upstream) = bound_xpub(&context);
+        let publisher = xpub(&context);
+        // It would drop what it can't send at once; set once it is bound, that has no effect.
         publisher.set_sndhwm(0).unwrap();
+        publisher.bind("tcp://127.0.0.1:*").unwrap();
+        let upstream = publisher.get_last_endpoint().unwrap().unwrap();
         // So that what goes beyond the limit is an error, not the end.
         let ignoring = ["-c", "trap '' XFSZ; exec \"$0\" \"$@\""];
         let arguments = ["cache", "--json", "--serve", "tcp://127.0.0.1:*"];

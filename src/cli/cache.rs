@@ -107,7 +107,7 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
     if args.json {
         print_json(&summary)?;
     }
-    written?;
+    written.map_err(|error| Failure::running("keeping messages", &error))?;
     Ok(match signals.caught() {
         _ if !summary.balanced => Ending::Unaccounted,
         Some(signal) => Ending::Signal(signal),
