@@ -109,7 +109,7 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
     if args.json {
         print_json(&summary)?;
     }
-    written.map_err(|error| Failure::running("keeping messages", &error))?;
+    written.map_err(|error| Failure::running("watching", &error))?;
     Ok(signals.caught().map_or(Ending::Ok, Ending::Signal))
 }
 
