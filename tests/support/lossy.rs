@@ -3,6 +3,10 @@
 
 use std::{
     collections::{HashSet, VecDeque},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     thread::{self, JoinHandle},
 };
 
@@ -30,6 +34,52 @@ pub struct Faults {
     pub spared: u64,
 }
 
+/// How far ahead of the slowest line another may be, and how many sent copies may not have been received,
+/// in messages. So lines differ by no more than this however threads are scheduled.
+const AHEAD_MAX: u64 = 10_000;
+
+/// Keeps the lines of a feed together, and with their subscriber.
+pub struct Pace {
+    sent: AtomicU64,
+    received: AtomicU64,
+    places: Vec<AtomicU64>,
+}
+
+impl Pace {
+    /// For so many lines.
+    pub fn of(lines: usize) -> Arc<Self> {
+        Arc::new(Self {
+            sent: AtomicU64::default(),
+            received: AtomicU64::default(),
+            places: (0..lines).map(|_| AtomicU64::default()).collect(),
+        })
+    }
+
+    /// For a line that waits for nobody.
+    fn none() -> Arc<Self> {
+        let pace = Self::of(1);
+        pace.set_received(u64::MAX - AHEAD_MAX);
+        pace
+    }
+
+    /// Tells how many copies the subscriber has received of all lines.
+    pub fn set_received(&self, copies: u64) {
+        self.received.store(copies, Relaxed);
+    }
+
+    /// Says that a line has come to a place, and waits for those it is ahead of.
+    fn keep(&self, line: usize, place: u64, deadline: &Deadline) {
+        self.places[line].store(place, Relaxed);
+        let slowest = || self.places.iter().map(|place| place.load(Relaxed)).min();
+        while slowest().is_some_and(|slowest| place > slowest + AHEAD_MAX)
+            || self.sent.load(Relaxed) > self.received.load(Relaxed) + AHEAD_MAX
+        {
+            assert!(!deadline.passed(), "the subscriber is too slow");
+            thread::yield_now();
+        }
+    }
+}
+
 /// A running proxy.
 pub struct Lossy {
     /// Where its subscriber connects to.
@@ -41,6 +91,11 @@ impl Lossy {
     /// Starts a proxy behind a publisher of one-frame messages. It subscribes to what its one subscriber
     /// subscribes to, once that has come.
     pub fn start(publisher: &str, faults: Faults) -> Self {
+        Self::start_line(publisher, faults, 0, Pace::none())
+    }
+
+    /// The same as one line of several that are kept together.
+    pub fn start_line(publisher: &str, faults: Faults, line: usize, pace: Arc<Pace>) -> Self {
         let context = zmq::Context::new();
         let subscriber = context.socket(SocketType::XPUB).unwrap();
         subscriber.set_sndhwm(0).unwrap();
@@ -56,9 +111,14 @@ impl Lossy {
             let _context = context;
             let subscription = subscriber.recv_bytes(0).unwrap();
             source.send(subscription, 0).unwrap();
-            forward(&source, &subscriber, faults)
+            forward(&source, &subscriber, faults, line, &pace)
         });
         Self { endpoint, thread }
+    }
+
+    /// Whether all messages have come by.
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
     }
 
     /// Waits until all messages have come by, and returns the places of those lost, counted from 0.
@@ -67,7 +127,17 @@ impl Lossy {
     }
 }
 
-fn forward(source: &zmq::Socket, subscriber: &zmq::Socket, faults: Faults) -> HashSet<u64> {
+fn forward(
+    source: &zmq::Socket,
+    subscriber: &zmq::Socket,
+    faults: Faults,
+    line: usize,
+    pace: &Pace,
+) -> HashSet<u64> {
+    let send = |message: zmq::Message| {
+        subscriber.send(message, 0).unwrap();
+        pace.sent.fetch_add(1, Relaxed);
+    };
     let mut chance = StdRng::seed_from_u64(faults.seed);
     let mut lost = HashSet::new();
     let mut losing_until = 0;
@@ -88,14 +158,14 @@ fn forward(source: &zmq::Socket, subscriber: &zmq::Socket, faults: Faults) -> Ha
             delayed.push_back((after, message));
         } else {
             if faulty && chance.random_bool(faults.repeat) {
-                subscriber.send(&*message, 0).unwrap();
+                send((&*message).into());
             }
-            subscriber.send(message, 0).unwrap();
+            send(message);
         }
         for _ in 0..delayed.len() {
             let (after, message) = delayed.pop_front().expect("one was counted");
             if after <= place || last {
-                subscriber.send(message, 0).unwrap();
+                send(message);
             } else {
                 delayed.push_back((after, message));
             }
@@ -103,6 +173,7 @@ fn forward(source: &zmq::Socket, subscriber: &zmq::Socket, faults: Faults) -> Ha
         // What a subscriber says, so that its words don't pile up.
         while subscriber.recv_bytes(DONTWAIT).is_ok() {}
         assert!(!deadline.passed(), "the publisher is too slow");
+        pace.keep(line, place, &deadline);
     }
     lost
 }
