@@ -262,7 +262,7 @@ fn without_a_terminal_the_view_is_refused() {
         assert!(
             process
                 .said
-                .contains("--tui = true: standard error is no terminal"),
+                .contains("--tui: standard error is no terminal"),
             "{}",
             process.said
         );
