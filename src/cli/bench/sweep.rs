@@ -265,7 +265,12 @@ fn conclude<P: Serialize, R: HasVerdict>(
         None => Validity::of(all.map(HasVerdict::verdict)).to_string(),
     };
     session.finish(Findings {
-        name: format!("sweep-{}{}-{speed}", vary.property, values.join("-")),
+        name: format!(
+            "sweep-{}{}-{speed}{}",
+            vary.property,
+            values.join("-"),
+            shape.unusual()
+        ),
         plan: &Parameters {
             vary: vary.property.to_string(),
             values: &vary.values,

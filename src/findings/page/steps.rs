@@ -158,10 +158,13 @@ fn curve(rows: &[&Row<'_>]) -> (String, Tells, Option<Stage>) {
     let (tells, stage) = told_by(&steps);
     let agreeing = steps.iter().filter(|step| step.tells() == tells).count();
     let load = &rows[0].cells[0];
-    let name = match steps.len() {
+    let mut name = match steps.len() {
         1 => load.clone(),
         runs => format!("{load}, {agreeing} of {runs} runs"),
     };
+    if !matches!(tells, Tells::Holds | Tells::Breaks) {
+        name += ", INVALID";
+    }
     (name, tells, stage)
 }
 
