@@ -15,11 +15,11 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A configuration value cannot be carried out on this machine, or makes no sense.
-    #[error("{key} = {value}: {problem}; {remedy}")]
+    #[error("{key}{}: {problem}; {remedy}", given(.value))]
     Config {
         /// The configuration key or command-line flag, for instance `lane[0].nic`.
         key: String,
-        /// The value found there, as the user wrote it.
+        /// The value found there, as the user wrote it; empty where there is none.
         value: String,
         /// What is wrong with it.
         problem: String,
@@ -186,6 +186,14 @@ pub enum Error {
         /// The thread's name.
         thread: String,
     },
+}
+
+/// Returns a value as it stands behind its key, where there is one.
+fn given(value: &str) -> String {
+    if value.is_empty() {
+        return String::new();
+    }
+    format!(" = {value}")
 }
 
 impl Error {

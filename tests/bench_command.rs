@@ -9,7 +9,7 @@ use std::{
     fs,
     path::Path,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
     thread,
@@ -19,25 +19,12 @@ use std::{
 use pinfeed::{host::topology::usable_cores, latency::log};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use support::{Pinfeed, captures, number, wait_until};
+use support::{
+    Pinfeed,
+    benchmark::{alone, bench, count, names, until_valid},
+    captures, number, wait_until,
+};
 use tempfile::tempdir;
-
-fn bench(arguments: &[&str]) -> Pinfeed {
-    Pinfeed::start(&[&["bench"], arguments].concat())
-}
-
-/// Generators poll the clock: two at a time would make each other late.
-fn alone() -> MutexGuard<'static, ()> {
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Repeats what a busy machine may have made invalid, as a user would, until it is not.
-fn until_valid<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
-    const ATTEMPTS: usize = 8;
-    let valid = (0..ATTEMPTS).find_map(|_| attempt());
-    valid.expect("one of several runs has a generator that holds its rate")
-}
 
 /// Waits for the end of a latency run, and returns its report if its rate was held.
 fn valid(process: &mut Pinfeed) -> Option<Value> {
@@ -48,22 +35,6 @@ fn valid(process: &mut Pinfeed) -> Option<Value> {
     assert_eq!(status.code(), Some(i32::from(!is_ok)), "{}", process.said);
     assert!(is_ok || verdict.starts_with("INVALID: "), "{verdict}");
     is_ok.then_some(report)
-}
-
-fn names(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).expect("a folder");
-    let name = |entry: std::io::Result<fs::DirEntry>| {
-        let name = entry.expect("an entry").file_name();
-        name.into_string().expect("text")
-    };
-    let mut names: Vec<String> = entries.map(name).collect();
-    names.sort();
-    names
-}
-
-/// Counts of each stage of a run.
-fn count(run: &Value, stage: &str) -> u64 {
-    number(&run["latency_ns"][stage], "count")
 }
 
 #[test]
@@ -253,7 +224,7 @@ fn what_cannot_be_carried_out_is_refused_by_flag() {
         ),
         (
             &["sweep", "--vary", "colour=1"],
-            "give size, topics, connections",
+            "give size, frames, topics, publishers",
         ),
         (
             &["replay", "/nowhere/capture"],
@@ -284,8 +255,33 @@ fn what_cannot_be_carried_out_is_refused_by_flag() {
             "give numbers from 0.000001 to 1000000",
         ),
         (
+            &["throughput", "--hiccups"],
+            "unexpected argument '--hiccups'",
+        ),
+        (
+            &["throughput", "--lanes", "2"],
+            "--lanes = 2: 1 connection(s) can't be spread over so many lanes; give no more than that, or more --connections",
+        ),
+        (
+            &["throughput", "--frames", "29"],
+            "--frames = 29: it is out of range; give 1 to 28",
+        ),
+        (
+            &["throughput", "--publishers", "0"],
+            "--publishers = 0: it is out of range; give 1 to 64",
+        ),
+        (
+            &["sweep", "--vary", "publishers=1,2", "--rate", "1000"],
+            "--publishers = 2: at a rate there is one",
+        ),
+        (
+            &["sweep", "--vary", "lanes=1,2,3", "--connections", "2"],
+            "--vary = lanes=3: 2 connection(s) can't be spread over so many lanes",
+        ),
+        (&["sweep", "--vary", "size=28", "--for", "1s"], "--rate <N>"),
+        (
             &["throughput", "--tui"],
-            "--tui = true: standard error is no terminal",
+            "--tui: standard error is no terminal",
         ),
         (
             &["latency", "--for", "0s"],
@@ -415,93 +411,6 @@ fn what_a_killed_benchmark_leaves_goes_by_itself_or_with_the_next() {
     assert!(results.starts_with("sweep-workers1-"), "{results}");
 }
 
-#[test]
-fn a_sweep_goes_through_all_values_round_by_round() {
-    let _alone = alone();
-    let folder = tempdir().unwrap();
-    let path = folder.path().to_str().unwrap();
-    let mut process = bench(&[
-        "sweep",
-        "--vary",
-        "connections=1,3",
-        "--runs",
-        "2",
-        "--messages",
-        "50000",
-        "--json",
-        "--output",
-        path,
-    ]);
-    let report = process.json(0);
-    let order = [
-        "warm-up-connections",
-        "run-1-connections",
-        "run-2-connections",
-    ];
-    let places: Vec<usize> = order
-        .iter()
-        .flat_map(|round| [1, 3].map(|value| format!("\n{round}{value}")))
-        .map(|step| {
-            process
-                .said
-                .find(&step)
-                .unwrap_or_else(|| panic!("{step:?}: {}", process.said))
-        })
-        .collect();
-    assert!(places.is_sorted(), "{}", process.said);
-    assert_eq!(report["parameters"]["values"], serde_json::json!([1, 3]));
-    let results = &report["results"];
-    for (index, value) in [1, 3].into_iter().enumerate() {
-        let (point, figures) = (&results["points"][index], &results["figures"][index]);
-        assert_eq!(point["value"], value);
-        assert_eq!(point["messages"], 50_000);
-        assert_eq!(point["runs"].as_array().unwrap().len(), 2, "{point}");
-        // The middle of the two rounds' ratios.
-        let rate = |index: usize, round: usize| {
-            let run = &results["points"][index]["runs"][round];
-            run["msgs_per_s"].as_f64().unwrap()
-        };
-        let of_round = |round| rate(index, round) / rate(0, round);
-        let expected = f64::midpoint(of_round(0), of_round(1));
-        let ratio = figures["msgs_per_s_to_first"].as_f64().unwrap();
-        assert!((ratio / expected - 1.0).abs() < 1e-9, "{figures}");
-    }
-    let place = folder.path().join(&names(folder.path())[0]);
-    assert_eq!(names(&place), ["runs.csv", "summary.json"]);
-    let csv = fs::read_to_string(place.join("runs.csv")).unwrap();
-    assert_eq!(csv.lines().count(), 1 + 4, "{csv}");
-}
-
-#[test]
-fn a_sweep_at_a_rate_has_latencies_by_value() {
-    let _alone = alone();
-    let report = until_valid(|| {
-        let flags = ["--runs", "1", "--rate", "5000", "--for", "400ms"];
-        let vary = [
-            "sweep",
-            "--vary",
-            "batch=1,1024",
-            "--warm-up",
-            "0s",
-            "--json",
-        ];
-        let mut process = bench(&[&vary[..], &flags].concat());
-        let (status, output) = process.finish();
-        status.success().then_some(output)
-    });
-    let report: Value = serde_json::from_str(&report).expect("one JSON object");
-    for index in 0..2 {
-        let run = &report["results"]["points"][index]["runs"][0];
-        assert_eq!(report["results"]["points"][index]["messages"], 2_000);
-        assert_eq!(count(run, "feed"), 2_000, "{run}");
-        let figures = &report["results"]["figures"][index];
-        assert!(
-            figures["feed_ns"][0]["median"].as_f64().unwrap() > 0.0,
-            "{figures}"
-        );
-    }
-}
-
 /// Replays a capture at these speeds, for half a second each, until no rate was missed.
 fn replay(capture: &Path, speeds: &str) -> Value {
     let capture = capture.to_str().unwrap();
@@ -552,47 +461,6 @@ fn a_real_capture_is_replayed() {
     assert!(number(step, "due") > 1_000, "{step}");
     assert_eq!(number(step, "received"), number(step, "due"), "{step}");
     assert_eq!(number(step, "lost"), 0, "{step}");
-}
-
-#[test]
-fn throughput_stands_beside_its_baselines() {
-    let _alone = alone();
-    let mut process = bench(&[
-        "throughput",
-        "--runs",
-        "1",
-        "--messages",
-        "200000",
-        "--json",
-    ]);
-    let report = process.json(0);
-    let contenders = report["results"]["contenders"].as_array().unwrap();
-    let names: Vec<&str> = contenders
-        .iter()
-        .map(|one| one["name"].as_str().unwrap())
-        .collect();
-    assert_eq!(
-        names,
-        [
-            "pinfeed, native",
-            "plain recv, nothing parsed",
-            "bare libzmq SUB loop",
-            "one inproc PUSH a message, 2 workers",
-        ]
-    );
-    for contender in contenders {
-        let runs = contender["runs"].as_array().unwrap();
-        assert_eq!(runs.len(), 1, "the warm-up is dropped: {contender}");
-        assert!(runs[0]["msgs_per_s"].as_f64().unwrap() > 0.0, "{contender}");
-    }
-    let figure = |index: usize| contenders[index]["runs"][0]["msgs_per_s"].as_f64().unwrap();
-    let ratios = report["results"]["ratios"].as_array().unwrap();
-    assert_eq!(ratios.len(), 3);
-    for (index, ratio) in ratios.iter().enumerate() {
-        let expected = figure(0) / figure(index + 1);
-        let shown = ratio["msgs_per_s"].as_f64().unwrap();
-        assert!((shown / expected - 1.0).abs() < 1e-9, "{ratio}");
-    }
 }
 
 #[test]

@@ -37,7 +37,7 @@ exec 'PROGRAM' "$@"
 struct Silent;
 
 impl Progress for Silent {
-    fn begin(&mut self, _: &str, _: Duration, _: u32, _: u32) {}
+    fn begin(&mut self, _: &str, _: Duration, _: &[u32], _: u32) {}
     fn left(&mut self, _: &str, _: Duration) {}
 }
 
@@ -52,6 +52,7 @@ fn three_messages_of_thousands_that_are_missing_are_said() {
         program,
         shape: Shape {
             payload_bytes: 28,
+            frames: 1,
             topics: 10,
             skew: 0.0,
             workers: 1,
@@ -59,9 +60,11 @@ fn three_messages_of_thousands_that_are_missing_are_said() {
             handoff: HandoffKind::Ring,
             wait: Wait::Park,
             batch_messages: Handoff::default().batch_messages,
+            publishers: 1,
             connections: 1,
+            lanes: 1,
         },
-        cores: Cores::choose(None, None).unwrap(),
+        cores: Cores::choose(1, None, None).unwrap(),
         hiccups: false,
         stop: Stop::default(),
     };

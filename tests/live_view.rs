@@ -5,6 +5,7 @@ mod support;
 
 use std::{
     process::{Command, Stdio},
+    sync::atomic::{AtomicUsize, Ordering::SeqCst},
     thread,
     time::Duration,
 };
@@ -106,11 +107,17 @@ impl Terminal {
 
     /// Checks that the shell has its terminal back: what is typed is echoed, once, and lines are whole.
     fn assert_usable(&self) {
+        static TIMES: AtomicUsize = AtomicUsize::new(0);
+        // Another word each time: what the last one left may still be shown.
+        let word = format!("back{}", TIMES.fetch_add(1, SeqCst));
         // A key that came too late may stand in front of the prompt.
         self.wait_until("the prompt", |shown| shown.trim_end().ends_with("ready>"));
         self.tmux(&["clear-history"]);
-        self.type_line("clear; stty -a | grep -c -w -e '-echo' -e '-icanon'; echo back");
-        let shown = self.wait_until("the shell", |shown| shown.contains("\nback\nready>"));
+        self.type_line(&format!(
+            "clear; stty -a | grep -c -w -e '-echo' -e '-icanon'; echo {word}"
+        ));
+        let back = format!("\n{word}\nready>");
+        let shown = self.wait_until("the shell", |shown| shown.contains(&back));
         assert!(
             shown.lines().any(|line| line == "0"),
             "echo and lines:\n{shown}"
@@ -262,7 +269,7 @@ fn without_a_terminal_the_view_is_refused() {
         assert!(
             process
                 .said
-                .contains("--tui = true: standard error is no terminal"),
+                .contains("--tui: standard error is no terminal"),
             "{}",
             process.said
         );

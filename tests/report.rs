@@ -24,6 +24,7 @@ struct Made {
     sweep: PathBuf,
     sweep_at_rate: PathBuf,
     replay: PathBuf,
+    capacity: PathBuf,
 }
 
 /// Runs the benchmarks, once for all tests. Whether rates were held does not matter.
@@ -69,6 +70,11 @@ fn made() -> &'static Made {
                 &format!("sweep --vary batch=1,1024 --runs 1 --rate 5000 {lengths}"),
             ),
             replay: bench("replay", &replay),
+            // Nothing is handled within a nanosecond: the first rate is tried twice at least.
+            capacity: bench(
+                "capacity",
+                "capacity --objective queue.max<1ns --from 5000 --for 300ms --warm-up 0s",
+            ),
             _parent: parent,
         }
     })
@@ -534,6 +540,7 @@ fn a_browser_shows_all_plots_and_asks_for_nothing() {
         text(&made.sweep),
         text(&made.sweep_at_rate),
         text(&made.replay),
+        text(&made.capacity),
         "--output",
         text(&output),
     ];

@@ -122,9 +122,9 @@ impl Subject {
         match self {
             Self::Plain => baseline::plain(endpoints, messages * WIRE_BYTES as u64).into(),
             Self::Bare if feed.rate.is_some() => baseline::bare_timed(endpoints, messages).into(),
-            Self::Bare => baseline::bare(endpoints, messages).into(),
+            Self::Bare => baseline::bare(endpoints, messages, 1).into(),
             Self::BareOnOneCore => baseline::bare_on_one_core(endpoints, messages).into(),
-            Self::OneByOne => baseline::one_by_one(endpoints, messages).into(),
+            Self::OneByOne => baseline::one_by_one(endpoints, messages, 1).into(),
             Self::Pinfeed(setup) => black_box(setup, feed, endpoints, messages, |_| Null),
             Self::Counting(setup) => {
                 black_box(setup, feed, endpoints, messages, |_| Count::default())

@@ -10,10 +10,13 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    bench::{LatencyRun, Objective, Step, Tells, Tries, verdicts},
-    latency::Quantiles,
+    bench::{
+        LatencyRun, Objective, Step, Tells, Tries,
+        measured::{write_feed, write_names},
+        verdicts,
+    },
     publish::RATE_MAX,
-    report::{rate, time},
+    report::rate,
 };
 
 /// How near the highest rate that held and the lowest that did not have to come, as a ratio.
@@ -170,17 +173,11 @@ impl fmt::Display for Search {
     /// Writes the curve: the feed's percentiles by rate.
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{:>8}", "msg/s")?;
-        for name in Quantiles::NAMES {
-            write!(out, "{name:>10}")?;
-        }
+        write_names(out)?;
         writeln!(out, "  verdict")?;
         for (step, verdict) in curve(&self.steps) {
             write!(out, "{:>8}", rate(step.run.rate))?;
-            let feed = step.run.stage("feed").map(|stage| stage.quantiles());
-            for value in feed.unwrap_or_default().columns() {
-                let shown = value.map_or("-".to_owned(), |ns| time(ns as f64));
-                write!(out, "{shown:>10}")?;
-            }
+            write_feed(out, &step.run)?;
             writeln!(out, "  {verdict}")?;
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! The generator: `pinfeed publish --blast`, on its core.
+//! The generator: `pinfeed publish --blast`, on its core; flat out there may be several, which share the load.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -26,8 +26,28 @@ pub(super) struct Pace {
     pub log: Option<PathBuf>,
 }
 
-/// Starts it, and returns it with its endpoints. It waits for a subscription on each.
-pub(super) fn start(bench: &Bench, pace: &Pace) -> Result<(Process, Vec<String>)> {
+/// Starts all publishers, each with its share of the messages, and returns them with their endpoints.
+pub(super) fn start_all(bench: &Bench, messages: u64) -> Result<(Vec<Process>, Vec<String>)> {
+    let publishers = bench.shape.publishers as u64;
+    let (mut all, mut endpoints) = (Vec::new(), Vec::new());
+    for index in 0..publishers {
+        let flat_out = Pace {
+            rate: None,
+            messages: messages / publishers + u64::from(index < messages % publishers),
+            capture: None,
+            warm_up: Duration::ZERO,
+            limit: None,
+            log: None,
+        };
+        let (process, its_endpoints) = start(bench, &flat_out, index as usize)?;
+        all.push(process);
+        endpoints.extend(its_endpoints);
+    }
+    Ok((all, endpoints))
+}
+
+/// Starts one of the publishers, and returns it with its endpoints. It waits for a subscription on each.
+pub(super) fn start(bench: &Bench, pace: &Pace, index: usize) -> Result<(Process, Vec<String>)> {
     let shape = &bench.shape;
     let mut arguments: Vec<String> = ["publish", "--blast", "--until-stdin-ends", "--json"]
         .map(str::to_owned)
@@ -47,6 +67,8 @@ pub(super) fn start(bench: &Bench, pace: &Pace) -> Result<(Process, Vec<String>)
         give("--skew", shape.skew.to_string());
         give("--size", shape.payload_bytes.to_string());
         give("--rate", rate);
+        give("--frames", shape.frames.to_string());
+        give("--share", format!("{}/{}", index + 1, shape.publishers));
     }
     if shape.connections > 1 {
         arguments.push("--split".to_owned());
@@ -61,7 +83,8 @@ pub(super) fn start(bench: &Bench, pace: &Pace) -> Result<(Process, Vec<String>)
     if let Some(log) = &pace.log {
         arguments.extend(["--hlog".to_owned(), log.display().to_string()]);
     }
-    let cores = [bench.cores.generator];
+    let cores = &bench.cores.generator;
+    let cores = [cores[index % cores.len()]];
     let mut process = Process::start("the generator", &bench.program, &arguments, &cores)?;
     let endpoints = process.wait_for_line("publishing on ", START_LIMIT)?;
     let endpoints = endpoints.split(", ").map(str::to_owned).collect();

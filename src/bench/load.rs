@@ -68,7 +68,7 @@ impl Bench {
         folder: &ResultFolder,
         progress: &mut dyn Progress,
     ) -> Result<LatencyRun> {
-        self.shape.check()?;
+        self.shape.check_at_rate()?;
         let length = load.warm_up + load.length;
         let limit = length + length.mul_f64(SLACK).max(SLACK_MIN);
         let file = |end: &str| folder.path(&format!("{step}.{end}"));
@@ -86,7 +86,7 @@ impl Bench {
             .hiccups
             .then(|| HiccupLog::start(&self.cores.all(), &hiccup_log))
             .transpose()?;
-        let (mut generator, endpoints) = generator::start(self, &pace)?;
+        let (mut generator, endpoints) = generator::start(self, &pace, 0)?;
         let order = Order {
             endpoints: &endpoints,
             messages: load.due,
@@ -96,7 +96,7 @@ impl Bench {
             series: Some(&series),
         };
         let mut subject = subject::start(self, &order)?;
-        progress.begin(step, load.takes(), generator.id(), subject.id());
+        progress.begin(step, load.takes(), &[generator.id()], subject.id());
         let deadline = Deadline::after(START_LIMIT + limit + ARRIVAL_LIMIT);
         while !generator.wait(LOOK_EVERY, &self.stop)? && !deadline.passed() {
             // Without a subject it would wait for one.

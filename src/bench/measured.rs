@@ -174,7 +174,7 @@ pub(super) fn warnings(stages: &[Stage]) -> Vec<String> {
         .zip(feed.into_iter().zip(lateness))
         .filter_map(|(name, (feed, late))| match (feed, late) {
             (Some(feed), Some(late)) if late * 2 > feed => Some(format!(
-                "{} of {} at {name}",
+                "at {name} it was {} late, and the feed's latency is {}",
                 time(late as f64),
                 time(feed as f64)
             )),
@@ -185,8 +185,10 @@ pub(super) fn warnings(stages: &[Stage]) -> Vec<String> {
         return Vec::new();
     }
     vec![format!(
-        "much of the feed's latency is the generator's own lateness, {}: give it a core that nothing else uses",
-        by_generator.join(", ")
+        "the generator sent late by its own fault, which is more than half of the feed's latency, since that counts from \
+         when messages were due: {} (each a percentile by itself, so either may be the larger); give the generator a core \
+         that nothing else uses, with --generator-cores",
+        by_generator.join("; ")
     )]
 }
 
@@ -198,10 +200,30 @@ impl HasVerdict for LatencyRun {
 
 pub(super) fn write_head(out: &mut fmt::Formatter<'_>, title: &str) -> fmt::Result {
     write!(out, "  {title:<10}{:>13}", "count")?;
-    for name in Quantiles::NAMES {
-        write!(out, "{name:>10}")?;
-    }
+    write_names(out)?;
     writeln!(out)
+}
+
+/// Writes the names of percentiles, each above its column.
+pub(super) fn write_names(out: &mut fmt::Formatter<'_>) -> fmt::Result {
+    Quantiles::NAMES
+        .iter()
+        .try_for_each(|name| write!(out, "{name:>10}"))
+}
+
+/// Writes percentiles, each in its column; - where too few samples support one.
+fn write_cells(out: &mut fmt::Formatter<'_>, quantiles: &Quantiles) -> fmt::Result {
+    for value in quantiles.columns() {
+        let shown = value.map_or("-".to_owned(), |ns| time(ns as f64));
+        write!(out, "{shown:>10}")?;
+    }
+    Ok(())
+}
+
+/// Writes the percentiles of a run's feed.
+pub(super) fn write_feed(out: &mut fmt::Formatter<'_>, run: &LatencyRun) -> fmt::Result {
+    let feed = run.stage(FEED).map(Stage::quantiles);
+    write_cells(out, &feed.unwrap_or_default())
 }
 
 pub(super) fn write_row(
@@ -210,10 +232,7 @@ pub(super) fn write_row(
     quantiles: &Quantiles,
 ) -> fmt::Result {
     write!(out, "  {name:<10}{:>13}", count(quantiles.count))?;
-    for value in quantiles.columns() {
-        let shown = value.map_or("-".to_owned(), |ns| time(ns as f64));
-        write!(out, "{shown:>10}")?;
-    }
+    write_cells(out, quantiles)?;
     writeln!(out)
 }
 
@@ -286,9 +305,7 @@ impl fmt::Display for SpreadOfRuns {
             format!("feed, {valid} valid runs")
         };
         write!(out, "{title:<25}")?;
-        for name in Quantiles::NAMES {
-            write!(out, "{name:>10}")?;
-        }
+        write_names(out)?;
         writeln!(out)?;
         for (name, figure) in [
             ("median", (|one| one.median) as fn(&Spread) -> f64),
@@ -305,5 +322,27 @@ impl fmt::Display for SpreadOfRuns {
             writeln!(out, "  {}", self.validity)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lateness_beside_latency_is_said_in_words() {
+        let stage = |name, ns| {
+            let mut stage = Stage::empty(name);
+            stage.histogram.saturating_record_n(ns, 1_000);
+            stage
+        };
+        let told = |late_ns| warnings(&[stage(FEED, 1_290_000), stage(LATENESS, late_ns)]);
+        assert_eq!(told(600_000), [""; 0], "less than half");
+        let [warning] = &told(1_480_000)[..] else {
+            panic!("one warning");
+        };
+        let said = "at p50 it was 1.48 ms late, and the feed's latency is 1.29 ms";
+        assert!(warning.contains(said), "{warning}");
+        assert!(warning.ends_with("with --generator-cores"), "{warning}");
     }
 }

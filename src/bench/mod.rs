@@ -53,7 +53,7 @@ pub use throughput::{
     Contender, Figures, Ratio, Throughput, ThroughputPlan, ThroughputRun, ratios, throughput_csv,
     throughput_table,
 };
-pub use tries::{REPEATS_MAX, Tries, verdicts};
+pub use tries::{REPEATS_MAX, Tries, by_load, together, verdicts};
 pub use verdict::{HasVerdict, Validity, Verdict};
 
 use std::{path::PathBuf, time::Duration};
@@ -66,7 +66,11 @@ use crate::{
     error::{Error, Result},
     handoff::HandoffKind,
     host::topology::usable_cores,
-    publish::exchange::{Exchange, Parameters},
+    publish::{
+        check_frames,
+        exchange::{Exchange, Parameters},
+        payload_parts,
+    },
     stop::Stop,
     wait::Wait,
 };
@@ -77,8 +81,10 @@ const TOPIC_BYTES: usize = 9;
 const TOPICS_MAX: usize = 100_000;
 /// The most workers.
 const WORKERS_MAX: usize = 256;
-/// The most connections.
+/// The most connections, to all publishers.
 const CONNECTIONS_MAX: usize = 256;
+/// The most publishers: each is a process.
+const PUBLISHERS_MAX: usize = 64;
 /// The longest frame whose length takes one byte.
 const SHORT_FRAME_BYTES_MAX: usize = 255;
 
@@ -87,6 +93,8 @@ const SHORT_FRAME_BYTES_MAX: usize = 255;
 pub struct Shape {
     /// Bytes of a payload.
     pub payload_bytes: usize,
+    /// Frames of a message, which the payload is split over.
+    pub frames: usize,
     /// Topics, at most 100,000.
     pub topics: usize,
     /// How unevenly messages are spread over them: the exponent of Zipf's law.
@@ -104,8 +112,12 @@ pub struct Shape {
     pub wait: Wait,
     /// Messages in one of its batches, at most.
     pub batch_messages: usize,
-    /// Connections that messages come over, each with topics of its own.
+    /// Publishers, each a process with topics of its own, that send equal shares.
+    pub publishers: usize,
+    /// Connections to each publisher, each with topics of its own.
     pub connections: usize,
+    /// The subject's lanes, which connections are spread over.
+    pub lanes: usize,
 }
 
 /// How the subject is set up, where a capture says what is sent.
@@ -157,9 +169,53 @@ impl Shape {
     /// Returns the bytes that a message takes on the wire.
     #[must_use]
     pub fn wire_bytes(&self) -> u64 {
-        let bytes = self.message_bytes();
-        let head = if bytes > SHORT_FRAME_BYTES_MAX { 9 } else { 2 };
-        (head + bytes) as u64
+        // Envelope and topic stand in the first frame.
+        let mut before = TOPIC_BYTES + OVERHEAD_BYTES;
+        let of_frame = |part: usize| {
+            let bytes = std::mem::take(&mut before) + part;
+            let head = if bytes > SHORT_FRAME_BYTES_MAX { 9 } else { 2 };
+            (head + bytes) as u64
+        };
+        payload_parts(self.payload_bytes, self.frames)
+            .map(of_frame)
+            .sum()
+    }
+
+    /// Returns the connections to all publishers.
+    #[must_use]
+    pub fn connections_in_all(&self) -> usize {
+        self.publishers * self.connections
+    }
+
+    /// Returns what tells this shape's names from others', where it is not as usual: `-frames2-lanes2`.
+    #[must_use]
+    pub fn unusual(&self) -> String {
+        let parts = [
+            ("frames", self.frames),
+            ("publishers", self.publishers),
+            ("connections", self.connections),
+            ("lanes", self.lanes),
+        ];
+        let unusual = parts.iter().filter(|(_, value)| *value != 1);
+        unusual
+            .map(|(name, value)| format!("-{name}{value}"))
+            .collect()
+    }
+
+    /// Checks that it can be sent and received at a rate.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check), and [`Error::Config`] for several publishers.
+    pub fn check_at_rate(&self) -> Result<()> {
+        if self.publishers > 1 {
+            return Err(Error::config(
+                "--publishers",
+                self.publishers,
+                "at a rate there is one, which keeps to the times that messages are due",
+                "give 1, or measure flat out",
+            ));
+        }
+        self.check()
     }
 
     /// Checks that it can be sent and received.
@@ -182,19 +238,34 @@ impl Shape {
             payload_bytes: self.payload_bytes,
             ..Parameters::default()
         })?;
+        check_frames(self.frames, self.payload_bytes)?;
         for (flag, value, max) in [
             ("--workers", self.workers, WORKERS_MAX),
             ("--batch-messages", self.batch_messages, BATCH_MESSAGES_MAX),
             (
+                "--publishers",
+                self.publishers,
+                PUBLISHERS_MAX.min(self.topics),
+            ),
+            (
                 "--connections",
                 self.connections,
-                CONNECTIONS_MAX.min(self.topics),
+                CONNECTIONS_MAX.min(self.topics) / self.publishers.max(1),
             ),
         ] {
             if value == 0 || value > max {
                 let range = format!("give 1 to {max}");
                 return Err(Error::config(flag, value, "it is out of range", range));
             }
+        }
+        let connections = self.connections_in_all();
+        if self.lanes == 0 || self.lanes > connections {
+            return Err(Error::config(
+                "--lanes",
+                self.lanes,
+                format!("{connections} connection(s) can't be spread over so many lanes"),
+                "give no more than that, or more --connections",
+            ));
         }
         Ok(())
     }
@@ -203,24 +274,30 @@ impl Shape {
 /// The cores that the two sides are confined to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Cores {
-    /// The generator's, which it keeps busy at any rate.
-    pub generator: usize,
+    /// The generator's, which it keeps busy at any rate; of several publishers each has the next, in turn.
+    pub generator: Vec<usize>,
     /// The subject's.
     pub subject: Vec<usize>,
 }
 
 impl Cores {
-    /// Chooses those that are not given: the first core for the generator, all others for the subject.
+    /// Chooses those that are not given: the first core for the generator, of several publishers one for each but no
+    /// more than half of all, and all others for the subject.
     ///
     /// # Errors
     /// [`Error::Config`], naming the flag, for a core that this process may not use.
-    pub fn choose(generator: Option<usize>, subject: Option<&[usize]>) -> Result<Self> {
-        Self::choose_among(&usable_cores(), generator, subject)
+    pub fn choose(
+        publishers: usize,
+        generator: Option<&[usize]>,
+        subject: Option<&[usize]>,
+    ) -> Result<Self> {
+        Self::choose_among(&usable_cores(), publishers, generator, subject)
     }
 
     fn choose_among(
         usable: &[usize],
-        generator: Option<usize>,
+        publishers: usize,
+        generator: Option<&[usize]>,
         subject: Option<&[usize]>,
     ) -> Result<Self> {
         let list = |cores: &[usize]| {
@@ -243,23 +320,30 @@ impl Cores {
                 format!("give some of {}", list(usable)),
             ))
         };
-        check("--generator-core", generator.as_slice())?;
+        check("--generator-cores", generator.unwrap_or_default())?;
         check("--subject-cores", subject.unwrap_or_default())?;
-        let generator = generator.unwrap_or_else(|| {
-            let taken = |core: &&usize| !subject.unwrap_or_default().contains(core);
-            let free = usable.iter().find(taken).or(usable.first());
-            free.copied().unwrap_or_default()
-        });
+        let generator = generator.map_or_else(
+            || {
+                let taken = |core: &&usize| !subject.unwrap_or_default().contains(core);
+                let most = publishers.min(usable.len() / 2).max(1);
+                let free: Vec<usize> = usable.iter().filter(taken).take(most).copied().collect();
+                match free.is_empty() {
+                    true => usable.first().copied().into_iter().collect(),
+                    false => free,
+                }
+            },
+            <[usize]>::to_vec,
+        );
         let mut others: Vec<usize> = match subject {
             Some(cores) => cores.to_vec(),
             None => usable
                 .iter()
                 .copied()
-                .filter(|&core| core != generator)
+                .filter(|core| !generator.contains(core))
                 .collect(),
         };
         if others.is_empty() {
-            others.push(generator);
+            others.clone_from(&generator);
         }
         Ok(Self {
             generator,
@@ -270,7 +354,7 @@ impl Cores {
     /// Returns all of them, each once.
     pub(crate) fn all(&self) -> Vec<usize> {
         let mut all = self.subject.clone();
-        all.push(self.generator);
+        all.extend(&self.generator);
         all.sort_unstable();
         all.dedup();
         all
@@ -279,7 +363,8 @@ impl Cores {
     /// Tells whether the two sides take a core from each other.
     #[must_use]
     pub fn are_shared(&self) -> bool {
-        self.subject.contains(&self.generator)
+        let mut generator = self.generator.iter();
+        generator.any(|core| self.subject.contains(core))
     }
 }
 
@@ -301,7 +386,7 @@ pub struct Bench {
 /// Someone who is told how far a benchmark has come.
 pub trait Progress {
     /// A step has begun, with processes of these ids; it takes about `left`, as far as that is known.
-    fn begin(&mut self, step: &str, left: Duration, generator: u32, subject: u32);
+    fn begin(&mut self, step: &str, left: Duration, generators: &[u32], subject: u32);
 
     /// Called some five times a second.
     fn left(&mut self, step: &str, left: Duration);
@@ -313,25 +398,81 @@ mod tests {
 
     #[test]
     fn sides_get_cores_of_their_own_where_there_are_enough() {
-        let choose = |usable: &[usize], generator, subject: Option<&[usize]>| {
-            let cores = Cores::choose_among(usable, generator, subject).unwrap();
-            (cores.generator, cores.subject.clone(), cores.are_shared())
+        for (usable, publishers, generator, subject, chosen) in [
+            (&[0, 1][..], 1, None, None, (&[0][..], &[1][..])),
+            (&[2, 3, 5], 1, None, None, (&[2], &[3, 5])),
+            (&[2, 3, 5], 1, Some(&[3][..]), None, (&[3], &[2, 5])),
+            (&[0, 1, 2], 1, None, Some(&[0][..]), (&[1], &[0])),
+            (&[0], 1, None, None, (&[0], &[0])),
+            (&[0, 1], 1, None, Some(&[0, 1]), (&[0], &[0, 1])),
+            (&[0, 1], 2, None, None, (&[0], &[1])),
+            (&[0, 1, 2, 3], 2, None, None, (&[0, 1], &[2, 3])),
+            (&[0, 1, 2, 3], 9, None, None, (&[0, 1], &[2, 3])),
+            (&[0, 1, 2], 2, Some(&[1, 2]), None, (&[1, 2], &[0])),
+        ] {
+            let cores = Cores::choose_among(usable, publishers, generator, subject).unwrap();
+            assert_eq!((&cores.generator[..], &cores.subject[..]), chosen);
+            let is_shared = chosen.0.iter().any(|core| chosen.1.contains(core));
+            assert_eq!(cores.are_shared(), is_shared, "{chosen:?}");
+        }
+    }
+
+    #[test]
+    fn combinations_that_cannot_be_name_their_flag() {
+        let good = Shape {
+            payload_bytes: 28,
+            frames: 2,
+            topics: 1_000,
+            skew: 1.0,
+            workers: 2,
+            engine: Engine::Native,
+            handoff: HandoffKind::Ring,
+            wait: Wait::Park,
+            batch_messages: 1_024,
+            publishers: 2,
+            connections: 1,
+            lanes: 2,
         };
-        assert_eq!(choose(&[0, 1], None, None), (0, vec![1], false));
-        assert_eq!(choose(&[2, 3, 5], None, None), (2, vec![3, 5], false));
-        assert_eq!(choose(&[2, 3, 5], Some(3), None), (3, vec![2, 5], false));
-        assert_eq!(choose(&[0, 1, 2], None, Some(&[0])), (1, vec![0], false));
-        assert_eq!(choose(&[0], None, None), (0, vec![0], true));
-        assert_eq!(choose(&[0, 1], None, Some(&[0, 1])), (0, vec![0, 1], true));
+        good.check().unwrap();
+        // Half of the payload in each, and a head of two bytes.
+        assert_eq!(good.wire_bytes(), (2 + 9 + 29 + 14) + (2 + 14));
+        assert_eq!(good.unusual(), "-frames2-publishers2-lanes2");
+        type Change = fn(&mut Shape);
+        for (change, said) in [
+            (
+                (|shape| shape.lanes = 3) as Change,
+                "--lanes = 3: 2 connection(s) can't be spread over so many lanes; give no more",
+            ),
+            (
+                |shape| shape.frames = 29,
+                "--frames = 29: it is out of range; give 1 to 28",
+            ),
+            (|shape| shape.frames = 0, "--frames = 0: "),
+            (
+                |shape| shape.publishers = 65,
+                "--publishers = 65: it is out of range; give 1 to 64",
+            ),
+            (
+                |shape| shape.connections = 129,
+                "--connections = 129: it is out of range; give 1 to 128",
+            ),
+        ] {
+            let mut shape = good.clone();
+            change(&mut shape);
+            let error = shape.check().unwrap_err().to_string();
+            assert!(error.starts_with(said), "{error}");
+        }
+        let error = good.check_at_rate().unwrap_err().to_string();
+        assert!(error.starts_with("--publishers = 2: at a rate "), "{error}");
     }
 
     #[test]
     fn cores_that_are_not_there_are_named_with_those_that_are() {
-        let generator = Cores::choose_among(&[0, 1], Some(7), None).unwrap_err();
-        let subject = Cores::choose_among(&[0, 1], None, Some(&[0, 1, 2, 3])).unwrap_err();
+        let generator = Cores::choose_among(&[0, 1], 1, Some(&[7]), None).unwrap_err();
+        let subject = Cores::choose_among(&[0, 1], 1, None, Some(&[0, 1, 2, 3])).unwrap_err();
         assert_eq!(
             generator.to_string(),
-            "--generator-core = 7: this process may not use core 7; give some of 0,1"
+            "--generator-cores = 7: this process may not use core 7; give some of 0,1"
         );
         assert_eq!(
             subject.to_string(),

@@ -7,15 +7,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     bench::{
-        Bench, LatencyRun, Objective, Progress, ResultFolder, Step, Tells, Tries,
+        Bench, LatencyRun, Objective, Progress, ResultFolder, Step, Tells, by_load,
         latency::{LENGTH_MAX, seconds},
         load::Load,
-        verdicts,
+        measured::{write_feed, write_names},
+        together, verdicts,
     },
     error::{Error, Result},
-    latency::Quantiles,
     publish::Recording,
-    report::{rate, time},
+    report::rate,
 };
 
 /// The lowest speed.
@@ -188,20 +188,9 @@ impl ReplayEnd {
 /// Returns what the runs at each speed say together, the slowest first.
 #[must_use]
 pub fn by_speed(steps: &[ReplayStep]) -> Vec<(f64, Tells)> {
-    let mut sorted: Vec<&ReplayStep> = steps.iter().collect();
-    sorted.sort_by(|a, b| a.speed.total_cmp(&b.speed));
-    let of_speed = |steps: &[&ReplayStep]| {
-        let mut tries = Tries::default();
-        let mut last = Tells::Nothing;
-        for one in steps {
-            last = one.step.tells();
-            tries.note(last);
-        }
-        (steps[0].speed, tries.decided().unwrap_or(last))
-    };
-    sorted
-        .chunk_by(|one, other| one.speed == other.speed)
-        .map(of_speed)
+    let speeds = by_load(steps, |one| one.speed).into_iter();
+    speeds
+        .map(|(speed, steps)| (speed, together(steps.iter().map(|one| &one.step))))
         .collect()
 }
 
@@ -229,9 +218,7 @@ struct Table<'a>(&'a [ReplayStep]);
 impl fmt::Display for Table<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{:>8}{:>9}{:>12}", "speed", "msg/s", "busiest ms")?;
-        for name in Quantiles::NAMES {
-            write!(out, "{name:>10}")?;
-        }
+        write_names(out)?;
         writeln!(out, "  verdict")?;
         let steps: Vec<_> = self.0.iter().map(|one| (one.speed, &one.step)).collect();
         for (one, verdict) in self.0.iter().zip(verdicts(&steps)) {
@@ -243,11 +230,7 @@ impl fmt::Display for Table<'_> {
                 rate(run.rate),
                 one.busiest_ms
             )?;
-            let feed = run.stage("feed").map(|stage| stage.quantiles());
-            for value in feed.unwrap_or_default().columns() {
-                let shown = value.map_or("-".to_owned(), |ns| time(ns as f64));
-                write!(out, "{shown:>10}")?;
-            }
+            write_feed(out, run)?;
             writeln!(out, "  {verdict}")?;
         }
         Ok(())

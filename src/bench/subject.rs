@@ -69,6 +69,7 @@ pub(super) fn start(bench: &Bench, order: &Order<'_>) -> Result<Process> {
         ("--handoff", shape.handoff.to_string()),
         ("--wait", shape.wait.to_string()),
         ("--batch-messages", shape.batch_messages.to_string()),
+        ("--lanes", shape.lanes.to_string()),
         ("--messages", order.messages.to_string()),
         ("--for", time(order.limit)),
     ] {

@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use crate::{
     bench::{
         HasVerdict, LatencyRun, Shape, Spread, ThroughputRun, Validity, csv, feed_spread,
-        paired_ratios, spread::known, throughput::write_figures,
+        measured::write_names, paired_ratios, spread::known, throughput::write_figures,
     },
     error::{Error, Result},
-    latency::{Quantiles, log::FEED},
+    latency::log::FEED,
     report::time,
 };
 
@@ -23,10 +23,16 @@ const VALUES_MAX: usize = 100;
 pub enum Property {
     /// Bytes of a payload.
     Size,
+    /// Frames of a message.
+    Frames,
     /// Topics.
     Topics,
-    /// Connections that messages come over.
+    /// Publishers that share the load, flat out.
+    Publishers,
+    /// Connections to each publisher.
     Connections,
+    /// The subject's lanes.
+    Lanes,
     /// The subject's workers.
     Workers,
     /// Messages in a batch, at most.
@@ -34,10 +40,13 @@ pub enum Property {
 }
 
 impl Property {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 8] = [
         Self::Size,
+        Self::Frames,
         Self::Topics,
+        Self::Publishers,
         Self::Connections,
+        Self::Lanes,
         Self::Workers,
         Self::Batch,
     ];
@@ -47,8 +56,11 @@ impl fmt::Display for Property {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
             Self::Size => "size",
+            Self::Frames => "frames",
             Self::Topics => "topics",
+            Self::Publishers => "publishers",
             Self::Connections => "connections",
+            Self::Lanes => "lanes",
             Self::Workers => "workers",
             Self::Batch => "batch",
         })
@@ -67,7 +79,7 @@ pub struct Vary {
 /// The text does not say what to vary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "give size, topics, connections, workers or batch with up to {VALUES_MAX} different values, for instance \
+    "give size, frames, topics, publishers, connections, lanes, workers or batch with up to {VALUES_MAX} different values, for instance \
      size=64,256,1024"
 )]
 pub struct BadVary;
@@ -107,8 +119,11 @@ impl Vary {
             let mut shape = base.clone();
             let field = match self.property {
                 Property::Size => &mut shape.payload_bytes,
+                Property::Frames => &mut shape.frames,
                 Property::Topics => &mut shape.topics,
+                Property::Publishers => &mut shape.publishers,
                 Property::Connections => &mut shape.connections,
+                Property::Lanes => &mut shape.lanes,
                 Property::Workers => &mut shape.workers,
                 Property::Batch => &mut shape.batch_messages,
             };
@@ -203,7 +218,7 @@ pub struct AtRate {
     pub value: usize,
     /// CPU time a message, in nanoseconds.
     pub cpu_ns_per_msg: Spread,
-    /// The feed's latency in nanoseconds, in the order of [`Quantiles::NAMES`].
+    /// The feed's latency in nanoseconds, in the order of [`Quantiles::NAMES`](crate::latency::Quantiles::NAMES).
     pub feed_ns: [Spread; 6],
     /// Half of the messages take so many times as long as with the first value.
     pub p50_to_first: f64,
@@ -282,9 +297,7 @@ impl fmt::Display for AtRateTable<'_> {
         let Self(property, points) = self;
         let title = property.to_string();
         write!(out, "feed, medians\n{title:<12}{:>13}", "CPU ns/msg")?;
-        for name in Quantiles::NAMES {
-            write!(out, "{name:>10}")?;
-        }
+        write_names(out)?;
         let to = points.first().map_or(0, |first| first.value);
         writeln!(out, "  p50 to {property}={to}")?;
         for (one, point) in at_rate_figures(points).iter().zip(*points) {

@@ -8,8 +8,7 @@ use crate::{
     bench::{
         Bench, HasVerdict, Progress, Spread, Validity, Verdict,
         baseline::{Baseline, Cost},
-        generator::{self, Pace},
-        paired_ratios,
+        generator, paired_ratios,
         process::Process,
         spread::{figure, known},
         subject::{self, Order},
@@ -194,16 +193,9 @@ impl Bench {
         step: &str,
         progress: &mut dyn Progress,
     ) -> Result<ThroughputRun> {
+        self.shape.check()?;
         let limit = START_LIMIT + Duration::from_secs(messages / RATE_MIN);
-        let pace = Pace {
-            rate: None,
-            messages,
-            capture: None,
-            warm_up: Duration::ZERO,
-            limit: None,
-            log: None,
-        };
-        let (mut generator, endpoints) = generator::start(self, &pace)?;
+        let (mut generators, endpoints) = generator::start_all(self, messages)?;
         let mut receiver = match contender {
             Contender::Pinfeed(_) => {
                 let order = Order {
@@ -218,12 +210,13 @@ impl Bench {
             }
             Contender::Baseline(baseline) => self.start_baseline(baseline, &endpoints, messages)?,
         };
-        progress.begin(step, Duration::ZERO, generator.id(), receiver.id());
+        let ids: Vec<u32> = generators.iter().map(Process::id).collect();
+        progress.begin(step, Duration::ZERO, &ids, receiver.id());
         let deadline = Deadline::after(limit);
         let mut is_done = false;
         while !is_done && !deadline.passed() {
             // Without a generator the receiver would wait for one.
-            generator.check()?;
+            generators.iter_mut().try_for_each(Process::check)?;
             progress.left(step, Duration::ZERO);
             is_done = receiver.wait(LOOK_EVERY, &self.stop)?;
         }
@@ -262,13 +255,12 @@ impl Bench {
                 (run, None)
             }
         };
-        // The generator goes after the last subscriber.
-        let problems = [
-            problem,
-            receiver.end(&self.stop)?,
-            generator.end(&self.stop)?,
-        ];
-        let problems: Vec<String> = problems.into_iter().flatten().collect();
+        // Generators go after the last subscriber.
+        let mut problems: Vec<String> = problem.into_iter().collect();
+        problems.extend(receiver.end(&self.stop)?);
+        for generator in &mut generators {
+            problems.extend(generator.end(&self.stop)?);
+        }
         if !problems.is_empty() {
             run.verdict = Verdict::Failed(problems.join("; "));
         }
@@ -289,6 +281,8 @@ impl Bench {
             &messages.to_string(),
             "--wire-bytes",
             &self.shape.wire_bytes().to_string(),
+            "--frames",
+            &self.shape.frames.to_string(),
         ]
         .map(str::to_owned)
         .to_vec();

@@ -63,32 +63,75 @@ impl fmt::Display for Tries {
     }
 }
 
-/// Returns the verdict of each step, with how many there are under its load and what they come to, where there are
-/// several. Steps under the same load are those next to each other with the same `load`.
+/// Returns runs by load, the lowest first, each load with all of its runs, in their order.
+pub fn by_load<T>(
+    runs: impl IntoIterator<Item = T>,
+    load: impl Fn(&T) -> f64,
+) -> Vec<(f64, Vec<T>)> {
+    let mut loads: Vec<(f64, Vec<T>)> = Vec::new();
+    for run in runs {
+        let its = load(&run);
+        match loads.binary_search_by(|one| one.0.total_cmp(&its)) {
+            Ok(place) => loads[place].1.push(run),
+            Err(place) => loads.insert(place, (its, vec![run])),
+        }
+    }
+    loads
+}
+
+/// Returns what runs under the same load say together; of those that do not decide, what the last says.
+#[must_use]
+pub fn together<'a>(steps: impl IntoIterator<Item = &'a Step>) -> Tells {
+    let mut tries = Tries::default();
+    let mut last = Tells::Nothing;
+    for step in steps {
+        last = step.tells();
+        tries.note(last);
+    }
+    tries.decided().unwrap_or(last)
+}
+
+/// Returns the verdict of each step, in their order, with how many there are under its load and what they come to, where
+/// there are several.
 #[must_use]
 pub fn verdicts(steps: &[(f64, &Step)]) -> Vec<String> {
-    let groups = steps.chunk_by(|one, other| one.0 == other.0);
-    let of_group = |group: &[(f64, &Step)]| -> Vec<String> {
+    let mut verdicts = vec![String::new(); steps.len()];
+    for (_, group) in by_load(0..steps.len(), |&place| steps[place].0) {
         let mut tries = Tries::default();
         let runs = group.len();
-        let verdict = |(number, (_, step)): (usize, &(f64, &Step))| {
+        for (number, place) in (1..).zip(group) {
+            let (_, step) = steps[place];
             tries.note(step.tells());
             let verdict = step.verdict();
-            match number {
+            verdicts[place] = match number {
                 _ if runs == 1 => verdict,
                 _ if number == runs => format!("{verdict} (run {number} of {runs}: {tries})"),
                 _ => format!("{verdict} (run {number} of {runs})"),
-            }
-        };
-        (1..).zip(group).map(verdict).collect()
-    };
-    groups.flat_map(of_group).collect()
+            };
+        }
+    }
+    verdicts
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use Tells::{Breaks, GeneratorLimit, Holds, Nothing};
+
+    #[test]
+    fn runs_under_one_load_stand_together_in_their_order() {
+        let runs = [(2.0, 'a'), (1.0, 'b'), (2.0, 'c'), (0.5, 'd')];
+        let loads = by_load(runs, |run| run.0);
+        let names = |(load, runs): (f64, Vec<(f64, char)>)| {
+            (load, runs.iter().map(|run| run.1).collect::<String>())
+        };
+        let loads: Vec<(f64, String)> = loads.into_iter().map(names).collect();
+        let expected = [(0.5, "d"), (1.0, "b"), (2.0, "ac")];
+        assert_eq!(
+            loads,
+            expected.map(|(load, names)| (load, names.to_owned()))
+        );
+    }
 
     #[test]
     fn two_decide_where_one_breaks() {

@@ -62,7 +62,7 @@ impl Between {
         if self.connect.is_empty() && self.bind.is_empty() {
             let problem = "no publisher could be heard";
             let remedy = "give --connect or --bind for publishers";
-            return Err(Error::config("--connect", "nothing", problem, remedy));
+            return Err(Error::config("--connect", "", problem, remedy));
         }
         for (flag, endpoints) in [("--bind", &self.bind), ("--serve", &self.serve)] {
             for endpoint in endpoints {

@@ -58,7 +58,8 @@ pub(super) struct Args {
     #[arg(long)]
     json: bool,
 
-    /// Show what happens on the whole terminal, until all is published or q
+    /// Show what happens on the whole terminal, until all is published. p holds the picture, s sorts otherwise, ? helps,
+    /// q ends the demo, again at once
     #[arg(long)]
     tui: bool,
 }

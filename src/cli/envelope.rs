@@ -337,7 +337,7 @@ impl Args {
         let Some(feed) = named.next() else {
             return Err(Error::config(
                 "--feed",
-                self.feed.as_deref().unwrap_or("none"),
+                self.feed.as_deref().unwrap_or_default(),
                 format!("{} has these feeds: {}", path.display(), names.join(", ")),
                 "give one of them",
             )

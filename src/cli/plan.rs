@@ -215,7 +215,10 @@ fn measure(args: &Args, config: Option<&Config>, payload_bytes: usize) -> Result
     let batch_messages = config.cloned().unwrap_or_default().handoff.batch_messages;
     let shape = Shape {
         batch_messages,
+        frames: 1,
+        publishers: 1,
         connections: 1,
+        lanes: 1,
         payload_bytes: payload_bytes.max(PAYLOAD_BYTES),
         topics: 1_000,
         skew: 0.0,

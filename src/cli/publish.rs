@@ -13,7 +13,9 @@ use crate::{
     latency::log::LATENESS,
     publish::{
         self, Blaster, Published, Publisher, PublisherOptions, RATE_MAX, Schedule, Source, Until,
+        Wire,
         capture::{Capture, Speed},
+        check_frames,
         exchange::{Exchange, Parameters},
     },
     report::{count, rate, time},
@@ -22,6 +24,8 @@ use crate::{
 
 /// How long to stay, once all is published, for subscribers to take it and go.
 const DEPARTURE_LIMIT: Duration = Duration::from_secs(10);
+/// The same where another command ends this one: of several publishers, the first to be done must not be missed.
+const STAY_LIMIT: Duration = Duration::from_secs(24 * 3_600);
 
 /// The share of a rate that may be missed without a word, and the time.
 const MISSED_MAX: f64 = 0.01;
@@ -38,6 +42,21 @@ pub(super) struct Args {
     /// With --blast: each endpoint gets topics of its own, in place of all
     #[arg(long, requires = "blast", conflicts_with = "capture")]
     split: bool,
+
+    /// With --blast and the envelope pinfeed: send messages of this many frames, the payload split over them; topic and
+    /// numbers are in the first
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        requires = "blast",
+        conflicts_with = "capture"
+    )]
+    frames: usize,
+
+    /// With --blast: publish every Nth topic only, from the Ith on, so that N publishers share a feed
+    #[arg(long, value_name = "I/N", value_parser = parse_share, requires = "blast", conflicts_with = "capture")]
+    share: Option<Share>,
 
     /// Bind for subscribers (repeatable) [default: tcp://127.0.0.1:5556, without --connect]
     #[arg(long, value_name = "ENDPOINT")]
@@ -117,6 +136,13 @@ pub(super) struct Args {
     /// Write what was published to standard output as one JSON object
     #[arg(long)]
     json: bool,
+}
+
+/// A share of a feed, counted from 0, and of how many.
+#[derive(Clone, Copy, Debug)]
+struct Share {
+    index: usize,
+    of: usize,
 }
 
 /// Messages a second; none for as many as possible.
@@ -223,16 +249,17 @@ impl Args {
             payload_bytes: self.size,
             seed: self.seed,
         };
-        let mut exchange = Exchange::new(parameters)?;
+        let share = self.share.unwrap_or(Share { index: 0, of: 1 });
+        let mut exchange = Exchange::share(parameters, share.index, share.of)?;
         let options = self.options()?;
         if self.blast {
-            let schedule = parameters.schedule();
-            let open = if self.split {
-                Blaster::open_split
-            } else {
-                Blaster::open
+            check_frames(self.frames, self.size)?;
+            let wire = Wire {
+                frames: self.frames,
+                split: self.split,
             };
-            let mut blaster = open(&options, &mut exchange, self.topics, schedule)?;
+            let (topics, schedule) = (self.topics.div_ceil(share.of), parameters.schedule());
+            let mut blaster = Blaster::open_as(wire, &options, &mut exchange, topics, schedule)?;
             prepare(&mut blaster, self.warm_up);
             return Ok(Box::new(blaster));
         }
@@ -362,7 +389,12 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
     if args.json {
         print_json(&done)?;
     }
-    publisher.wait_for_departure(DEPARTURE_LIMIT, signals.stop())?;
+    let stay = if args.until_stdin_ends {
+        STAY_LIMIT
+    } else {
+        DEPARTURE_LIMIT
+    };
+    publisher.wait_for_departure(stay, signals.stop())?;
     Ok(signals.caught().map_or(Ending::Ok, Ending::Signal))
 }
 
@@ -370,6 +402,17 @@ pub(super) fn parse_rate(text: &str) -> Result<Rate, String> {
     match positive_or_max(text)? {
         Some(rate) if rate > RATE_MAX => Err(format!("give a number up to {RATE_MAX}, or max")),
         rate => Ok(Rate(rate)),
+    }
+}
+
+fn parse_share(text: &str) -> Result<Share, String> {
+    let numbers = text.split_once('/').and_then(|(index, of)| {
+        let (index, of) = (index.parse::<usize>().ok()?, of.parse().ok()?);
+        Some((index.checked_sub(1)?, of))
+    });
+    match numbers {
+        Some((index, of)) if index < of => Ok(Share { index, of }),
+        _ => Err("give one of N shares: 1/N to N/N".to_owned()),
     }
 }
 

@@ -96,7 +96,8 @@ pub(super) struct Args {
     #[arg(long)]
     json: bool,
 
-    /// Show what happens on the whole terminal, until q; not with --handler print
+    /// Show what happens on the whole terminal; not with --handler print. p holds the picture, s sorts otherwise, ? helps,
+    /// q ends the run, again at once
     #[arg(long)]
     tui: bool,
 }
@@ -125,7 +126,7 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
         if args.handler == HandlerName::Print {
             return Err(Error::config(
                 "--tui",
-                "true",
+                "",
                 "--handler print writes to the same terminal",
                 "leave one of the two out",
             )

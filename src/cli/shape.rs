@@ -5,7 +5,9 @@ use std::{net::IpAddr, path::PathBuf};
 use clap::ValueEnum;
 
 use crate::{
-    config::{Config, Engine, PinPolicy, ShardingMode, Snapshot, SocketKind, TopicPolicy},
+    config::{
+        Config, Engine, Lane, Line, PinPolicy, ShardingMode, Snapshot, SocketKind, TopicPolicy,
+    },
     envelope::Envelope,
     error::{Error, Result},
     handoff::HandoffKind,
@@ -28,6 +30,10 @@ pub(super) struct Shape {
     /// Bind for publishers that connect to us, for instance tcp://*:5556 (repeatable)
     #[arg(long, value_name = "ENDPOINT", conflicts_with = "file")]
     bind: Vec<String>,
+
+    /// Spread the endpoints of --connect, in their order, over this many lanes, each a receive thread of its own
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "connect", conflicts_with_all = ["file", "bind", "snapshot"])]
+    lanes: usize,
 
     /// Only topics that start with this (repeatable) [default: all]
     #[arg(long, value_name = "PREFIX", conflicts_with = "file")]
@@ -149,12 +155,12 @@ impl Shape {
             None if self.connect.is_empty() && self.bind.is_empty() => {
                 return Err(Error::config(
                     "FEEDS.toml",
-                    "none",
+                    "",
                     "nothing says where messages come from",
                     "give a configuration file, --connect ENDPOINT or --bind ENDPOINT",
                 ));
             }
-            None => self.single_feed(),
+            None => self.single_feed()?,
         };
         if self.engine.is_some() {
             config.engine = self.engine;
@@ -213,11 +219,6 @@ impl Shape {
             .as_ref()
             .map(|path| format!("{}: ", path.display()));
         let flags = [
-            (
-                "feed[0].line[0].connect",
-                "--connect",
-                !self.connect.is_empty(),
-            ),
             ("feed[0].line[0].bind", "--bind", !self.bind.is_empty()),
             (
                 "feed[0].subscribe",
@@ -237,11 +238,14 @@ impl Shape {
             ),
         ];
         let is_policy = key.starts_with("feed[") && key.contains("].policy[");
+        // The lines that --lanes makes are of --connect, too.
+        let is_line = key.starts_with("feed[0].line[") && key.contains("].connect");
         let is_core = key.starts_with("lane[") && key.ends_with("core");
         let flag = flags
             .iter()
             .find(|(start, _, given)| *given && key.starts_with(start))
             .map(|(_, flag, _)| *flag)
+            .or((is_line && !self.connect.is_empty()).then_some("--connect"))
             .or((is_core && self.cores.is_some()).then_some("--cores"))
             .or((is_policy && !self.policy.is_empty()).then_some("--policy"));
         Error::Config {
@@ -255,7 +259,7 @@ impl Shape {
         }
     }
 
-    fn single_feed(&self) -> Config {
+    fn single_feed(&self) -> Result<Config> {
         let mut config = Config::one_lane(self.envelope.clone().unwrap_or(Envelope::Raw));
         let lane = &mut config.lanes[0];
         (lane.nic, lane.source) = (self.nic.clone(), self.source);
@@ -264,7 +268,39 @@ impl Shape {
         feed.socket = self.socket.map(Socket::kind).unwrap_or_default();
         (feed.lines[0].connect, feed.lines[0].bind) = (self.connect.clone(), self.bind.clone());
         feed.snapshot = self.snapshot.as_deref().map(Snapshot::from);
-        config
+        if self.lanes != 1 {
+            self.spread(&mut config)?;
+        }
+        Ok(config)
+    }
+
+    /// Spreads the endpoints to connect to over lanes like the first, neighbours together.
+    fn spread(&self, config: &mut Config) -> Result<()> {
+        let (lanes, endpoints) = (self.lanes, self.connect.len());
+        if lanes == 0 || lanes > endpoints {
+            return Err(Error::config(
+                "--lanes",
+                lanes,
+                format!("{endpoints} endpoint(s) can't be spread over so many lanes"),
+                "give no more than that, or more --connect",
+            ));
+        }
+        let first = config.lanes[0].clone();
+        let lane = |index: usize| Lane {
+            name: index.to_string(),
+            ..first.clone()
+        };
+        config.lanes = (0..lanes).map(lane).collect();
+        config.feeds[0].lines = config
+            .lanes
+            .iter()
+            .map(|lane| Line::on(&lane.name))
+            .collect();
+        for (place, endpoint) in self.connect.iter().enumerate() {
+            let line = &mut config.feeds[0].lines[place * lanes / endpoints];
+            line.connect.push(endpoint.clone());
+        }
+        Ok(())
     }
 }
 

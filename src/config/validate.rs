@@ -125,7 +125,7 @@ impl Config {
                 let problem = format!("there is no [[{key}]]");
                 return Err(Error::config(
                     key,
-                    "none",
+                    "",
                     problem,
                     "add one, as the README shows",
                 ));

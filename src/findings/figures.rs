@@ -3,7 +3,7 @@
 use crate::{
     bench::{
         HasVerdict, LatencyRun, Point, ReplayStep, Replayed, Spread, Throughput, ThroughputRun,
-        paired_ratios,
+        by_load, paired_ratios,
         record::{Points, Record, Results},
     },
     latency::Quantiles,
@@ -112,11 +112,8 @@ fn of_replay(replayed: &Replayed) -> (Vec<Figure>, usize) {
         let step = &step.step;
         (step.run.verdict.is_ok() || step.loss_is_allowed) && !step.by_generator
     };
-    let mut speeds: Vec<f64> = steps.iter().map(|step| step.speed).collect();
-    speeds.sort_by(f64::total_cmp);
-    speeds.dedup();
-    for speed in speeds {
-        let runs = steps.iter().filter(|step| step.speed == speed).filter(says);
+    for (speed, steps) in by_load(steps, |step| step.speed) {
+        let runs = steps.into_iter().filter(says);
         let runs: Vec<&LatencyRun> = runs.map(|step| &step.step.run).collect();
         figures.extend(of_runs(&format!("{}: ", Unit::Speed.show(speed)), &runs));
     }

@@ -160,6 +160,15 @@ impl Exchange {
     /// # Errors
     /// [`Error::Config`], naming the flag of `pinfeed publish`, for a parameter out of range.
     pub fn new(parameters: Parameters) -> Result<Self> {
+        Self::share(parameters, 0, 1)
+    }
+
+    /// Opens one of `of` exchanges that share the topics: the one at `index`, counted from 0, has every `of`th, of
+    /// which the first is the busiest again.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), and where there is no such share, or no topic in it.
+    pub fn share(parameters: Parameters, index: usize, of: usize) -> Result<Self> {
         let Parameters {
             topics,
             skew,
@@ -193,14 +202,22 @@ impl Exchange {
             let range = format!("{QUOTE_BYTES} to {PAYLOAD_BYTES_MAX} bytes");
             return refuse("--size", payload_bytes.to_string(), range);
         }
-        let weights = (1..=topics).map(|rank| (rank as f64).powf(-skew)).collect();
+        if index >= of || of > topics {
+            let shares = format!("1/N to N/N, with N up to {topics}, the number of topics");
+            return refuse("--share", format!("{}/{of}", index + 1), shares);
+        }
+        let topics: Vec<usize> = (index..topics).step_by(of).collect();
+        let weights = (1..=topics.len())
+            .map(|rank| (rank as f64).powf(-skew))
+            .collect();
         let mut random = random::seeded(seed);
         Ok(Self {
             popularity: WeightedAliasIndex::new(weights)
                 .expect("all weights are finite and some above 0"),
-            symbols: (0..topics)
-                .map(|index| Symbol {
-                    topic: format!("sim.{index:05}").into_bytes().into(),
+            symbols: topics
+                .iter()
+                .map(|topic| Symbol {
+                    topic: format!("sim.{topic:05}").into_bytes().into(),
                     mid_price: random.random_range(100_000..10_000_000),
                 })
                 .collect(),

@@ -14,7 +14,8 @@ mod publisher;
 mod recording;
 mod schedule;
 
-pub use blast::Blaster;
+pub use blast::{Blaster, Wire};
+pub(crate) use format::{check_frames, payload_parts};
 pub use publisher::{Publisher, PublisherOptions};
 pub use recording::Recording;
 pub use schedule::{RATE_MAX, Schedule};

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test uses a part")]
 #![allow(missing_docs)]
 
+pub mod benchmark;
 pub mod browser;
 pub mod control;
 pub mod lossy;

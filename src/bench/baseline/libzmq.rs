@@ -34,17 +34,33 @@ fn subscribed_socket(context: &zmq::Context, endpoints: &[String]) -> Result<zmq
     Ok(socket)
 }
 
-/// Takes messages in with a SUB socket in a loop that does nothing with them.
+/// Takes a message in, frame by frame, each in place of the one before it.
+fn receive(socket: &zmq::Socket, message: &mut zmq::Message, frames: usize) -> Result<()> {
+    socket.recv(message, 0).map_err(failed)?;
+    let mut received = 1;
+    // Where each message is one frame, nobody would ask.
+    while frames > 1 && message.get_more() {
+        socket.recv(message, 0).map_err(failed)?;
+        received += 1;
+    }
+    if received == frames {
+        return Ok(());
+    }
+    check("frames of a message", received as u64, frames as u64)
+}
+
+/// Takes messages of so many frames in with a SUB socket in a loop that does nothing with them.
 ///
 /// # Errors
-/// [`Error::Zmq`].
-pub fn bare(endpoints: &[String], messages: u64) -> Result<Cost> {
+/// [`Error::Zmq`]; [`Error::Helper`] for a message of other frames.
+pub fn bare(endpoints: &[String], messages: u64, frames: usize) -> Result<Cost> {
     let context = zmq::Context::new();
     let socket = subscribed_socket(&context, endpoints)?;
-    let first = socket.recv_msg(0).map_err(failed)?;
+    let mut first = zmq::Message::new();
+    receive(&socket, &mut first, frames)?;
     measured(first, |mut message| {
         for _ in 1..messages {
-            socket.recv(&mut message, 0).map_err(failed)?;
+            receive(&socket, &mut message, frames)?;
         }
         Ok(())
     })
@@ -93,17 +109,18 @@ pub fn bare_on_one_core(endpoints: &[String], messages: u64) -> Result<Cost> {
     thread::scope(|scope| {
         let tied = scope.spawn(|| {
             pin_current("bare", core, true)?;
-            bare(endpoints, messages)
+            bare(endpoints, messages, 1)
         });
         joined(tied.join())?
     })
 }
 
-/// Takes messages in with a SUB socket and hands each over to one of [`WORKERS`] workers by inproc PUSH.
+/// Takes messages of so many frames in with a SUB socket and hands each over, frame by frame, to one of [`WORKERS`]
+/// workers by inproc PUSH.
 ///
 /// # Errors
-/// [`Error::Zmq`].
-pub fn one_by_one(endpoints: &[String], messages: u64) -> Result<Cost> {
+/// [`Error::Zmq`]; [`Error::Helper`] for messages of other frames.
+pub fn one_by_one(endpoints: &[String], messages: u64, frames: usize) -> Result<Cost> {
     let context = zmq::Context::new();
     let push = context.socket(zmq::PUSH).map_err(failed)?;
     push.set_sndhwm(HIGH_WATER_MARK).map_err(failed)?;
@@ -114,15 +131,21 @@ pub fn one_by_one(endpoints: &[String], messages: u64) -> Result<Cost> {
         pull.set_rcvhwm(HIGH_WATER_MARK).map_err(failed)?;
         pull.bind(&endpoint).map_err(failed)?;
         push.connect(&endpoint).map_err(failed)?;
-        workers.push(thread::spawn(move || count(&pull)));
+        workers.push(thread::spawn(move || count(&pull, frames)));
     }
     let socket = subscribed_socket(&context, endpoints)?;
     let first = socket.recv_msg(0).map_err(failed)?;
-    measured(first, |message| {
-        push.send(message, 0).map_err(failed)?;
-        for _ in 1..messages {
-            let message = socket.recv_msg(0).map_err(failed)?;
-            push.send(message, 0).map_err(failed)?;
+    measured(first, |mut message| {
+        let mut handed_over = 0;
+        loop {
+            let more = frames > 1 && message.get_more();
+            let flags = if more { zmq::SNDMORE } else { 0 };
+            push.send(message, flags).map_err(failed)?;
+            handed_over += u64::from(!more);
+            if handed_over == messages {
+                break;
+            }
+            message = socket.recv_msg(0).map_err(failed)?;
         }
         // PUSH passes over a worker whose queue is full, so the number of ends sent says nothing.
         while !workers.iter().all(JoinHandle::is_finished) {
@@ -137,8 +160,8 @@ pub fn one_by_one(endpoints: &[String], messages: u64) -> Result<Cost> {
     })
 }
 
-/// Counts messages up to an empty one.
-fn count(pull: &zmq::Socket) -> Result<u64> {
+/// Counts messages up to an empty one, which is one frame and ends all.
+fn count(pull: &zmq::Socket, frames: usize) -> Result<u64> {
     let mut message = zmq::Message::new();
     let mut received = 0;
     loop {
@@ -146,6 +169,12 @@ fn count(pull: &zmq::Socket) -> Result<u64> {
         if message.is_empty() {
             return Ok(received);
         }
+        let mut parts = 1;
+        while frames > 1 && message.get_more() {
+            pull.recv(&mut message, 0).map_err(failed)?;
+            parts += 1;
+        }
+        check("frames of a message", parts, frames as u64)?;
         received += 1;
     }
 }

@@ -61,15 +61,21 @@ impl Baseline {
         self != Self::Plain
     }
 
-    /// Takes in all `messages` that come from the endpoints, of `wire_bytes` each with their framing.
+    /// Takes in all `messages` that come from the endpoints, of so many frames and of `wire_bytes` each with their
+    /// framing.
     ///
     /// # Errors
     /// [`Error::Socket`] and [`Error::Zmq`] where the publisher can't be received from.
-    pub fn run(self, endpoints: &[String], messages: u64, wire_bytes: u64) -> Result<Cost> {
+    pub fn run(
+        self,
+        endpoints: &[String],
+        messages: u64,
+        (frames, wire_bytes): (usize, u64),
+    ) -> Result<Cost> {
         match self {
             Self::Plain => plain(endpoints, messages * wire_bytes),
-            Self::Bare => bare(endpoints, messages),
-            Self::OneByOne => one_by_one(endpoints, messages),
+            Self::Bare => bare(endpoints, messages, frames),
+            Self::OneByOne => one_by_one(endpoints, messages, frames),
         }
     }
 }

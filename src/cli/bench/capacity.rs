@@ -6,7 +6,11 @@ use crate::{
     bench::{Found, LatencyPlan, NEAR_ENOUGH, Objective, REPEATS_MAX, Search, SearchEnd, csv},
     cli::{
         Ending, Failure,
-        bench::{Common, Lengths, Traffic, parse_rate, results::Findings, session::Session},
+        bench::{
+            Common, Lengths, Traffic, parse_rate,
+            results::Findings,
+            session::{Pace, Session},
+        },
         say,
         tui::Done,
     },
@@ -14,10 +18,12 @@ use crate::{
     report::rate,
 };
 
-/// The highest rate that holds an objective: doubled until one does not, then between the two to 5 %, each
-/// step a run as with `bench latency`. One that breaks it is repeated, and two of three runs decide; so is one in which
-/// the generator was late, and where it is late three times, that is said to be its limit. Exit code 1 where not even
-/// the first rate holds.
+/// The highest rate that holds an objective, with the curve up to where it breaks
+///
+/// The rate is doubled until one does not hold it, then taken between the two to 5 %, each step a run as with
+/// `bench latency`. One that breaks it is repeated, and two of three runs decide; so is one in which the
+/// generator was late, and where it is late three times, that is said to be its limit. Exit code 1 where not
+/// even the first rate holds.
 #[derive(Debug, clap::Args)]
 #[command(mut_arg("length", |arg| arg.default_value("5s")), mut_arg("warm_up", |arg| arg.default_value("1s")))]
 pub(in crate::cli) struct Args {
@@ -78,7 +84,12 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
         format!("capacity for {}", args.objective),
         Done::AtRate(Vec::new()),
     );
-    let mut session = Session::open(&args.common, &args.traffic, shown)?;
+    let mut session = Session::open(
+        &args.common,
+        &args.traffic,
+        Pace::AtRate(&args.lengths),
+        shown,
+    )?;
     session.progress.is_least = true;
     let mut search = Search::new(plan.rate);
     let end = loop {
@@ -117,8 +128,11 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
     let shape = session.bench.shape.clone();
     session.finish(Findings {
         name: format!(
-            "capacity-size{}-topics{}-workers{}",
-            shape.payload_bytes, shape.topics, shape.workers
+            "capacity-size{}-topics{}-workers{}{}",
+            shape.payload_bytes,
+            shape.topics,
+            shape.workers,
+            shape.unusual()
         ),
         plan: &parameters,
         shape,

@@ -4,16 +4,21 @@ use crate::{
     bench::{LatencyPlan, LatencyRun, Validity, csv, spread},
     cli::{
         Ending, Failure,
-        bench::{Common, Lengths, Traffic, parse_rate, results::Findings, session::Session},
+        bench::{
+            Common, Lengths, Traffic, parse_rate,
+            results::Findings,
+            session::{Pace, Session},
+        },
         say,
         tui::Done,
     },
     report::rate,
 };
 
-/// How long messages wait at a fixed rate, open loop: messages are stamped with the time they were due, so
-/// what the subject delays is seen whoever waited for it. Percentiles with fewer than 10 samples beyond
-/// them are shown as -. Exit code 1 where the rate was missed.
+/// How long messages wait at a fixed rate, open loop: exit code 1 where the rate was missed
+///
+/// Messages are stamped with the time they were due, so what the subject delays is seen whoever waited for it.
+/// Percentiles with fewer than 10 samples beyond them are shown as -. Exit code 1 where the rate was missed.
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Args {
     /// Messages a second
@@ -50,7 +55,12 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
     plan.check()?;
     let title = format!("latency at {} msg/s", rate(plan.rate));
     let shown = (title, Done::AtRate(Vec::new()));
-    let mut session = Session::open(&args.common, &args.traffic, shown)?;
+    let mut session = Session::open(
+        &args.common,
+        &args.traffic,
+        Pace::AtRate(&args.lengths),
+        shown,
+    )?;
     let mut runs: Vec<LatencyRun> = Vec::new();
     for number in 1..=plan.runs {
         session.progress.after = plan.run_takes() * (plan.runs - number) as u32;
@@ -72,8 +82,12 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
     let validity = Validity::of(runs.iter().map(|run| &run.verdict));
     session.finish(Findings {
         name: format!(
-            "latency-rate{}-size{}-topics{}-workers{}",
-            plan.rate, shape.payload_bytes, shape.topics, shape.workers
+            "latency-rate{}-size{}-topics{}-workers{}{}",
+            plan.rate,
+            shape.payload_bytes,
+            shape.topics,
+            shape.workers,
+            shape.unusual()
         ),
         plan: &plan,
         shape,

@@ -25,17 +25,13 @@ use crate::{
 
 /// Measure what this host carries, and where it breaks: generator and subject are processes of this
 /// program, each on its cores, over loopback TCP.
+// What each does is said at its arguments.
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// How long messages wait at a fixed rate, open loop: exit code 1 where the rate was missed
     Latency(latency::Args),
-    /// How many messages a second, flat out, beside baselines in the same run
     Throughput(throughput::Args),
-    /// The highest rate that holds an objective, with the curve up to where it breaks
     Capacity(capacity::Args),
-    /// How cost grows with the size of messages, topics, connections, workers or batches
     Sweep(sweep::Args),
-    /// At how many times its speed a real capture breaks an objective, bursts and all
     Replay(replay::Args),
     #[command(hide = true)]
     Baseline(throughput::BaselineArgs),
@@ -52,12 +48,16 @@ pub(super) fn run(command: &Command) -> Result<Ending, Failure> {
     }
 }
 
-/// What is sent.
+/// What is sent, and over what.
 #[derive(Debug, clap::Args)]
 struct Traffic {
     /// Bytes of a payload, 28 or more; topic and envelope are 38 more
     #[arg(long, value_name = "BYTES", default_value_t = 28)]
     size: usize,
+
+    /// Frames of a message: the payload is split over them, topic and envelope are in the first
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    frames: usize,
 
     /// The number of topics
     #[arg(long, value_name = "N", default_value_t = 1_000)]
@@ -72,23 +72,38 @@ struct Traffic {
     )]
     skew: f64,
 
-    /// Connections that messages come over, each with topics of its own
+    /// Connections to each publisher, each with topics of its own
     #[arg(long, value_name = "N", default_value_t = 1)]
     connections: usize,
+
+    /// Lanes of pinfeed, each an I/O thread, which connections are spread over
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    lanes: usize,
+}
+
+/// Who sends, flat out.
+#[derive(Debug, clap::Args)]
+struct Load {
+    /// Publishers that share the load, each a process with topics and connections of its own, on the next of
+    /// --generator-cores; flat out only
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    publishers: usize,
 }
 
 impl Default for Traffic {
     fn default() -> Self {
         Self {
             size: 28,
+            frames: 1,
             topics: 1_000,
             skew: 1.0,
             connections: 1,
+            lanes: 1,
         }
     }
 }
 
-/// How long runs at a rate are. The defaults are for several runs of one rate.
+/// How long runs at a rate are, and what is measured beside them. The defaults are for several runs of one rate.
 #[derive(Debug, clap::Args)]
 struct Lengths {
     /// How long each run is measured for
@@ -98,6 +113,11 @@ struct Lengths {
     /// How long messages flow before that
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = humantime::parse_duration)]
     warm_up: Duration,
+
+    /// Measure the platform's hiccups at the same time, on all cores used. It takes 2 to 3 % of each and wakes it a
+    /// thousand times a second, which changes the latencies
+    #[arg(long)]
+    hiccups: bool,
 }
 
 /// What all benchmarks have in common.
@@ -123,20 +143,17 @@ struct Common {
     #[arg(long, value_name = "N", default_value_t = Handoff::default().batch_messages)]
     batch_messages: usize,
 
-    /// The generator's core [default: the first that the subject is not given]
-    #[arg(long, value_name = "N")]
-    generator_core: Option<usize>,
+    /// The generator's core, or one for each publisher, in turn where they are more: 0,2 [default: the first that
+    /// the subject is not given; of several publishers one for each, up to half of all]
+    #[arg(long, alias = "generator-core", value_name = "LIST", value_parser = parse_cores)]
+    generator_cores: Option<CoreList>,
 
     /// The subject's cores: 2,3,4-7 [default: all but the generator's]
     #[arg(long, value_name = "LIST", value_parser = parse_cores)]
     subject_cores: Option<CoreList>,
 
-    /// At a rate: measure the platform's hiccups at the same time, on all cores used. It takes 2 to 3 % of
-    /// each and wakes it a thousand times a second, which changes the latencies
-    #[arg(long)]
-    hiccups: bool,
-
-    /// Show what happens on the whole terminal: time left, the step under way second by second, results so far
+    /// Show what happens on the whole terminal: time left, the step under way second by second, results so far.
+    /// p holds the picture; q ends the benchmark, as Ctrl-C does, and keeps nothing of it
     #[arg(long)]
     tui: bool,
 
@@ -174,24 +191,16 @@ fn parse_rate(text: &str) -> Result<f64, &'static str> {
 }
 
 impl Common {
-    fn bench(&self, traffic: &Traffic, signals: &Signals) -> Result<Bench, Failure> {
-        let subject = self.subject_cores.as_ref().map(|list| list.0.as_slice());
-        let cores = Cores::choose(self.generator_core, subject)?;
-        let failed = |error| Failure::running("finding this program", &error);
-        let list: Vec<String> = cores.subject.iter().map(usize::to_string).collect();
-        say(format_args!(
-            "generator on core {}, subject on core {}",
-            cores.generator,
-            list.join(",")
-        ));
-        if cores.are_shared() {
-            say(format_args!(
-                "warning: the generator keeps its core busy, which is one of the subject's: figures are of \
-                 both; give each its own with --generator-core and --subject-cores"
-            ));
-        }
+    /// Returns what to measure with, flat out where `publishers` are several, which may have to share cores.
+    fn bench(
+        &self,
+        traffic: &Traffic,
+        publishers: usize,
+        signals: &Signals,
+    ) -> Result<Bench, Failure> {
         let shape = Shape {
             payload_bytes: traffic.size,
+            frames: traffic.frames,
             topics: traffic.topics,
             skew: traffic.skew,
             workers: self.workers,
@@ -199,14 +208,45 @@ impl Common {
             handoff: self.handoff,
             wait: self.wait,
             batch_messages: self.batch_messages,
+            publishers,
             connections: traffic.connections,
+            lanes: traffic.lanes,
         };
         shape.check()?;
+        let given = |list: &Option<CoreList>| list.as_ref().map(|list| list.0.clone());
+        let (generator, subject) = (given(&self.generator_cores), given(&self.subject_cores));
+        let cores = Cores::choose(publishers, generator.as_deref(), subject.as_deref())?;
+        let failed = |error| Failure::running("finding this program", &error);
+        let list = |cores: &[usize]| {
+            let cores: Vec<String> = cores.iter().map(usize::to_string).collect();
+            cores.join(",")
+        };
+        say(format_args!(
+            "{} on core {}, subject on core {}",
+            match publishers {
+                1 => "generator".to_owned(),
+                several => format!("{several} publishers"),
+            },
+            list(&cores.generator),
+            list(&cores.subject)
+        ));
+        if publishers > cores.generator.len() && publishers > 1 {
+            say(format_args!(
+                "warning: publishers are more than their cores and slow each other down; give each its own with \
+                 --generator-cores"
+            ));
+        }
+        if cores.are_shared() {
+            say(format_args!(
+                "warning: the generator keeps its core busy, which is one of the subject's: figures are of \
+                 both; give each its own with --generator-cores and --subject-cores"
+            ));
+        }
         Ok(Bench {
             program: std::env::current_exe().map_err(failed)?,
             shape,
             cores,
-            hiccups: self.hiccups,
+            hiccups: false,
             stop: signals.stop().clone(),
         })
     }

@@ -104,14 +104,19 @@ impl Lines {
 }
 
 impl Progress for Lines {
-    fn begin(&mut self, step: &str, left: Duration, generator: u32, subject: u32) {
+    fn begin(&mut self, step: &str, left: Duration, generators: &[u32], subject: u32) {
         self.since = Stopwatch::start();
         self.show_at = Deadline::after(every(self.on_terminal));
         if let Some(view) = &self.view {
             view.begin(step, self.folder.join(step));
         }
+        let ids: Vec<String> = generators.iter().map(u32::to_string).collect();
+        let generator = match &ids[..] {
+            [one] => format!("generator is process {one}"),
+            several => format!("publishers are processes {}", several.join(" ")),
+        };
         say(format_args!(
-            "{step}{}: generator is process {generator}, subject is process {subject}",
+            "{step}{}: {generator}, subject is process {subject}",
             self.in_words(self.left_after(left))
         ));
     }

@@ -11,7 +11,11 @@ use crate::{
     },
     cli::{
         Ending, Failure,
-        bench::{Common, Lengths, Traffic, results::Findings, session::Session},
+        bench::{
+            Common, Lengths, Traffic,
+            results::Findings,
+            session::{Pace, Session},
+        },
         say,
         tui::Done,
     },
@@ -22,11 +26,12 @@ use crate::{
     },
 };
 
-/// At how many times its speed a real capture breaks an objective, open loop: messages are due when they were
-/// captured, bursts and all, and a capture that ends before a run does begins anew. The percentiles of a run have
-/// at least ten samples beyond them. A speed that breaks it is repeated, and two of three runs decide; so is one at which
-/// the generator was late, and where it is late three times, that is said to be its limit. Exit code 1 where no speed
-/// holds.
+/// At how many times its speed a real capture breaks an objective, bursts and all
+///
+/// Open loop: messages are due when they were captured, bursts and all, and a capture that ends before a run
+/// does begins anew. The percentiles of a run have at least ten samples beyond them. A speed that breaks it is
+/// repeated, and two of three runs decide; so is one at which the generator was late, and where it is late
+/// three times, that is said to be its limit. Exit code 1 where no speed holds.
 #[derive(Debug, clap::Args)]
 #[command(mut_arg("warm_up", |arg| arg.default_value("1s")))]
 pub(in crate::cli) struct Args {
@@ -75,7 +80,12 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
     plan.check(&recording, slowest.unwrap_or(1.0), &args.objective)?;
     let capture = plan.capture.file_name().unwrap_or_default().display();
     let shown = (format!("replay of {capture}"), Done::AtRate(Vec::new()));
-    let mut session = Session::open(&args.common, &Traffic::default(), shown)?;
+    let mut session = Session::open(
+        &args.common,
+        &Traffic::default(),
+        Pace::AtRate(&args.lengths),
+        shown,
+    )?;
     session.progress.is_least = true;
     let climbs = args.speeds.is_empty();
     let speeds: Vec<f64> = if climbs {

@@ -10,7 +10,7 @@ use crate::{
     cli::{
         Ending, Failure,
         bench::{
-            Common, Traffic,
+            Common, Lengths, Traffic,
             progress::Lines,
             results::{Findings, Results},
         },
@@ -19,6 +19,24 @@ use crate::{
     },
     error::Result as StepResult,
 };
+
+/// How fast messages are sent.
+#[derive(Clone, Copy)]
+pub(super) enum Pace<'a> {
+    /// At a rate, by one generator.
+    AtRate(&'a Lengths),
+    /// As fast as can be, by at most so many publishers.
+    FlatOut(usize),
+}
+
+impl Pace<'_> {
+    fn publishers(self) -> usize {
+        match self {
+            Self::AtRate(_) => 1,
+            Self::FlatOut(publishers) => publishers,
+        }
+    }
+}
 
 /// A benchmark under way.
 pub(super) struct Session {
@@ -34,13 +52,17 @@ impl Session {
     pub(super) fn open(
         common: &Common,
         traffic: &Traffic,
+        pace: Pace<'_>,
         (title, done): (String, Done),
     ) -> Result<Self, Failure> {
         if common.tui {
             tui::check()?;
         }
         let signals = Arc::new(Signals::listen(common.tui)?);
-        let bench = common.bench(traffic, &signals)?;
+        let mut bench = common.bench(traffic, pace.publishers(), &signals)?;
+        if let Pace::AtRate(lengths) = pace {
+            bench.hiccups = lengths.hiccups;
+        }
         let results = Results::open(common.output.as_deref(), common.json)?;
         let mut progress = Lines::new(results.folder.path(""));
         if common.tui {

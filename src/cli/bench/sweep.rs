@@ -6,17 +6,17 @@ use serde::Serialize;
 
 use crate::{
     bench::{
-        AtRate, Bench, Contender, FlatOut, HasVerdict, LatencyPlan, LatencyRun, Point,
-        ResultFolder, ThroughputPlan, ThroughputRun, Validity, Vary, at_rate_csv, at_rate_figures,
-        at_rate_table, flat_out_csv, flat_out_figures, flat_out_table,
+        AtRate, Bench, Contender, FlatOut, HasVerdict, LatencyPlan, LatencyRun, Point, Property,
+        ResultFolder, Shape, ThroughputPlan, ThroughputRun, Validity, Vary, at_rate_csv,
+        at_rate_figures, at_rate_table, flat_out_csv, flat_out_figures, flat_out_table,
     },
     cli::{
         Ending, Failure,
         bench::{
-            Common, Lengths, Traffic, parse_rate,
+            Common, Lengths, Load, Traffic, parse_rate,
             progress::{Lines, RUN_GUESS, Rounds},
             results::Findings,
-            session::Session,
+            session::{Pace, Session},
         },
         say,
         tui::Done,
@@ -25,12 +25,17 @@ use crate::{
     report::rate,
 };
 
-/// How cost grows with one property: each round goes through all its values, so that the mood of the machine
-/// hits all alike. Flat out, or with --rate how long messages wait; a first round flat out warms up and does not
-/// count. Exit code 1 where a value has no valid run.
+/// How cost grows with the size of messages, frames, topics, publishers, connections, lanes, workers or batches
+///
+/// Each round goes through all its values, so that the mood of the machine hits all alike. Flat out, or with
+/// --rate how long messages wait; a first round flat out warms up and does not count. Exit code 1 where a value
+/// has no valid run.
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("length", |arg| arg.requires("rate")), mut_arg("warm_up", |arg| arg.requires("rate")))]
+#[command(mut_arg("hiccups", |arg| arg.requires("rate")))]
 pub(in crate::cli) struct Args {
-    /// What to vary, and its values: size=64,256,1024, or topics, connections, workers, batch
+    /// What to vary, and its values: size=64,256,1024, or frames, topics, publishers, connections, lanes,
+    /// workers, batch
     #[arg(long, value_name = "NAME=LIST")]
     vary: Vary,
 
@@ -51,6 +56,9 @@ pub(in crate::cli) struct Args {
 
     #[command(flatten)]
     traffic: Traffic,
+
+    #[command(flatten)]
+    load: Load,
 
     #[command(flatten)]
     common: Common,
@@ -100,8 +108,22 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
             Done::FlatOut(Vec::new()),
         ),
     };
-    let session = Session::open(&args.common, &args.traffic, shown)?;
+    // All values on the same cores.
+    let varied = args.vary.values.iter().copied().max();
+    let publishers = match (args.vary.property, varied) {
+        (Property::Publishers, Some(most)) => most,
+        _ => args.load.publishers,
+    };
+    let speed = match plan {
+        Some(_) => Pace::AtRate(&args.lengths),
+        None => Pace::FlatOut(publishers),
+    };
+    let mut session = Session::open(&args.common, &args.traffic, speed, shown)?;
+    session.bench.shape.publishers = args.load.publishers;
     let shapes = args.vary.shapes(&session.bench.shape)?;
+    if plan.is_some() {
+        shapes.iter().try_for_each(Shape::check_at_rate)?;
+    }
     let benches = shapes.into_iter().map(|shape| Bench {
         shape,
         ..session.bench.clone()
@@ -243,7 +265,12 @@ fn conclude<P: Serialize, R: HasVerdict>(
         None => Validity::of(all.map(HasVerdict::verdict)).to_string(),
     };
     session.finish(Findings {
-        name: format!("sweep-{}{}-{speed}", vary.property, values.join("-")),
+        name: format!(
+            "sweep-{}{}-{speed}{}",
+            vary.property,
+            values.join("-"),
+            shape.unusual()
+        ),
         plan: &Parameters {
             vary: vary.property.to_string(),
             values: &vary.values,

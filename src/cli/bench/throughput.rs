@@ -10,10 +10,10 @@ use crate::{
     cli::{
         EXIT_FAILURE, Ending, Failure,
         bench::{
-            Common, Traffic,
+            Common, Load, Traffic,
             progress::{RUN_GUESS, Rounds},
             results::Findings,
-            session::Session,
+            session::{Pace, Session},
         },
         print_json, say,
         signals::when_stdin_ends,
@@ -21,9 +21,17 @@ use crate::{
     },
 };
 
-/// How many messages a second this host takes in, flat out, beside baselines that take the same ones in
-/// from the same generator on the same cores, in turn: compare ratios, not machines. The first round warms
-/// up and does not count.
+/// How many messages a second, flat out, beside baselines in the same run
+///
+/// Baselines take the same messages in from the same publishers on the same cores, in turn: compare ratios, not
+/// machines. The first round warms up and does not count.
+///
+/// What is sent is the same for all: --size, --frames, --topics, --skew, --publishers and --connections. Plain
+/// recv reads all connections in one thread and counts bytes, whatever the frames. The bare libzmq SUB loop
+/// connects one socket to all and takes each message in frame by frame; so does one inproc PUSH a message,
+/// which hands each frame on to one of two workers. --lanes, --workers, --engine, --handoff, --wait and
+/// --batch-messages are of pinfeed alone: a baseline has one thread that receives, with libzmq an I/O thread
+/// besides.
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Args {
     /// How many rounds count
@@ -36,6 +44,9 @@ pub(in crate::cli) struct Args {
 
     #[command(flatten)]
     traffic: Traffic,
+
+    #[command(flatten)]
+    load: Load,
 
     #[command(flatten)]
     common: Common,
@@ -58,11 +69,20 @@ pub(in crate::cli) struct BaselineArgs {
     /// Bytes that each takes on the wire
     #[arg(long)]
     wire_bytes: u64,
+
+    /// Frames of each
+    #[arg(long)]
+    frames: usize,
 }
 
 pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
     let shown = ("throughput".to_owned(), Done::FlatOut(Vec::new()));
-    let mut session = Session::open(&args.common, &args.traffic, shown)?;
+    let mut session = Session::open(
+        &args.common,
+        &args.traffic,
+        Pace::FlatOut(args.load.publishers),
+        shown,
+    )?;
     let plan = ThroughputPlan {
         messages: args.messages.unwrap_or_else(|| session.bench.messages()),
         runs: args.runs,
@@ -106,8 +126,12 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
     let shape = session.bench.shape.clone();
     session.finish(Findings {
         name: format!(
-            "throughput-messages{}-size{}-topics{}-workers{}",
-            plan.messages, shape.payload_bytes, shape.topics, shape.workers
+            "throughput-messages{}-size{}-topics{}-workers{}{}",
+            plan.messages,
+            shape.payload_bytes,
+            shape.topics,
+            shape.workers,
+            shape.unusual()
         ),
         plan: &plan,
         shape,
@@ -124,10 +148,7 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
 pub(super) fn run_baseline(args: &BaselineArgs) -> Result<Ending, Failure> {
     // What it waits for may never come.
     when_stdin_ends(|| process::exit(EXIT_FAILURE.into()));
-    print_json(
-        &args
-            .name
-            .run(&args.connect, args.messages, args.wire_bytes)?,
-    )?;
+    let form = (args.frames, args.wire_bytes);
+    print_json(&args.name.run(&args.connect, args.messages, form)?)?;
     Ok(Ending::Ok)
 }

@@ -58,7 +58,7 @@ pub(in crate::cli) fn check() -> Result<(), Failure> {
 
 fn no_terminal(problem: String) -> Failure {
     let remedy = "run it in a terminal, or leave --tui out";
-    Error::config("--tui", "true", problem, remedy).into()
+    Error::config("--tui", "", problem, remedy).into()
 }
 
 impl Screen {

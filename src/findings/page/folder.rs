@@ -52,12 +52,16 @@ fn latency(runs: &[LatencyRun], traces: &[Trace]) -> Markup {
             false => (format!("run {number}, INVALID"), run),
         })
         .collect();
+    let feeds = named
+        .iter()
+        .map(|(name, run)| (name.clone(), run.stage(FEED)));
+    let feeds: Vec<_> = feeds.collect();
     html! {
         @for (number, run) in (1..).zip(runs) {
             @if !run.verdict.is_ok() { p.warning.bad { "run " (number) ": " (run.verdict) } }
         }
         (warnings(&named))
-        (curves(&named))
+        (curves(&feeds))
         div.table {
             table {
                 tr {

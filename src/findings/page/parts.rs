@@ -51,10 +51,10 @@ pub(super) fn merged<'a>(runs: impl Iterator<Item = &'a LatencyRun>) -> Option<S
 }
 
 /// Shows curves of feed latency, as many as a plot holds.
-pub(super) fn curves(named: &[(String, &LatencyRun)]) -> Markup {
-    let stages = named.iter().filter_map(|(name, run)| {
-        let stage = run.stage(FEED)?;
-        (!stage.histogram.is_empty()).then_some((name, &stage.histogram))
+pub(super) fn curves(named: &[(String, Option<&Stage>)]) -> Markup {
+    let stages = named.iter().filter_map(|(name, stage)| {
+        let histogram = &(*stage)?.histogram;
+        (!histogram.is_empty()).then_some((name, histogram))
     });
     let stages: Vec<_> = stages.take(CURVES_MAX).collect();
     if stages.is_empty() {

@@ -4,12 +4,12 @@ use maud::{Markup, html};
 
 use crate::{
     bench::{
-        Found, LatencyRun, ReplayStep, Replayed, Step, Tells, by_speed, record::Trace, verdicts,
+        Found, ReplayStep, Replayed, Stage, Step, Tells, by_load, record::Trace, together, verdicts,
     },
     findings::{
         figures::Unit,
         page::{
-            parts::{CURVES_MAX, badge, curves, shown},
+            parts::{CURVES_MAX, badge, curves, merged, shown},
             run::run,
         },
         plot::{Axis, Line, lines},
@@ -63,18 +63,14 @@ pub(super) fn replay(replayed: &Replayed, traces: &[Trace]) -> Markup {
 /// Shows percentiles over speeds, the lowest first, up to the first that breaks the objective.
 fn over_speeds(steps: &[ReplayStep]) -> Markup {
     let mut told: Vec<(f64, Quantiles)> = Vec::new();
-    for (speed, tells) in by_speed(steps) {
+    for (speed, steps) in by_load(steps, |one| one.speed) {
+        let steps: Vec<&Step> = steps.into_iter().map(|one| &one.step).collect();
+        let (tells, feed) = told_by(&steps);
         if !matches!(tells, Tells::Holds | Tells::Breaks) {
             continue;
         }
-        // The first of those that agree.
-        let agrees = |one: &&ReplayStep| one.speed == speed && one.step.tells() == tells;
-        let step = steps.iter().find(agrees);
-        let feed = step.and_then(|one| one.step.run.stage(FEED));
-        told.push((
-            speed,
-            feed.map(|stage| stage.quantiles()).unwrap_or_default(),
-        ));
+        let quantiles = feed.map(|stage| stage.quantiles());
+        told.push((speed, quantiles.unwrap_or_default()));
         if tells == Tells::Breaks {
             break;
         }
@@ -104,19 +100,22 @@ fn over_speeds(steps: &[ReplayStep]) -> Markup {
 
 /// Shows steps, the lowest first: curves, a table, and each over time.
 fn steps(head: &[&str], rows: &[Row<'_>]) -> Markup {
-    let named: Vec<(String, &LatencyRun)> = rows
-        .iter()
-        .map(|row| (row.cells[0].clone(), &row.step.run))
-        .collect();
+    let by_load = by_load(rows, |row| row.load);
+    let told: Vec<(String, Tells, Option<Stage>)> =
+        by_load.iter().map(|(_, rows)| curve(rows)).collect();
     // Those on both sides of the limit are what matters.
-    let held = rows.iter().filter(|row| row.step.tells() == Tells::Holds);
+    let held = told.iter().filter(|one| one.1 == Tells::Holds);
     let from = (held.count() + CURVES_MAX / 2)
-        .min(named.len())
+        .min(told.len())
         .saturating_sub(CURVES_MAX);
+    let drawn = told[from..].iter();
+    let drawn: Vec<_> = drawn
+        .map(|(name, _, stage)| (name.clone(), stage.as_ref()))
+        .collect();
     let loads: Vec<_> = rows.iter().map(|row| (row.load, row.step)).collect();
     let verdicts = verdicts(&loads);
     html! {
-        (curves(&named[from..]))
+        (curves(&drawn))
         div.table {
             table {
                 tr {
@@ -146,6 +145,29 @@ fn steps(head: &[&str], rows: &[Row<'_>]) -> Markup {
     }
 }
 
+/// Returns what runs under the same load say together, and the feed's latency of those that say so.
+fn told_by(steps: &[&Step]) -> (Tells, Option<Stage>) {
+    let tells = together(steps.iter().copied());
+    let agree = steps.iter().filter(|step| step.tells() == tells);
+    (tells, merged(agree.map(|step| &step.run)))
+}
+
+/// Returns the curve of runs under the same load, by its name, with what they say.
+fn curve(rows: &[&Row<'_>]) -> (String, Tells, Option<Stage>) {
+    let steps: Vec<&Step> = rows.iter().map(|row| row.step).collect();
+    let (tells, stage) = told_by(&steps);
+    let agreeing = steps.iter().filter(|step| step.tells() == tells).count();
+    let load = &rows[0].cells[0];
+    let mut name = match steps.len() {
+        1 => load.clone(),
+        runs => format!("{load}, {agreeing} of {runs} runs"),
+    };
+    if !matches!(tells, Tells::Holds | Tells::Breaks) {
+        name += ", INVALID";
+    }
+    (name, tells, stage)
+}
+
 fn step_badge(step: &Step) -> Markup {
     match step.tells() {
         Tells::Holds => badge(true),
@@ -154,5 +176,69 @@ fn step_badge(step: &Step) -> Markup {
             html! { span.badge.bad { "INCONCLUSIVE" } }
         }
         Tells::GeneratorLimit | Tells::Nothing => badge(false),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::{LatencyRun, SearchEnd, Verdict};
+
+    /// A run whose messages all took so long, held against a limit of a millisecond.
+    fn step(rate: f64, feed_ns: u64) -> Step {
+        let mut feed = Stage::empty(FEED);
+        feed.histogram.saturating_record_n(feed_ns, 1_000);
+        let run = LatencyRun {
+            step: String::new(),
+            rate,
+            verdict: Verdict::Ok,
+            due: 1_000,
+            published: 1_000,
+            elapsed_s: 1.0,
+            sent_per_s: rate,
+            blocked_s: 0.0,
+            received: 1_000,
+            lost: Some(0),
+            balanced: true,
+            cpu_ns_per_msg: 1.0,
+            threads: Vec::new(),
+            warnings: Vec::new(),
+            anomalies: Vec::new(),
+            stages: vec![feed],
+        };
+        Step::new(run, &"p50<1ms".parse().unwrap())
+    }
+
+    #[test]
+    fn repeated_steps_have_one_curve_of_the_runs_that_decided() {
+        let steps = vec![
+            step(1_000.0, 10_000),
+            step(2_000.0, 5_000_000),
+            step(2_000.0, 20_000),
+            step(2_000.0, 20_000),
+        ];
+        let trace = Trace::default();
+        let row = |step| Row {
+            cells: vec!["2k msg/s".to_owned()],
+            load: 2_000.0,
+            step,
+            trace: &trace,
+        };
+        let rows = [row(&steps[1]), row(&steps[2]), row(&steps[3])];
+        let (name, tells, stage) = curve(&rows.each_ref());
+        assert_eq!((&*name, tells), ("2k msg/s, 2 of 3 runs", Tells::Holds));
+        assert_eq!(stage.unwrap().histogram.len(), 2_000);
+
+        let traces = vec![Trace::default(); steps.len()];
+        let found = Found {
+            highest_msgs_per_s: Some(2_000.0),
+            end: SearchEnd::Found,
+            steps,
+        };
+        let page = capacity(&found, &traces).into_string();
+        let (plot, table) = page.split_once("<table>").unwrap();
+        assert!(plot.contains("2 of 3 runs"), "{plot}");
+        assert!(!plot.contains("1 of 3 runs"), "{plot}");
+        assert!(table.contains("run 3 of 3: holds by 2 to 1"), "{table}");
     }
 }

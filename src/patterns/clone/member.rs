@@ -104,7 +104,7 @@ impl Client {
         if plan.servers.is_empty() {
             return Err(Error::config(
                 "--connect",
-                "nothing",
+                "",
                 "there is no server",
                 "give one or two",
             ));

@@ -1,7 +1,7 @@
 //! Messages encoded once, as they go over the wire, to be sent over and over.
 //!
 //! What changes from one round to the next are the numbers of the pinfeed envelope, which stand at a
-//! fixed distance from a message's end: a topic's sequence numbers grow, from one round to the next, by
+//! fixed distance from the end of a message's first frame: a topic's sequence numbers grow, from one round to the next, by
 //! the number of its messages in the block. So stamping a message is an addition and a store, with
 //! nothing to look up: some 2.5 ns while the block is in the second-level cache, which is what bounds
 //! its size where the number of topics allows. Offsets are in bytes from the start of the block.
@@ -12,8 +12,11 @@ use crate::{
     envelope::pinfeed,
     error::Result,
     message::Stamp,
-    publish::{Source, format::Format},
-    zmtp::frame::{decode_head, encode_head, encode_message},
+    publish::{
+        Source,
+        format::{Format, payload_parts},
+    },
+    zmtp::frame::{MORE, decode_head, encode_head, encode_message},
 };
 
 /// How large a block gets: some 16,000 messages of 64 bytes, well within a second-level cache.
@@ -27,29 +30,33 @@ pub(super) struct Block {
     bytes: Vec<u8>,
     /// The end of each message.
     ends: Vec<u32>,
+    /// The end of each message's first frame, before which its numbers stand.
+    stamp_ends: Vec<u32>,
     /// By how much the sequence number of each message grows from one round to the next.
     steps: Vec<u32>,
     /// The payload bytes of all messages before each, and of all.
     payload_bytes_before: Vec<u64>,
     format: Format,
+    /// Frames of a message in the pinfeed envelope, which stands in the first.
+    frames: usize,
     /// Runs of messages that have topics of their own.
     parts: Vec<Range<usize>>,
 }
 
 impl Block {
-    /// Encodes what a source says, until there are as many messages as `topics` and enough bytes. Every
-    /// `parts`th topic is in the same part.
+    /// Encodes what a source says, in so many frames, until there are as many messages as `topics` and enough bytes.
+    /// Every `parts`th topic is in the same part.
     ///
     /// # Errors
     /// What the source fails with.
     pub(super) fn encode(
         source: &mut dyn Source,
-        format: Format,
+        (format, frames): (Format, usize),
         epoch: u64,
         topics: usize,
         parts: usize,
     ) -> Result<Self> {
-        let mut block = Self::empty(format);
+        let mut block = Self::empty(format, frames);
         let mut message_topics = Vec::new();
         // By topic.
         let mut counts: Vec<u32> = Vec::new();
@@ -80,13 +87,15 @@ impl Block {
         Ok(block)
     }
 
-    fn empty(format: Format) -> Self {
+    fn empty(format: Format, frames: usize) -> Self {
         Self {
             bytes: Vec::new(),
             ends: Vec::new(),
+            stamp_ends: Vec::new(),
             steps: Vec::new(),
             payload_bytes_before: vec![0],
             format,
+            frames,
             parts: Vec::new(),
         }
     }
@@ -95,7 +104,7 @@ impl Block {
     fn part(&mut self, topics: &[usize], parts: usize) {
         let mut order: Vec<usize> = (0..self.messages()).collect();
         order.sort_by_key(|&message| topics[message] % parts);
-        let mut parted = Self::empty(self.format);
+        let mut parted = Self::empty(self.format, self.frames);
         for part in 0..parts {
             let place = |part| order.partition_point(|&message| topics[message] % parts < part);
             parted.parts.push(place(part)..place(part + 1));
@@ -103,8 +112,11 @@ impl Block {
         let mut payload_bytes = 0;
         for &message in &order {
             let place = self.place(message..message + 1);
-            parted.bytes.extend_from_slice(&self.bytes[place]);
+            let first_frame_bytes = self.stamp_ends[message] as usize - place.start;
             // No longer than before.
+            let stamp_end = (parted.bytes.len() + first_frame_bytes) as u32;
+            parted.stamp_ends.push(stamp_end);
+            parted.bytes.extend_from_slice(&self.bytes[place]);
             parted.ends.push(parted.bytes.len() as u32);
             parted.steps.push(self.steps[message]);
             payload_bytes += self.payload_bytes(message..message + 1);
@@ -114,6 +126,7 @@ impl Block {
     }
 
     fn push(&mut self, topic: &[u8], payload: &[u8], stamp: Stamp) {
+        let mut further = &[][..];
         match self.format {
             Format::Raw => encode_message(&mut self.bytes, &[topic, payload]),
             Format::Delimited(delimiter) => {
@@ -123,13 +136,30 @@ impl Block {
                 self.bytes.extend_from_slice(payload);
             }
             Format::Pinfeed => {
-                let frame_bytes = topic.len() + payload.len() + pinfeed::OVERHEAD_BYTES;
-                encode_head(&mut self.bytes, 0, frame_bytes);
-                pinfeed::seal(&mut self.bytes, topic, payload, stamp);
+                let first_bytes = payload_parts(payload.len(), self.frames).next();
+                let (first, rest) = payload.split_at(first_bytes.unwrap_or(payload.len()));
+                further = rest;
+                let more = if self.frames > 1 { MORE } else { 0 };
+                let frame_bytes = topic.len() + first.len() + pinfeed::OVERHEAD_BYTES;
+                encode_head(&mut self.bytes, more, frame_bytes);
+                pinfeed::seal(&mut self.bytes, topic, first, stamp);
             }
         }
-        let end = u32::try_from(self.bytes.len()).expect("limits keep blocks below 4 GiB");
-        self.ends.push(end);
+        let end =
+            |bytes: &Vec<u8>| u32::try_from(bytes.len()).expect("limits keep blocks below 4 GiB");
+        self.stamp_ends.push(end(&self.bytes));
+        if self.frames > 1 {
+            let parts = payload_parts(payload.len(), self.frames).skip(1);
+            let frames: Vec<&[u8]> = parts
+                .map(|bytes| {
+                    let (part, rest) = further.split_at(bytes);
+                    further = rest;
+                    part
+                })
+                .collect();
+            encode_message(&mut self.bytes, &frames);
+        }
+        self.ends.push(end(&self.bytes));
         let payload_bytes_before = self.payload_bytes_before[self.ends.len() - 1];
         self.payload_bytes_before
             .push(payload_bytes_before + payload.len() as u64);
@@ -190,7 +220,7 @@ impl Block {
             return;
         }
         let steps = &self.steps[messages.clone()];
-        let ends = &self.ends[messages];
+        let ends = &self.stamp_ends[messages];
         for (index, (&end, &step)) in (0..).zip(ends.iter().zip(steps)) {
             let frame = &mut self.bytes[..end as usize];
             pinfeed::restamp(frame, step.into(), timestamp_ns(index));
@@ -202,7 +232,7 @@ impl Block {
         if self.format != Format::Pinfeed {
             return;
         }
-        for (&end, &step) in self.ends.iter().zip(&self.steps) {
+        for (&end, &step) in self.stamp_ends.iter().zip(&self.steps) {
             let frame = &mut self.bytes[..end as usize];
             pinfeed::restamp(frame, u64::from(step).wrapping_neg(), 0);
         }
@@ -233,21 +263,25 @@ pub(super) mod tests {
     };
     use std::collections::HashMap;
 
-    /// A block of ticks of few topics.
+    /// A block of ticks of few topics, a frame each, or two with [`Format::Raw`].
     pub(in crate::publish::blast) fn block(format: Format, topics: usize) -> Block {
+        block_in(format, 1, topics)
+    }
+
+    fn block_in(format: Format, frames: usize, topics: usize) -> Block {
         let mut exchange = Exchange::new(Parameters {
             topics,
             ..Parameters::default()
         })
         .unwrap();
-        Block::encode(&mut exchange, format, 7, topics, 1).unwrap()
+        Block::encode(&mut exchange, (format, frames), 7, topics, 1).unwrap()
     }
 
     fn messages(bytes: &[u8]) -> Vec<Vec<&[u8]>> {
         let mut splitter = Splitter::new(Limits {
             frame_bytes_max: 1_000,
             message_bytes_max: 1_000,
-            frames_max: 2,
+            frames_max: 4,
         });
         let mut rest = bytes;
         let mut messages = Vec::new();
@@ -263,7 +297,12 @@ pub(super) mod tests {
 
     #[test]
     fn sequences_have_no_gap_over_several_rounds() {
-        let mut block = block(Format::Pinfeed, 100);
+        for frames in [1, 2, 4] {
+            assert_no_gaps(block_in(Format::Pinfeed, frames, 100), frames);
+        }
+    }
+
+    fn assert_no_gaps(mut block: Block, frames_of_each: usize) {
         let mut next: HashMap<Vec<u8>, u64> = HashMap::new();
         let mut sent = 0;
         for round in 0..3 {
@@ -273,6 +312,7 @@ pub(super) mod tests {
                 assert!(block.place(chunk.clone()).len() <= 10_000);
                 block.stamp(chunk.clone(), |index| 7_000_000 + sent + index);
                 for frames in messages(&block.bytes()[block.place(chunk.clone())]) {
+                    assert_eq!(frames.len(), frames_of_each);
                     let fields = pinfeed::open(frames[0]).unwrap();
                     let topic = &frames[0][fields.topic.start..fields.topic.end];
                     let stamp = fields.stamp.unwrap();
@@ -319,6 +359,22 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn frames_hold_the_same_payload_as_one() {
+        let one = block_in(Format::Pinfeed, 1, 10);
+        let three = block_in(Format::Pinfeed, 3, 10);
+        let whole = messages(one.bytes());
+        for (message, frames) in messages(three.bytes()).iter().enumerate() {
+            let fields = pinfeed::open(frames[0]).unwrap();
+            let first = &frames[0][fields.payload.start..fields.payload.end];
+            let fields = pinfeed::open(whole[message][0]).unwrap();
+            let payload = &whole[message][0][fields.payload.start..fields.payload.end];
+            assert_eq!([first, frames[1], frames[2]].concat(), payload);
+            assert_eq!([frames[1].len(), frames[2].len()], [9, 9], "of 28");
+            assert_eq!(three.payload_bytes(message..message + 1), 28);
+        }
+    }
+
+    #[test]
     fn a_block_is_small_but_where_topics_are_many() {
         let few = block(Format::Pinfeed, 10);
         assert!((16_000..17_000).contains(&few.messages()));
@@ -341,7 +397,7 @@ pub(super) mod tests {
     #[test]
     fn parts_have_topics_of_their_own_and_all_messages() {
         let mut exchange = Exchange::new(Parameters::default()).unwrap();
-        let block = Block::encode(&mut exchange, Format::Raw, 7, 1_000, 3).unwrap();
+        let block = Block::encode(&mut exchange, (Format::Raw, 1), 7, 1_000, 3).unwrap();
         let parts: Vec<Range<usize>> = (0..3).map(|part| block.messages_of(part)).collect();
         assert_eq!(parts[0].start, 0);
         assert_eq!(parts[0].end, parts[1].start);

@@ -30,10 +30,14 @@ use hdrhistogram::Histogram;
 
 use crate::{
     clock::{Deadline, Stopwatch, wall_ns},
+    envelope::Envelope,
     error::{Error, Result},
+    message::FRAMES_MAX,
     publish::{
-        Item, Published, PublisherOptions, Recording, Schedule, Source, Until, capture::Capture,
-        format::Format, schedule::due_before,
+        Item, Published, PublisherOptions, Recording, Schedule, Source, Until,
+        capture::Capture,
+        format::{Format, check_frames},
+        schedule::due_before,
     },
     stop::Stop,
 };
@@ -94,6 +98,25 @@ pub struct Blaster {
     lateness: Lateness,
 }
 
+/// How the messages of a [`Blaster`] go over the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wire {
+    /// Frames of each message, 1 to [`FRAMES_MAX`]. More than one take the envelope `pinfeed`, which stands in the first with a
+    /// part of the payload; the others have equal parts of the rest.
+    pub frames: usize,
+    /// Whether each endpoint gets topics of its own, and all have their turn; otherwise each gets all.
+    pub split: bool,
+}
+
+impl Default for Wire {
+    fn default() -> Self {
+        Self {
+            frames: 1,
+            split: false,
+        }
+    }
+}
+
 /// When messages are due.
 enum Timing {
     Steady(Schedule),
@@ -123,28 +146,21 @@ impl Blaster {
         topics: usize,
         schedule: Schedule,
     ) -> Result<Self> {
-        Self::open_parts(options, source, topics, 1, Timing::Steady(schedule))
+        Self::open_as(Wire::default(), options, source, topics, schedule)
     }
 
-    /// As [`open`](Self::open), but each endpoint gets topics of its own, and all have their turn, whereas
-    /// otherwise each gets all.
+    /// As [`open`](Self::open), with messages that go over the wire like this.
     ///
     /// # Errors
-    /// As [`open`](Self::open).
-    pub fn open_split(
+    /// As [`open`](Self::open); [`Error::Config`] for a number of frames that can't be.
+    pub fn open_as(
+        wire: Wire,
         options: &PublisherOptions,
         source: &mut dyn Source,
         topics: usize,
         schedule: Schedule,
     ) -> Result<Self> {
-        let parts = options.bind.len() + options.connect.len();
-        Self::open_parts(
-            options,
-            source,
-            topics,
-            parts.max(1),
-            Timing::Steady(schedule),
-        )
+        Self::open_parts(options, source, topics, wire, Timing::Steady(schedule))
     }
 
     /// Encodes a whole capture, and sends it when its messages were captured, over and over.
@@ -160,7 +176,8 @@ impl Blaster {
             rate: None,
             burst: 1,
         });
-        let mut blaster = Self::open_parts(options, &mut noted, usize::MAX, 1, flat_out)?;
+        let mut blaster =
+            Self::open_parts(options, &mut noted, usize::MAX, Wire::default(), flat_out)?;
         let path = noted.capture.path().display().to_string();
         let refused = |problem: &str| {
             let remedy = "give another one, or leave --blast out";
@@ -182,12 +199,26 @@ impl Blaster {
         options: &PublisherOptions,
         source: &mut dyn Source,
         topics: usize,
-        parts: usize,
+        wire: Wire,
         timing: Timing,
     ) -> Result<Self> {
+        check_frames(wire.frames, FRAMES_MAX)?;
+        if wire.frames > 1 && options.envelope != Envelope::Pinfeed {
+            return Err(Error::config(
+                "--frames",
+                wire.frames,
+                format!(
+                    "messages in the envelope {} are not split",
+                    options.envelope
+                ),
+                "give the envelope pinfeed, or leave --frames out",
+            ));
+        }
+        let endpoints = options.bind.len() + options.connect.len();
+        let parts = if wire.split { endpoints.max(1) } else { 1 };
         let epoch = options.epoch.unwrap_or_else(wall_ns);
         let format = Format::of(&options.envelope)?;
-        let block = Block::encode(source, format, epoch, topics, parts)?;
+        let block = Block::encode(source, (format, wire.frames), epoch, topics, parts)?;
         Ok(Self {
             timing,
             next: (0..parts)
