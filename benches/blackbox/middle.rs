@@ -177,7 +177,7 @@ fn tap(is_watched: bool, upstream: &str, stop: &Stop) {
         messages_max: u64::MAX,
     };
     let mut tap = Tap::open(plan, stop.clone()).expect("a free port");
-    say(&tap.served()[0]);
+    say(&tap.ends().served[0]);
     while !stop.requested() {
         tap.turn(Duration::from_millis(50)).expect("it forwards");
     }
@@ -209,7 +209,7 @@ fn cache(upstream: &str, stop: &Stop) {
         messages_max: u64::MAX,
     };
     let mut cache = Cache::open(&plan, stop.clone()).expect("a free port");
-    say(&cache.served()[0]);
+    say(&cache.ends().served[0]);
     // It would take what is published before its subscriber is there.
     while cache.answered() == 0 && !stop.requested() {
         cache.turn(Duration::from_millis(50)).expect("it listens");
