@@ -136,12 +136,13 @@ fn a_message_that_is_too_large_is_thrown_away_and_counted() {
 fn a_frame_that_is_too_large_ends_its_connection_and_is_counted() {
     let tapped = Tapped::start(&[]);
     let subscriber = tapped.subscriber(&[b""]);
+    let subscribed = || while tapped.told() != b"\x01" {};
     for _ in 0..2 {
-        assert_eq!(tapped.told(), b"\x01");
+        subscribed();
         tapped.publish(&[b"A", &vec![7; 17 << 20]]);
-        // It comes again.
     }
-    assert_eq!(tapped.told(), b"\x01");
+    // It comes again.
+    subscribed();
     tapped.publish(&[b"B"]);
     assert_eq!(subscriber.recv_multipart(0).unwrap(), frames(&[b"B"]));
     let (summary, said) = tapped.summary();

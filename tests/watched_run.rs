@@ -246,11 +246,15 @@ fn no_value_is_older_than_the_last_one_delivered() {
     const TOPICS: u64 = 200;
     const MESSAGES: u64 = 300_000;
     // Far more at once than may wait for the cache, and a subscriber that takes nothing.
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("control");
     let arguments = [
         "--cache",
         "tcp://127.0.0.1:*",
         "--cache-queue-max",
         "100000",
+        "--control",
+        socket.to_str().unwrap(),
     ];
     let mut run = BlackBox::start(Some("serving on "), &arguments);
     let stalled = run.socket(SocketType::SUB);
@@ -263,21 +267,27 @@ fn no_value_is_older_than_the_last_one_delivered() {
         run.publish(&[&name(index % TOPICS), &body(index), &[7; 200]]);
     }
     run.publish(&[b"~", b"end"]);
-    let witness = run.socket(SocketType::SUB);
-    witness.connect(&run.endpoint).unwrap();
-    let mut newest: HashMap<Vec<u8>, u64> = HashMap::new();
+    wait_until("all is delivered", || {
+        number(&ask(&socket, "status"), "delivered") == MESSAGES + 2
+    });
+    // The last pages may be under way still.
     let is_newest = |(topic, index): (&Vec<u8>, &u64)| {
         index + TOPICS >= MESSAGES && *topic == name(index % TOPICS)
     };
-    while newest.len() < TOPICS as usize || !newest.iter().all(is_newest) {
-        let message = witness.recv_multipart(0).unwrap();
-        if message[0] == b"~" {
-            continue;
+    wait_until("the cache has the newest", || {
+        let late = run.socket(SocketType::SUB);
+        late.connect(&run.endpoint).unwrap();
+        let mut values: HashMap<Vec<u8>, u64> = HashMap::new();
+        while values.len() < TOPICS as usize {
+            let message = late.recv_multipart(0).unwrap();
+            if message[0] != b"~" {
+                let index = String::from_utf8_lossy(&message[1]).parse().unwrap();
+                let before = values.insert(message[0].clone(), index);
+                assert!(before < Some(index), "{before:?}, then {index}");
+            }
         }
-        let index: u64 = String::from_utf8_lossy(&message[1]).parse().unwrap();
-        let before = newest.insert(message[0].clone(), index);
-        assert!(before < Some(index), "{before:?}, then {index}");
-    }
+        values.iter().all(is_newest)
+    });
     run.process.signal(Signal::TERM);
     let summary = run.process.json(143);
     assert_all_delivered(&summary, MESSAGES + 2);

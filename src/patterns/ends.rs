@@ -1,6 +1,6 @@
 //! The two ends of what stands between publishers and subscribers, and the books that it keeps of both.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
@@ -104,20 +104,18 @@ fn is_at(bound: &str, endpoint: &str) -> bool {
             },
             Endpoint::Tcp { host, port },
         ) => {
-            let is_loopback = match &host {
+            let is_here = |host: &Host| match host {
                 Host::Address(address) => address.is_loopback(),
                 Host::Name(name) => name == "localhost",
                 _ => false,
             };
-            let is_any = match &bound {
+            let is_all = match &bound {
                 Host::Any => true,
                 Host::Address(address) => address.is_unspecified(),
                 _ => false,
             };
-            let is_local =
-                matches!(&bound, Host::Address(IpAddr::V4(address)) if address.is_loopback());
-            let is_named = is_local && matches!(host, Host::Name(_)) && is_loopback;
-            bound_port == port && (bound == host || is_any && is_loopback || is_named)
+            let is_named = matches!(host, Host::Name(_)) && is_here(&bound);
+            bound_port == port && (bound == host || is_here(&host) && (is_all || is_named))
         }
         (bound, endpoint) => bound == endpoint,
     }
