@@ -13,8 +13,9 @@ use std::{
 use pinfeed::{
     patterns::{
         cache::{Cache, CachePlan, Evict, Limits},
+        copies::CopyRule,
         ends::EndsPlan,
-        tap::{CopyRule, Tap, TapPlan, WatchPlan, lines},
+        tap::{Tap, TapPlan, WatchPlan, lines},
     },
     stop::Stop,
 };
@@ -184,12 +185,13 @@ fn tap(is_watched: bool, upstream: &str, stop: &Stop) {
     is_over.store(true, Relaxed);
     let (summary, written) = tap.finish().expect("it ends");
     written.expect("nothing is written to a file");
-    assert_eq!((summary.lost, summary.forwarded), (0, summary.received));
+    let flow = &summary.flow;
+    assert_eq!((flow.lost, flow.forwarded), (0, flow.received));
     let copies = &summary.watchers;
     assert!(
         copies
             .iter()
-            .all(|one| summary.received < 100_000 || one.copied.lost > 0)
+            .all(|one| flow.received < 100_000 || one.copied.lost > 0)
     );
 }
 
@@ -220,5 +222,5 @@ fn cache(upstream: &str, stop: &Stop) {
     }
     let (summary, _) = cache.finish().expect("it ends");
     assert!(summary.balanced && summary.unreadable == 0, "{summary:?}");
-    assert_eq!(summary.lost, 0);
+    assert_eq!(summary.flow.lost, 0);
 }

@@ -387,7 +387,7 @@ mod tests {
             );
         }
         for (table, what) in [("values", "a clone server"), ("other", "another program")] {
-            let path = folder.path().join(table);
+            let path = folder.path().join(format!("{table}.redb"));
             let database = Database::create(&path).unwrap();
             let transaction = database.begin_write().unwrap();
             let other = TableDefinition::<&[u8], &[u8]>::new(table);
