@@ -499,7 +499,9 @@ mod tests {
             copies.count_written(page.len() as u64);
             copies.give_back(page);
         }
-        copying.map(|thread| thread.join().unwrap());
+        copying
+            .into_iter()
+            .for_each(|thread| thread.join().unwrap());
         assert!(pages > 2 * PAGES_MAX_WAITED_FOR, "{pages} pages");
         assert_eq!(taken.len() as u32, 2 * COPIES);
         // Those of two threads in some order, each in its own.
