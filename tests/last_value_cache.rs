@@ -6,106 +6,17 @@ mod support;
 use std::{collections::HashMap, time::Duration};
 
 use pinfeed::clock::{Deadline, Stopwatch};
-use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
-use serde_json::{Value, json};
+use rustix::process::Signal;
+use serde_json::json;
 use support::{
-    LIMIT, Pinfeed, free_endpoint, number,
+    LIMIT, Pinfeed,
+    cached::{Cached, cache, frames, subscriber},
+    free_endpoint, number,
     peer::{self, Door},
     python::python,
     wait_until, xpub,
 };
 use zmq::SocketType;
-
-/// A cache between a publisher of the test and its subscribers.
-struct Cached {
-    context: zmq::Context,
-    publisher: zmq::Socket,
-    process: Pinfeed,
-    endpoint: String,
-}
-
-impl Cached {
-    fn start(arguments: &[&str]) -> Self {
-        let context = zmq::Context::new();
-        let publisher = xpub(&context);
-        // It would drop what it can't send at once.
-        publisher.set_sndhwm(0).unwrap();
-        publisher.bind("tcp://127.0.0.1:*").unwrap();
-        let upstream = publisher.get_last_endpoint().unwrap().unwrap();
-        let (process, endpoint) = cache(&[&["--connect", &upstream], arguments].concat());
-        assert_eq!(publisher.recv_bytes(0).unwrap(), b"\x01", "all topics");
-        Self {
-            context,
-            publisher,
-            process,
-            endpoint,
-        }
-    }
-
-    fn publish(&self, frames: &[&[u8]]) {
-        self.publisher.send_multipart(frames, 0).unwrap();
-    }
-
-    fn subscriber(&self, prefixes: &[&[u8]]) -> zmq::Socket {
-        subscriber(&self.context, &self.endpoint, prefixes)
-    }
-
-    /// A subscriber to all that has come through so far, up to a last message.
-    fn witness(&self) -> Witness {
-        let socket = self.subscriber(&[b""]);
-        // It is connected once the cache answers it, which it does with a message that is kept.
-        let witness = Witness { socket };
-        self.publish(&[b"~", b"witness"]);
-        witness.read_up_to(b"~");
-        witness
-    }
-
-    fn summary(mut self) -> Value {
-        self.process.signal(Signal::TERM);
-        self.process.json(143)
-    }
-}
-
-/// Sees all messages.
-struct Witness {
-    socket: zmq::Socket,
-}
-
-impl Witness {
-    fn read_up_to(&self, topic: &[u8]) -> Vec<Vec<Vec<u8>>> {
-        let mut messages = Vec::new();
-        loop {
-            let message = self.socket.recv_multipart(0).unwrap();
-            if message[0] == topic {
-                return messages;
-            }
-            messages.push(message);
-        }
-    }
-}
-
-fn cache(arguments: &[&str]) -> (Pinfeed, String) {
-    let fixed = ["cache", "--json", "--serve", "tcp://127.0.0.1:*"];
-    let mut process = Pinfeed::start(&[&fixed[..], arguments].concat());
-    let endpoint = process.wait_for_line("serving on ");
-    (process, endpoint)
-}
-
-fn subscriber(context: &zmq::Context, endpoint: &str, prefixes: &[&[u8]]) -> zmq::Socket {
-    let socket = context.socket(SocketType::SUB).unwrap();
-    socket.set_rcvtimeo(LIMIT.as_millis() as i32).unwrap();
-    socket.set_linger(0).unwrap();
-    socket.set_rcvhwm(0).unwrap();
-    for prefix in prefixes {
-        socket.set_subscribe(prefix).unwrap();
-    }
-    socket.connect(endpoint).unwrap();
-    socket
-}
-
-fn frames(message: &[&[u8]]) -> Vec<Vec<u8>> {
-    message.iter().map(|frame| frame.to_vec()).collect()
-}
 
 #[test]
 fn nobody_waits_for_a_publisher_that_sends_everything_once() {
@@ -115,8 +26,7 @@ fn nobody_waits_for_a_publisher_that_sends_everything_once() {
     for topic in 0..TOPICS {
         cached.publish(&[format!("{topic:03}").as_bytes(), b"Save Roger"]);
     }
-    cached.publish(&[b"~", b"all"]);
-    witness.read_up_to(b"~");
+    cached.settle(&witness);
     // From now on one update a second, of one topic: the others would be waited for for minutes.
     let mut waited_ns: Vec<u64> = Vec::new();
     let mut next_update = Deadline::after(Duration::from_secs(1));
@@ -214,8 +124,7 @@ fn nothing_older_comes_after_something_newer() {
         }
     }
     cached.publish(&[b"topic-~", &u64::MAX.to_be_bytes()]);
-    cached.publish(&[b"~"]);
-    witness.read_up_to(b"~");
+    cached.settle(&witness);
     for (socket, seen) in &mut late {
         while seen.len() < TOPICS as usize + 1 || seen.values().any(|&version| version < ROUNDS - 1)
         {
@@ -245,9 +154,8 @@ fn limits_hold_and_what_they_cost_is_counted() {
         for topic in 0..10 {
             cached.publish(&[format!("{topic:02}").as_bytes(), b"x"]);
         }
-        cached.publish(&[b"~", b"end"]);
         // They go on, kept or not.
-        assert_eq!(witness.read_up_to(b"~").len(), 10);
+        assert_eq!(cached.settle(&witness).len(), 10);
         let late = cached.subscriber(&[b""]);
         let got: Vec<_> = (0..3)
             .map(|_| late.recv_multipart(0).unwrap().remove(0))
@@ -265,8 +173,7 @@ fn limits_hold_and_what_they_cost_is_counted() {
         cached.publish(&[format!("{topic:02}").as_bytes(), &[7; 200]]);
     }
     cached.publish(&[b"huge", &[7; 2_000]]);
-    cached.publish(&[b"~", b"end"]);
-    witness.read_up_to(b"~");
+    cached.settle(&witness);
     let summary = cached.summary();
     assert!(number(&summary, "bytes") <= 1_000, "{summary}");
     assert!(number(&summary, "evicted") >= 7, "{summary}");
@@ -276,7 +183,7 @@ fn limits_hold_and_what_they_cost_is_counted() {
 #[test]
 fn a_topic_may_be_what_an_envelope_finds() {
     let cached = Cached::start(&["--envelope", "delimited:0x20"]);
-    let witness = cached.witness_of(b"~ ");
+    let witness = cached.witness_of(&[b"~ "]);
     for message in [&b"BTC 1"[..], b"ETH 1", b"nothing", b"BTC 2"] {
         cached.publish(&[message]);
     }
@@ -290,140 +197,12 @@ fn a_topic_may_be_what_an_envelope_finds() {
     assert_eq!(summary["balanced"], true, "{summary}");
 }
 
-impl Cached {
-    /// As [`Self::witness`], for messages of one frame.
-    fn witness_of(&self, message: &[u8]) -> Witness {
-        let witness = Witness {
-            socket: self.subscriber(&[b""]),
-        };
-        self.publish(&[message]);
-        witness.read_up_to(message);
-        witness
-    }
-}
-
-/// Returns how many topics a copy of a cache's file holds, where it can be read.
-fn restored(file: &std::path::Path, folder: &std::path::Path) -> Option<u64> {
-    let copy = folder.join("copy");
-    std::fs::copy(file, &copy).ok()?;
-    let nowhere = free_endpoint();
-    let fixed = [
-        "cache",
-        "--json",
-        "--serve",
-        "tcp://127.0.0.1:*",
-        "--for",
-        "0s",
-    ];
-    let store = ["--connect", &nowhere, "--store", copy.to_str()?];
-    let (status, output) = Pinfeed::start(&[&fixed[..], &store].concat()).finish();
-    let summary: Value = serde_json::from_str(&output).ok()?;
-    status.success().then(|| number(&summary, "restored"))
-}
-
-#[test]
-fn a_cache_that_was_killed_is_warm_again() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("values");
-    let store = ["--store", file.to_str().unwrap()];
-    let mut cached = Cached::start(&store);
-    for topic in 0..500 {
-        cached.publish(&[format!("{topic:03}").as_bytes(), b"old"]);
-        cached.publish(&[format!("{topic:03}").as_bytes(), b"new", b"frame"]);
-    }
-    // A copy that is made while the file is written may be unreadable.
-    wait_until("all is written", || {
-        restored(&file, folder.path()) == Some(500)
-    });
-    cached.process.signal(Signal::KILL);
-    cached.process.finish();
-    let again = Cached::start(&store);
-    assert_eq!(
-        again.process.said.lines().next().unwrap().split(' ').next(),
-        Some("500")
-    );
-    let late = again.subscriber(&[b""]);
-    for topic in 0..500 {
-        let expected = frames(&[format!("{topic:03}").as_bytes(), b"new", b"frame"]);
-        assert_eq!(late.recv_multipart(0).unwrap(), expected);
-    }
-    // Ended in order, it has all.
-    again.publish(&[b"last", b"moment"]);
-    assert_eq!(late.recv_multipart(0).unwrap()[0], b"last");
-    let summary = again.summary();
-    assert_eq!(number(&summary, "restored"), 500);
-    assert_eq!(restored(&file, folder.path()), Some(501));
-}
-
-/// Limits the size of files that a process writes, where it can be raised again.
-fn limit_files(process: &Pinfeed, bytes: Option<u64>) {
-    let limit = Rlimit {
-        current: bytes,
-        maximum: None,
-    };
-    let process = Pid::from_raw(process.id() as i32);
-    prlimit(process, Resource::Fsize, limit).unwrap();
-}
-
-#[test]
-fn a_file_that_cannot_be_written_takes_nothing_from_the_summary() {
-    const TOPICS: u64 = 4_000;
-    for is_mended in [true, false] {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("values");
-        let context = zmq::Context::new();
-        let publisher = xpub(&context);
-        // It would drop what it can't send at once; set once it is bound, that has no effect.
-        publisher.set_sndhwm(0).unwrap();
-        publisher.bind("tcp://127.0.0.1:*").unwrap();
-        let upstream = publisher.get_last_endpoint().unwrap().unwrap();
-        // So that what goes beyond the limit is an error, not the end.
-        let ignoring = ["-c", "trap '' XFSZ; exec \"$0\" \"$@\""];
-        let arguments = ["cache", "--json", "--serve", "tcp://127.0.0.1:*"];
-        let mut command = std::process::Command::new("sh");
-        command
-            .args(ignoring)
-            .arg(env!("CARGO_BIN_EXE_pinfeed"))
-            .args(arguments)
-            .args(["--messages", &TOPICS.to_string()])
-            .args(["--connect", &upstream, "--store"])
-            .arg(&file);
-        let mut process = Pinfeed::spawn(&mut command);
-        process.wait_for_line("serving on ");
-        assert_eq!(publisher.recv_bytes(0).unwrap(), b"\x01");
-        limit_files(&process, Some(4 << 20));
-        let publish = |index: u64| {
-            let message = [&index.to_be_bytes()[..], &[7; 4_000]];
-            publisher.send_multipart(message, 0).unwrap();
-        };
-        (1..TOPICS).for_each(publish);
-        process.wait_for_text("it is tried again");
-        if is_mended {
-            limit_files(&process, None);
-        }
-        // The last one ends it.
-        publish(TOPICS);
-        let summary = process.json(if is_mended { 0 } else { 1 });
-        assert_eq!(number(&summary, "received"), TOPICS);
-        assert!(number(&summary, "write_failures") > 0, "{summary}");
-        if is_mended {
-            assert_eq!(restored(&file, folder.path()), Some(TOPICS));
-        } else {
-            assert!(process.said.contains("Error: "), "{}", process.said);
-        }
-    }
-}
-
 #[test]
 fn one_that_does_not_read_loses_messages_and_others_none() {
     const MESSAGES: u64 = 3_000;
     let cached = Cached::start(&["--queue-max", "1000000"]);
     let witness = cached.witness();
-    let stalled = cached.context.socket(SocketType::SUB).unwrap();
-    stalled.set_rcvhwm(1).unwrap();
-    stalled.set_rcvbuf(4_096).unwrap();
-    stalled.set_subscribe(b"").unwrap();
-    stalled.connect(&cached.endpoint).unwrap();
+    let stalled = cached.stalled(b"");
     // Until it has its first answer it may not be connected.
     assert_eq!(stalled.recv_multipart(0).unwrap()[0], b"~");
     for index in 0..MESSAGES {
@@ -451,8 +230,7 @@ fn a_large_answer_to_one_that_does_not_read_keeps_nobody_waiting() {
     for index in 0..TOPICS {
         cached.publish(&[format!("big-{index:05}").as_bytes(), &[7; 2_000]]);
     }
-    cached.publish(&[b"~"]);
-    witness.read_up_to(b"~");
+    cached.settle(&witness);
     let peak_bytes = || {
         let path = format!("/proc/{}/status", cached.process.id());
         let status = std::fs::read_to_string(path).unwrap();
@@ -466,18 +244,13 @@ fn a_large_answer_to_one_that_does_not_read_keeps_nobody_waiting() {
     let before_bytes = peak_bytes();
     let mut stalled = Vec::new();
     for _ in 0..10 {
-        let socket = cached.context.socket(SocketType::SUB).unwrap();
-        socket.set_rcvhwm(1).unwrap();
-        socket.set_rcvbuf(4_096).unwrap();
-        socket.set_rcvtimeo(LIMIT.as_millis() as i32).unwrap();
-        socket.set_subscribe(b"big-").unwrap();
-        socket.connect(&cached.endpoint).unwrap();
+        let socket = cached.stalled(b"big-");
         socket.recv_multipart(0).unwrap();
         stalled.push(socket);
     }
     for round in 0..20 {
-        cached.publish(&[b"~", &[round]]);
-        witness.read_up_to(b"~");
+        cached.publish(&[b"round", &[round]]);
+        cached.settle(&witness);
     }
     // Each of them is to get 40 MB.
     let grown_bytes = peak_bytes() - before_bytes;
@@ -545,8 +318,7 @@ fn a_message_that_is_too_large_is_thrown_away_and_counted() {
     let cached = Cached::start(&[]);
     let witness = cached.witness();
     cached.publish(&[b"A", &vec![7; 9 << 20], &vec![7; 8 << 20]]);
-    cached.publish(&[b"~"]);
-    assert!(witness.read_up_to(b"~").is_empty());
+    assert!(cached.settle(&witness).is_empty());
     let summary = cached.summary();
     assert_eq!(number(&summary, "oversize"), 1, "{summary}");
     assert_eq!(number(&summary, "received"), 2, "{summary}");
@@ -634,6 +406,7 @@ fn what_was_not_asked_for_goes_nowhere() {
 fn what_cannot_be_is_refused_by_name() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = format!("tcp://{}", taken.local_addr().unwrap());
+    let own = free_endpoint();
     for (arguments, expected) in [
         (
             &["--connect", "tcp://127.0.0.1:1", "--serve", &taken][..],
@@ -646,6 +419,10 @@ fn what_cannot_be_is_refused_by_name() {
         (
             &["--serve", "tcp://127.0.0.1:*"],
             "give --connect or --bind",
+        ),
+        (
+            &["--connect", &own, "--serve", &own],
+            "this process itself is bound there",
         ),
         (
             &["--connect", "nowhere", "--serve", "tcp://127.0.0.1:*"],
@@ -671,6 +448,21 @@ fn what_cannot_be_is_refused_by_name() {
 }
 
 #[test]
+fn a_topic_for_nearly_every_message_is_told_once() {
+    let mut cached = Cached::start(&[]);
+    let witness = cached.witness();
+    for number in 0..20_000 {
+        cached.publish(&[format!("BTC {number}").as_bytes()]);
+    }
+    cached.settle(&witness);
+    cached.process.signal(Signal::TERM);
+    let summary = cached.process.json(143);
+    assert_eq!(number(&summary, "topics"), 20_001);
+    let said = &cached.process.said;
+    assert_eq!(said.matches("topics of their own").count(), 1, "{said}");
+}
+
+#[test]
 fn pyzmq_gets_its_value() {
     let Some(python) = python() else {
         return;
@@ -678,8 +470,7 @@ fn pyzmq_gets_its_value() {
     let cached = Cached::start(&[]);
     let witness = cached.witness();
     cached.publish(&[b"042", b"Save Roger"]);
-    cached.publish(&[b"~"]);
-    witness.read_up_to(b"~");
+    cached.settle(&witness);
     let program = "import sys, zmq\n\
                    subscriber = zmq.Context().socket(zmq.SUB)\n\
                    subscriber.setsockopt(zmq.SUBSCRIBE, b'042')\n\

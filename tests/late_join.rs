@@ -8,9 +8,7 @@ use std::{
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering::SeqCst},
-        mpsc::{self, Receiver, Sender},
     },
-    thread::{self, JoinHandle},
     time::Duration,
 };
 
@@ -18,184 +16,24 @@ use pinfeed::{
     clock::Clock,
     config::{Config, Engine, Snapshot, TopicPolicy},
     envelope::Envelope,
-    lane::Quota,
+    lane::{Quota, Source},
     message::{Message, Notice},
     patterns::{
         clone::{Client, ClientPlan},
         reactor::{Application, Link, Links, Reactor, SocketId, SocketPlan},
     },
-    pipeline::Pipeline,
+    pipeline::{Outcome, Pipeline},
     policy::Policy,
-    random::seeded,
     sequence::{Quality, SnapshotMark},
     stop::Stop,
     worker::Handler,
     zmtp::SocketType,
 };
-use rand::RngExt;
-use support::{ENGINES, Pinfeed, finish, publisher, sealed, wait_until};
-
-const KEYS: u64 = 1_000;
-
-/// The number of a key's last update, and its body.
-type Value = (u64, Vec<u8>);
-type State = BTreeMap<Vec<u8>, Value>;
-
-enum Order {
-    /// To publish so many updates, a few a turn.
-    Publish(u64),
-    /// To carry out so many without telling anyone.
-    Lose(u64),
-    /// To hang up on all subscribers.
-    HangUp,
-    /// To answer no request for so many of them.
-    Ignore(u64),
-}
-
-/// A server of the Clone pattern, small and willing to do wrong.
-struct Server {
-    state: State,
-    sequence: u64,
-    left: u64,
-    ignored: u64,
-    orders: Receiver<Order>,
-    published: SocketId,
-    asked: SocketId,
-    random: rand::rngs::StdRng,
-    done: Arc<AtomicU64>,
-}
-
-impl Server {
-    fn update(&mut self, links: Option<&mut Links>) {
-        self.sequence += 1;
-        let key = format!("key.{:04}", self.random.random_range(0..KEYS)).into_bytes();
-        let is_deleted = self.random.random_ratio(1, 10);
-        let body = if is_deleted {
-            Vec::new()
-        } else {
-            self.sequence.to_string().into_bytes()
-        };
-        if let Some(links) = links {
-            send(&key, self.sequence, &body, |frames| {
-                links.publish(self.published, frames);
-            });
-        }
-        if is_deleted {
-            self.state.remove(&key);
-        } else {
-            self.state.insert(key, (self.sequence, body));
-        }
-    }
-}
-
-fn send(key: &[u8], sequence: u64, body: &[u8], send: impl FnOnce(&[&[u8]])) {
-    send(&[key, &sequence.to_be_bytes(), &[7; 16], b"", body]);
-}
-
-impl Application for Server {
-    fn on_message(&mut self, links: &mut Links, link: Link, frames: &[&[u8]]) {
-        if link.socket != self.asked || frames != [&b"ICANHAZ?"[..], b""] {
-            return;
-        }
-        if self.ignored > 0 {
-            self.ignored -= 1;
-            links.hang_up(link);
-            return;
-        }
-        for (key, (sequence, body)) in &self.state {
-            send(key, *sequence, body, |frames| {
-                links.send(link, frames).unwrap()
-            });
-        }
-        send(b"KTHXBAI", self.sequence, b"", |frames| {
-            links.send(link, frames).unwrap();
-        });
-    }
-
-    fn on_turn_end(&mut self, links: &mut Links) {
-        while let Ok(order) = self.orders.try_recv() {
-            match order {
-                Order::Publish(updates) => self.left += updates,
-                Order::Lose(updates) => (0..updates).for_each(|_| self.update(None)),
-                Order::Ignore(requests) => self.ignored = requests,
-                Order::HangUp => {
-                    let peers: Vec<Link> = links.peers(self.published).collect();
-                    peers.into_iter().for_each(|peer| links.hang_up(peer));
-                }
-            }
-        }
-        for _ in 0..self.left.min(20) {
-            self.update(Some(links));
-            self.left -= 1;
-        }
-        self.done.store(self.sequence, SeqCst);
-    }
-}
-
-/// The server's thread, and what it is told.
-struct Running {
-    orders: Sender<Order>,
-    waker: pinfeed::patterns::reactor::Waker,
-    stop: Stop,
-    done: Arc<AtomicU64>,
-    thread: JoinHandle<State>,
-    publisher: String,
-    snapshots: String,
-}
-
-impl Running {
-    fn start(seed: u64) -> Self {
-        let mut reactor = Reactor::new(Clock::start()).unwrap();
-        let published = reactor.socket(SocketPlan::new(SocketType::Pub));
-        let asked = reactor.socket(SocketPlan::new(SocketType::Router));
-        let publisher = reactor.bind(published, "tcp://127.0.0.1:*").unwrap();
-        let snapshots = reactor.bind(asked, "tcp://127.0.0.1:*").unwrap();
-        let (orders, heard) = mpsc::channel();
-        let (waker, stop) = (reactor.waker(), Stop::default());
-        let (stops, done) = (stop.clone(), Arc::new(AtomicU64::new(0)));
-        let mut server = Server {
-            state: State::new(),
-            sequence: 0,
-            left: 0,
-            ignored: 0,
-            orders: heard,
-            published,
-            asked,
-            random: seeded(seed),
-            done: done.clone(),
-        };
-        let thread = thread::spawn(move || {
-            while !stops.requested() {
-                // Now and then it rests, so that messages come in many reads.
-                reactor.turn(&mut server, Duration::from_millis(1)).unwrap();
-            }
-            reactor.drain(Duration::from_secs(10)).unwrap();
-            server.state
-        });
-        Self {
-            orders,
-            waker,
-            stop,
-            done,
-            thread,
-            publisher,
-            snapshots,
-        }
-    }
-
-    fn order(&self, order: Order) {
-        self.orders.send(order).unwrap();
-        self.waker.wake();
-    }
-
-    fn publish(&self, updates: u64) {
-        let before = self.done.load(SeqCst);
-        self.order(Order::Publish(updates));
-        wait_until("all is published", || {
-            self.done.load(SeqCst) >= before + updates
-        });
-    }
-}
+use support::{
+    ENGINES, Pinfeed, finish,
+    past::{Order, Running, Value},
+    publisher, sealed, wait_until,
+};
 
 /// What all workers have gathered, and how the feed fared.
 #[derive(Clone, Default)]
@@ -280,6 +118,21 @@ fn mirrors(gathered: &Gathered) -> impl FnMut(usize) -> Mirror + use<> {
     }
 }
 
+fn start<H: Handler>(config: &Config, handler: impl FnMut(usize) -> H) -> (Pipeline<H>, Stop) {
+    let stop = Stop::default();
+    let pipeline = Pipeline::start(config, Quota::unlimited(), stop.clone(), handler);
+    (pipeline.unwrap(), stop)
+}
+
+/// Ends a pipeline. All that it received is accounted for.
+fn end<H: Handler>(pipeline: Pipeline<H>, stop: &Stop) -> Outcome<H> {
+    stop.request();
+    let outcome = finish(pipeline);
+    assert!(outcome.failure.is_none(), "{:?}", outcome.failure);
+    assert!(outcome.totals.balanced(), "{:?}", outcome.totals);
+    outcome
+}
+
 #[test]
 fn a_late_handler_ends_with_the_state_of_its_server() {
     for engine in ENGINES {
@@ -288,14 +141,7 @@ fn a_late_handler_ends_with_the_state_of_its_server() {
         // It joins while updates go on.
         server.order(Order::Publish(50_000));
         let gathered = Gathered::default();
-        let stop = Stop::default();
-        let mut pipeline = Pipeline::start(
-            &config(engine, &server),
-            Quota::unlimited(),
-            stop.clone(),
-            mirrors(&gathered),
-        )
-        .unwrap();
+        let (mut pipeline, stop) = start(&config(engine, &server), mirrors(&gathered));
         wait_until("it has caught up", || gathered.last.load(SeqCst) > 10_000);
 
         // It misses some.
@@ -319,14 +165,11 @@ fn a_late_handler_ends_with_the_state_of_its_server() {
         let totals = pipeline.look();
         assert!(totals.gaps > 0 && totals.snapshots >= 3, "{totals:?}");
         assert!(totals.from_snapshots > 0, "{totals:?}");
-        stop.request();
-        let outcome = finish(pipeline);
-        assert!(outcome.failure.is_none(), "{:?}", outcome.failure);
-        assert!(outcome.totals.balanced(), "{:?}", outcome.totals);
+        let outcome = end(pipeline, &stop);
         assert_eq!(outcome.totals.dropped, 0);
+        assert_eq!(outcome.unreached, []);
 
-        server.stop.request();
-        let expected = server.thread.join().unwrap();
+        let expected = server.end();
         let gathered_state = gathered.state.lock().unwrap();
         assert_eq!(gathered_state.len(), expected.len(), "{engine:?}");
         for (key, value) in &expected {
@@ -425,12 +268,8 @@ fn topics_with_numbers_of_their_own_lose_nothing_by_a_snapshot() {
     for topic in ["a", "b", "c"] {
         server.next(reactor.links(), topic, true);
     }
-    let (last, stop) = (Last::default(), Stop::default());
-    let all = last.all.clone();
-    let mut pipeline = Pipeline::start(&config, Quota::unlimited(), stop.clone(), |_| Last {
-        all: all.clone(),
-    })
-    .unwrap();
+    let all = Last::default().all;
+    let (mut pipeline, stop) = start(&config, |_| Last { all: all.clone() });
     let mut turn_until =
         |reactor: &mut Reactor, server: &mut Numbered, what: &str, snapshots: u64| {
             wait_until(what, || {
@@ -459,10 +298,7 @@ fn topics_with_numbers_of_their_own_lose_nothing_by_a_snapshot() {
     turn_until(&mut reactor, &mut server, "it is connected again", 3);
     server.next(reactor.links(), "a", false);
     turn_until(&mut reactor, &mut server, "it goes on again", 3);
-    stop.request();
-    let outcome = finish(pipeline);
-    assert!(outcome.failure.is_none(), "{:?}", outcome.failure);
-    assert!(outcome.totals.balanced(), "{:?}", outcome.totals);
+    let outcome = end(pipeline, &stop);
     assert_eq!(outcome.totals.dropped, 0);
 }
 
@@ -498,22 +334,16 @@ fn a_late_handler_takes_its_past_from_a_cache() {
         let mut config = Config::connect(&feed, Envelope::Pinfeed);
         config.engine = Some(engine);
         config.feeds[0].snapshot = Some(Snapshot::from(snapshots.as_str()));
-        let last = Last::default();
-        let (all, stop) = (last.all.clone(), Stop::default());
-        let pipeline = Pipeline::start(&config, Quota::unlimited(), stop.clone(), |_| Last {
-            all: all.clone(),
-        });
-        let pipeline = pipeline.unwrap();
+        let all = Last::default().all;
+        let (pipeline, stop) = start(&config, |_| Last { all: all.clone() });
         // Numbers are those of each topic, from 0.
         wait_until("all has come", || {
             let all = all.lock().unwrap();
             all.values().map(|last| last + 1).sum::<u64>() == MESSAGES
         });
-        stop.request();
-        let outcome = finish(pipeline);
-        assert!(outcome.failure.is_none(), "{:?}", outcome.failure);
+        let outcome = end(pipeline, &stop);
         let totals = outcome.totals;
-        assert!(totals.balanced() && totals.snapshots >= 1, "{totals:?}");
+        assert!(totals.snapshots >= 1, "{totals:?}");
         assert!(totals.received < MESSAGES, "it came late: {totals:?}");
         cache.signal(rustix::process::Signal::TERM);
         let summary = cache.json(143);
@@ -554,22 +384,14 @@ fn a_late_handler_takes_its_past_from_a_clone_server() {
     set(0..1_000);
     let mut config = Config::connect(&feed, "kvmsg".parse::<Envelope>().unwrap());
     config.feeds[0].snapshot = Some(Snapshot::from(snapshots.as_str()));
-    let (gathered, stop) = (Gathered::default(), Stop::default());
-    let pipeline = Pipeline::start(
-        &config,
-        Quota::unlimited(),
-        stop.clone(),
-        mirrors(&gathered),
-    )
-    .unwrap();
+    let gathered = Gathered::default();
+    let (pipeline, stop) = start(&config, mirrors(&gathered));
     let expected = set(1_000..3_000);
     wait_until("it has the server's state", || {
         *gathered.state.lock().unwrap() == expected
     });
-    stop.request();
-    let outcome = finish(pipeline);
-    assert!(outcome.failure.is_none(), "{:?}", outcome.failure);
-    assert!(outcome.totals.balanced() && outcome.totals.from_snapshots >= 300);
+    let outcome = end(pipeline, &stop);
+    assert!(outcome.totals.from_snapshots >= 300);
 }
 
 #[test]
@@ -579,14 +401,7 @@ fn what_is_held_is_bounded_and_nothing_is_delivered_before_its_past() {
     let mut config = config(Engine::Native, &server);
     config.feeds[0].snapshot.as_mut().unwrap().held_bytes_max = 20_000;
     let gathered = Gathered::default();
-    let stop = Stop::default();
-    let mut pipeline = Pipeline::start(
-        &config,
-        Quota::unlimited(),
-        stop.clone(),
-        mirrors(&gathered),
-    )
-    .unwrap();
+    let (mut pipeline, stop) = start(&config, mirrors(&gathered));
     wait_until("it is connected", || pipeline.look().connects == 1);
     server.order(Order::Publish(2_000));
     wait_until("it has them", || pipeline.look().received == 2_000);
@@ -598,12 +413,8 @@ fn what_is_held_is_bounded_and_nothing_is_delivered_before_its_past() {
     wait_until("it has caught up", || gathered.last.load(SeqCst) == 2_000);
     server.publish(10);
     wait_until("the rest has come", || gathered.last.load(SeqCst) == 2_010);
-    stop.request();
-    let outcome = finish(pipeline);
-    assert!(outcome.failure.is_none(), "{:?}", outcome.failure);
-    assert!(outcome.totals.balanced());
-    server.stop.request();
-    let expected = server.thread.join().unwrap();
+    end(pipeline, &stop);
+    let expected = server.end();
     let state = gathered.state.lock().unwrap();
     assert!(
         expected
@@ -618,15 +429,8 @@ fn without_a_server_nothing_is_delivered_and_all_is_accounted_for() {
     let server = Running::start(3);
     let mut config = config(Engine::Native, &server);
     config.feeds[0].snapshot.as_mut().unwrap().connect = "tcp://127.0.0.1:1".to_owned();
-    let stop = Stop::default();
     let gathered = Gathered::default();
-    let mut pipeline = Pipeline::start(
-        &config,
-        Quota::unlimited(),
-        stop.clone(),
-        mirrors(&gathered),
-    )
-    .unwrap();
+    let (mut pipeline, stop) = start(&config, mirrors(&gathered));
     wait_until("it is connected", || pipeline.look().connects == 1);
     server.order(Order::Publish(100));
     wait_until("it has them", || pipeline.look().received == 100);
@@ -636,12 +440,15 @@ fn without_a_server_nothing_is_delivered_and_all_is_accounted_for() {
             .iter()
             .any(|entry| entry.evidence.contains("tcp://127.0.0.1:1"))
     });
-    stop.request();
-    let outcome = finish(pipeline);
-    assert!(outcome.totals.balanced());
+    let outcome = end(pipeline, &stop);
     assert_eq!((outcome.totals.delivered, outcome.totals.dropped), (0, 100));
-    server.stop.request();
-    server.thread.join().unwrap();
+    let [unreached] = &outcome.unreached[..] else {
+        panic!("only the server: {:?}", outcome.unreached);
+    };
+    assert_eq!(unreached.endpoint, "tcp://127.0.0.1:1");
+    assert_eq!(unreached.source, Source::Snapshots);
+    assert!(unreached.attempts > 0 && unreached.reason.contains("refused"));
+    server.end();
 }
 
 #[test]
@@ -692,6 +499,5 @@ fn feeds_without_one_publisher_are_refused() {
         said.contains("feed[0].snapshot.connect = nonsense"),
         "{said}"
     );
-    server.stop.request();
-    server.thread.join().unwrap();
+    server.end();
 }

@@ -9,8 +9,10 @@ use pinfeed::publish::{
 };
 use rustix::process::Signal;
 use serde_json::Value;
-use support::{LIMIT, Pinfeed, bound_xpub, number, wait_until};
+use support::{LIMIT, Pinfeed, number, patient_xpub, wait_until};
 use zmq::SocketType;
+
+const ANY: &str = "tcp://127.0.0.1:*";
 
 /// A tap between a publisher of the test and its subscribers.
 struct Tapped {
@@ -24,15 +26,8 @@ struct Tapped {
 impl Tapped {
     fn start(arguments: &[&str]) -> Self {
         let context = zmq::Context::new();
-        let (publisher, upstream) = bound_xpub(&context);
-        let fixed = [
-            "tap",
-            "--json",
-            "--serve",
-            "tcp://127.0.0.1:*",
-            "--connect",
-            &upstream,
-        ];
+        let (publisher, upstream) = patient_xpub(&context);
+        let fixed = ["tap", "--json", "--serve", ANY, "--connect", &upstream];
         let mut process = Pinfeed::start(&[&fixed[..], arguments].concat());
         let is_watched = arguments.contains(&"--watch-bind");
         let watched = is_watched.then(|| process.wait_for_line("watched on "));
@@ -131,8 +126,68 @@ fn a_message_that_is_too_large_is_thrown_away_and_counted() {
     let (summary, said) = tapped.summary();
     assert_eq!(number(&summary, "oversize"), 1, "{summary}");
     assert_eq!(number(&summary, "received"), 1, "{summary}");
-    let told = "1 messages thrown away, since they are larger than 16 MiB";
-    assert!(said.contains(told), "{said}");
+    assert!(
+        said.contains("1 message thrown away, larger than 16 MiB"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_frame_that_is_too_large_ends_its_connection_and_is_counted() {
+    let tapped = Tapped::start(&[]);
+    let subscriber = tapped.subscriber(&[b""]);
+    let subscribed = || while tapped.told() != b"\x01" {};
+    for _ in 0..2 {
+        subscribed();
+        tapped.publish(&[b"A", &vec![7; 17 << 20]]);
+    }
+    // It comes again.
+    subscribed();
+    tapped.publish(&[b"B"]);
+    assert_eq!(subscriber.recv_multipart(0).unwrap(), frames(&[b"B"]));
+    let (summary, said) = tapped.summary();
+    assert_eq!(number(&summary, "connections_ended"), 2, "{summary}");
+    let by_reason = &summary["connections_ended_by_reason"];
+    assert_eq!(number(by_reason, "frame_too_large"), 2);
+    assert_eq!(number(&summary, "received"), 1, "{summary}");
+    let warnings = said.matches("a frame is larger than the limit, 16 MiB");
+    assert_eq!(warnings.count(), 1, "{said}");
+    assert!(
+        said.contains("2 connections ended for frame_too_large"),
+        "{said}"
+    );
+}
+
+#[test]
+fn what_waits_for_one_that_hangs_up_is_lost_and_counted() {
+    const MESSAGES: u64 = 1_000;
+    let mut tapped = Tapped::start(&[]);
+    let slow = tapped.context.socket(SocketType::SUB).unwrap();
+    slow.set_rcvhwm(1).unwrap();
+    slow.set_rcvbuf(4_096).unwrap();
+    slow.set_linger(0).unwrap();
+    slow.set_subscribe(b"A").unwrap();
+    slow.connect(&tapped.endpoint).unwrap();
+    assert_eq!(tapped.told(), b"\x01A");
+    // Less than may wait, and more than the kernel holds.
+    let fast = tapped.subscriber(&[b"A"]);
+    wait_until("both are there", || {
+        tapped.publish(&[b"A"]);
+        fast.poll(zmq::POLLIN, 20).unwrap() > 0
+    });
+    for _ in 0..MESSAGES {
+        tapped.publish(&[b"A", &[7; 14_000]]);
+    }
+    tapped.publish(&[b"A", b"end"]);
+    while fast.recv_multipart(0).unwrap().last().unwrap() != b"end" {}
+    drop(slow);
+    tapped.process.wait_for_text("messages did not go to it");
+    let (summary, _) = tapped.summary();
+    let lost = number(&summary, "lost");
+    assert!((1..=MESSAGES).contains(&lost), "{summary}");
+    let by_subscriber = summary["lost_by_subscriber"].as_array().unwrap();
+    assert_eq!(by_subscriber.len(), 1, "{summary}");
+    assert_eq!(number(&by_subscriber[0], "messages"), lost);
 }
 
 #[test]
@@ -157,7 +212,7 @@ fn one_that_repeats_itself_is_gone_with_its_last_cancellation() {
 #[test]
 fn watchers_get_all_that_passes_as_messages() {
     for socket_type in [SocketType::SUB, SocketType::PAIR] {
-        let tapped = Tapped::start(&["--watch-bind", "tcp://127.0.0.1:*"]);
+        let tapped = Tapped::start(&["--watch-bind", ANY]);
         let watcher = tapped.socket(socket_type, tapped.watched.as_ref().unwrap());
         if socket_type == SocketType::SUB {
             watcher.set_subscribe(b"").unwrap();
@@ -255,7 +310,7 @@ fn a_file_of_what_passed_is_a_capture() {
 fn nobody_waits_for_a_watcher_that_does_not_read() {
     const MESSAGES: u64 = 4_000;
     // Nobody reads standard error either, which is a pipe.
-    let arguments = ["--show", "text", "--watch-bind", "tcp://127.0.0.1:*"];
+    let arguments = ["--show", "text", "--watch-bind", ANY];
     let mut tapped = Tapped::start(&arguments);
     let watcher = tapped.context.socket(SocketType::SUB).unwrap();
     watcher.set_rcvhwm(1).unwrap();
@@ -339,6 +394,10 @@ fn it_stops_by_itself_and_refuses_what_cannot_be() {
     let mut process = tapped.process;
     let summary = process.json(0);
     assert_eq!(number(&summary, "received"), 0);
+    let own = support::free_endpoint();
+    let mut process = Pinfeed::start(&["tap", "--connect", &own, "--bind", &own, "--serve", ANY]);
+    assert_eq!(process.finish().0.code(), Some(2), "{}", process.said);
+    assert!(process.said.contains("itself is bound"), "{}", process.said);
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = format!("tcp://{}", taken.local_addr().unwrap());
     for flag in ["--serve", "--bind", "--watch-bind"] {
@@ -347,7 +406,7 @@ fn it_stops_by_itself_and_refuses_what_cannot_be() {
             "--connect",
             "tcp://127.0.0.1:1",
             "--serve",
-            "tcp://127.0.0.1:*",
+            ANY,
             flag,
             &taken,
         ]);

@@ -13,8 +13,9 @@ use std::{
 use pinfeed::{
     patterns::{
         cache::{Cache, CachePlan, Evict, Limits},
+        copies::CopyRule,
         ends::EndsPlan,
-        tap::{CopyRule, Tap, TapPlan, WatchPlan, lines},
+        tap::{Tap, TapPlan, WatchPlan, lines},
     },
     stop::Stop,
 };
@@ -177,19 +178,20 @@ fn tap(is_watched: bool, upstream: &str, stop: &Stop) {
         messages_max: u64::MAX,
     };
     let mut tap = Tap::open(plan, stop.clone()).expect("a free port");
-    say(&tap.served()[0]);
+    say(&tap.ends().served[0]);
     while !stop.requested() {
         tap.turn(Duration::from_millis(50)).expect("it forwards");
     }
     is_over.store(true, Relaxed);
     let (summary, written) = tap.finish().expect("it ends");
     written.expect("nothing is written to a file");
-    assert_eq!((summary.lost, summary.forwarded), (0, summary.received));
+    let flow = &summary.flow;
+    assert_eq!((flow.lost, flow.forwarded), (0, flow.received));
     let copies = &summary.watchers;
     assert!(
         copies
             .iter()
-            .all(|one| summary.received < 100_000 || one.copied.lost > 0)
+            .all(|one| flow.received < 100_000 || one.copied.lost > 0)
     );
 }
 
@@ -209,7 +211,7 @@ fn cache(upstream: &str, stop: &Stop) {
         messages_max: u64::MAX,
     };
     let mut cache = Cache::open(&plan, stop.clone()).expect("a free port");
-    say(&cache.served()[0]);
+    say(&cache.ends().served[0]);
     // It would take what is published before its subscriber is there.
     while cache.answered() == 0 && !stop.requested() {
         cache.turn(Duration::from_millis(50)).expect("it listens");
@@ -220,5 +222,5 @@ fn cache(upstream: &str, stop: &Stop) {
     }
     let (summary, _) = cache.finish().expect("it ends");
     assert!(summary.balanced && summary.unreadable == 0, "{summary:?}");
-    assert_eq!(summary.lost, 0);
+    assert_eq!(summary.flow.lost, 0);
 }

@@ -11,8 +11,11 @@ use crate::{
     clock::Deadline,
     config::check_bind,
     error::Error,
-    patterns::ends::{EndsPlan, Lost},
-    report::count,
+    patterns::{
+        ends::{Ends, EndsPlan, Flow},
+        tap::Watched,
+    },
+    report::{count, rate},
 };
 
 /// How often to look whether a command is to end.
@@ -95,13 +98,13 @@ impl Between {
     pub(super) fn run(
         &self,
         signals: &Signals,
-        (bound, served): (&[String], &[String]),
+        ends: &Ends,
         mut turn: impl FnMut(Duration) -> Result<Vec<String>, Error> + Send,
     ) -> Result<(), Failure> {
-        for endpoint in bound {
+        for endpoint in &ends.bound {
             say(format_args!("listening on {endpoint}"));
         }
-        for endpoint in served {
+        for endpoint in &ends.served {
             say(format_args!("serving on {endpoint}"));
         }
         let deadline = self.run_for.map(Deadline::after);
@@ -150,16 +153,67 @@ pub(super) fn work_aside<T: Send>(
     })
 }
 
+/// Says how much came, and why connections were ended.
+pub(super) fn say_flow(flow: &Flow) {
+    say(format_args!(
+        "{:>15} received in {:.2} s, {} msg/s; {} sent on as they came",
+        count(flow.received),
+        flow.elapsed_s,
+        rate(flow.per_s()),
+        count(flow.forwarded)
+    ));
+    if flow.oversize > 0 {
+        say(format_args!(
+            "{} thrown away, larger than 16 MiB",
+            plural(flow.oversize, "message")
+        ));
+    }
+    for (reason, &number) in &flow.connections_ended_by_reason {
+        say(format_args!(
+            "{} ended for {reason}",
+            plural(number, "connection")
+        ));
+    }
+}
+
+/// A number in its column and what it counts.
+pub(super) fn plural(number: u64, noun: &str) -> String {
+    let ending = if number == 1 { "" } else { "s" };
+    format!("{:>15} {noun}{ending}", count(number))
+}
+
+/// Says what became of copies.
+pub(super) fn say_watched(watchers: &[Watched]) {
+    for one in watchers {
+        let copied = &one.copied;
+        let skipped = match copied.skipped {
+            0 => String::new(),
+            skipped => format!(", {} skipped", count(skipped)),
+        };
+        let copies = if copied.written == 1 {
+            "copy"
+        } else {
+            "copies"
+        };
+        say(format_args!(
+            "{:>15} {copies} to {}, {} lost{skipped}",
+            count(copied.written),
+            one.watcher,
+            count(copied.lost)
+        ));
+    }
+}
+
 /// Says what subscribers lost.
-pub(super) fn say_losses(lost: u64, by_subscriber: &[Lost]) {
-    if lost == 0 {
+pub(super) fn say_losses(flow: &Flow) {
+    if flow.lost == 0 {
         return;
     }
     say(format_args!(
-        "{:>15} lost to subscribers that were too slow",
-        count(lost)
+        "{:>15} lost to subscribers that were too slow, or hung up before",
+        count(flow.lost)
     ));
-    let mut by_subscriber: Vec<_> = by_subscriber.iter().collect();
+    let mut by_subscriber: Vec<_> = flow.lost_by_subscriber.iter().collect();
     by_subscriber.sort_by_key(|lost| std::cmp::Reverse(lost.messages));
     for lost in by_subscriber.into_iter().take(SHOWN_MAX) {
         say(format_args!(

@@ -7,12 +7,12 @@ use clap::ValueEnum;
 use crate::{
     cli::{
         Ending, Failure,
-        between::{Between, say_losses},
+        between::{Between, say_flow, say_losses},
         print_json, say,
     },
     envelope::Envelope,
     patterns::cache::{Cache, CachePlan, CacheSummary, Evict, Limits},
-    report::{count, rate},
+    report::count,
 };
 
 /// Stand between publishers and subscribers, and answer each new subscription with the newest message of each
@@ -58,11 +58,20 @@ pub(super) struct Args {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum EvictName {
+pub(super) enum EvictName {
     /// The topic that was updated the longest time ago goes
     Oldest,
     /// New topics are not kept
     Refuse,
+}
+
+impl From<EvictName> for Evict {
+    fn from(name: EvictName) -> Self {
+        match name {
+            EvictName::Oldest => Self::Oldest,
+            EvictName::Refuse => Self::Refuse,
+        }
+    }
 }
 
 pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
@@ -79,10 +88,7 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
             topics_max: args.topics_max,
             bytes_max: args.bytes_max,
         },
-        evict: match args.evict {
-            EvictName::Oldest => Evict::Oldest,
-            EvictName::Refuse => Evict::Refuse,
-        },
+        evict: args.evict.into(),
         file: args.store.clone(),
         snapshots: args.snapshots.clone(),
         messages_max: args.between.messages_max(),
@@ -98,10 +104,8 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
     for endpoint in cache.snapshots() {
         say(format_args!("snapshots at {endpoint}"));
     }
-    let endpoints = (cache.bound().to_vec(), cache.served().to_vec());
-    let endpoints = (&endpoints.0[..], &endpoints.1[..]);
-    args.between
-        .run(&signals, endpoints, |wait| cache.turn(wait))?;
+    let ends = cache.ends().clone();
+    args.between.run(&signals, &ends, |wait| cache.turn(wait))?;
     let (summary, written) = cache.finish()?;
     say_summary(&summary);
     if args.json {
@@ -115,28 +119,14 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
     })
 }
 
-fn say_summary(summary: &CacheSummary) {
-    let per_s = if summary.elapsed_s > 0.0 {
-        summary.received as f64 / summary.elapsed_s
-    } else {
-        0.0
-    };
-    say(format_args!(
-        "{:>15} received in {:.2} s, {} msg/s",
-        count(summary.received),
-        summary.elapsed_s,
-        rate(per_s)
-    ));
+pub(super) fn say_summary(summary: &CacheSummary) {
+    say_flow(&summary.flow);
     say(format_args!(
         "{:>15} topics kept, {} bytes",
         count(summary.topics as u64),
         count(summary.bytes as u64)
     ));
     for (number, what) in [
-        (
-            summary.oversize,
-            "messages thrown away, since they are larger than 16 MiB",
-        ),
         (summary.unwanted, "messages that were not asked for"),
         (summary.evicted, "topics evicted to make room"),
         (summary.refused, "messages not kept, for lack of room"),
@@ -165,8 +155,7 @@ fn say_summary(summary: &CacheSummary) {
         ));
     }
     say(format_args!(
-        "{:>15} sent on as they came, {} held back since an answer brought them",
-        count(summary.forwarded),
+        "{:>15} held back since an answer brought them",
         count(summary.held_back)
     ));
     say(format_args!(
@@ -174,5 +163,5 @@ fn say_summary(summary: &CacheSummary) {
         count(summary.answers),
         count(summary.answered)
     ));
-    say_losses(summary.lost, &summary.lost_by_subscriber);
+    say_losses(&summary.flow);
 }

@@ -16,6 +16,7 @@ use crossbeam::channel::{self, Receiver};
 use crate::{
     cli::{
         Ending, Failure,
+        copying::Taken,
         histograms::Histograms,
         live::{self, Ends, Show},
         publish::{Rate, parse_rate},
@@ -144,7 +145,14 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
             "stopped before all was published: lost is what the numbers of messages show"
         ));
     }
-    conclude(&summary, outcome, Some(0), args.json, &signals)
+    conclude(
+        &summary,
+        outcome,
+        &Taken::default(),
+        Some(0),
+        args.json,
+        &signals,
+    )
 }
 
 /// The publisher's process. Ends it, should it still run, when dropped.

@@ -5,6 +5,7 @@ mod between;
 mod cache;
 mod clone;
 mod control;
+mod copying;
 mod countdown;
 mod ctl;
 mod demo;

@@ -14,6 +14,7 @@ use crate::{
     cli::{
         Ending, Failure,
         control::Control,
+        copying::{Copying, Taken, Taking},
         histograms::HistogramFiles,
         live::{self, Ends, Show},
         outputs, print_json, say,
@@ -27,13 +28,13 @@ use crate::{
     error::Error,
     flight::FlightRecord,
     host::{pin::Placement, topology},
-    lane::{Quota, Unreached},
+    lane::{Quota, Source, Unreached},
     ledger::Totals,
     pipeline::{Outcome, Pipeline},
     report::{Summary, count},
     worker::{
         Handler,
-        handlers::{Count, Null, Print, TopicCount},
+        handlers::{Count, Null, Print, Tapped, TopicCount},
     },
 };
 
@@ -83,6 +84,9 @@ pub(super) struct Args {
     /// Listen at this path for what `pinfeed ctl` asks for: a Unix socket, of this user alone
     #[arg(long, value_name = "SOCKET")]
     control: Option<PathBuf>,
+
+    #[command(flatten)]
+    copying: Copying,
 
     #[command(flatten)]
     histogram_files: HistogramFiles,
@@ -176,19 +180,40 @@ fn parse_count(text: &str) -> Result<u64, &'static str> {
         .map_err(|_| "give a whole number of messages, 0 or more")
 }
 
-/// Runs the pipeline and sums it up. `board` is where handlers note down topics, if they do. `evaluate` makes what it likes of the handlers, and returns the
-/// number of distinct topics if it knows, and whether it succeeded.
+/// Runs the pipeline, with copies where they are wanted, and sums it up. `board` is where handlers note down topics,
+/// if they do. `evaluate` makes what it likes of the handlers, and returns the number of distinct topics if it
+/// knows, and whether it succeeded.
 fn receive<H: Handler>(
     args: &Args,
     config: &Config,
     board: Option<&Board>,
+    mut handler: impl FnMut(usize) -> H,
+    evaluate: impl FnOnce(Vec<H>) -> (Option<u64>, Result<(), Failure>),
+) -> Result<Ending, Failure> {
+    let signals = Signals::listen(args.tui)?;
+    let Some(taking) = args.copying.start(config, signals.stop())? else {
+        return conduct(args, config, &signals, (board, None), handler, evaluate);
+    };
+    let copiers = taking.copiers();
+    let beside = (board, Some(taking));
+    let tapped = move |worker| Tapped::new(handler(worker), copiers.clone());
+    conduct(args, config, &signals, beside, tapped, |handlers| {
+        evaluate(handlers.into_iter().map(Tapped::into_handler).collect())
+    })
+}
+
+/// Does what [`receive`] does, with those who take copies, if there are any.
+fn conduct<H: Handler>(
+    args: &Args,
+    config: &Config,
+    signals: &Signals,
+    (board, taking): (Option<&Board>, Option<Taking>),
     handler: impl FnMut(usize) -> H,
     evaluate: impl FnOnce(Vec<H>) -> (Option<u64>, Result<(), Failure>),
 ) -> Result<Ending, Failure> {
     let mut histograms = args.histogram_files.open()?;
     let series = args.series.as_deref().map(Series::create).transpose()?;
     let mut control = Control::new(args.control.as_deref(), config.sharding.rebalance)?;
-    let signals = Signals::listen(args.tui)?;
     if args.until_stdin_ends {
         signals.stop_when_stdin_ends();
     }
@@ -211,11 +236,13 @@ fn receive<H: Handler>(
     let show = match args.handler {
         // Its lines and the live one would write over each other.
         HandlerName::Print => Show::Never,
+        _ if args.copying.shows() => Show::Never,
         HandlerName::Count | HandlerName::Null => Show::OnTerminal,
     };
     let flight = pipeline.flight_record().clone();
     let tick = |pipeline: &mut Pipeline<H>, _: &Totals| {
         control.serve(pipeline);
+        taking.iter().for_each(Taking::say_news);
         if signals.asked() {
             say_flight(&flight);
         }
@@ -225,7 +252,7 @@ fn receive<H: Handler>(
     };
     let mut outcome = if args.tui {
         let board = board.cloned();
-        tui::watch(pipeline, config, board, &mut histograms, &signals, tick)?
+        tui::watch(pipeline, config, board, &mut histograms, signals, tick)?
     } else {
         // What a benchmark reads is not for people.
         let ends = Ends {
@@ -243,8 +270,10 @@ fn receive<H: Handler>(
     let (topics, evaluated) = evaluate(std::mem::take(&mut outcome.handlers));
     let summary = Summary::new(&outcome, topics);
     let written = histograms.finish(&outcome.stages);
-    let ending = conclude(&summary, outcome, args.max_loss, args.json, &signals)?;
-    evaluated.and(written).map(|()| ending)
+    let mut taken = taking.map(Taking::finish).unwrap_or_default();
+    let taken_well = taken.failure.take().map_or(Ok(()), Err);
+    let ending = conclude(&summary, outcome, &taken, args.max_loss, args.json, signals)?;
+    evaluated.and(written).and(taken_well).map(|()| ending)
 }
 
 /// Says what went wrong so far.
@@ -267,20 +296,29 @@ struct Concluded<'a> {
     summary: &'a Summary,
     /// Endpoints that were to be connected to and never were.
     unreached: &'a [Unreached],
+    #[serde(flatten)]
+    taken: &'a Taken,
 }
 
 /// Prints the summary and decides how the command ends. Without `max_loss` any number may be lost.
 pub(super) fn conclude<H>(
     summary: &Summary,
     outcome: Outcome<H>,
+    taken: &Taken,
     max_loss: Option<u64>,
     json: bool,
     signals: &Signals,
 ) -> Result<Ending, Failure> {
     say(format_args!("{}", summary.to_string().trim_end()));
     for unreached in &outcome.unreached {
+        let what = match unreached.source {
+            Source::Publisher => "never connected to",
+            Source::Snapshots => {
+                "warning: nothing is delivered before a snapshot, and none came from"
+            }
+        };
         say(format_args!(
-            "never connected to {}, line {} of {}: {}; {} attempts failed",
+            "{what} {}, line {} of {}: {}; {} attempts failed",
             unreached.endpoint,
             unreached.line,
             unreached.feed,
@@ -288,15 +326,20 @@ pub(super) fn conclude<H>(
             count(unreached.attempts)
         ));
     }
+    taken.say();
     if json {
         print_json(&Concluded {
+            taken,
             summary,
             unreached: &outcome.unreached,
         })?;
     }
     match (outcome.failure, signals.caught()) {
         (Some(failure), _) => Err(failure.into()),
-        _ if !summary.balanced || summary.lost.unwrap_or(0) > max_loss.unwrap_or(u64::MAX) => {
+        _ if !summary.balanced
+            || !taken.is_balanced()
+            || summary.lost.unwrap_or(0) > max_loss.unwrap_or(u64::MAX) =>
+        {
             Ok(Ending::Unaccounted)
         }
         (None, Some(signal)) => Ok(Ending::Signal(signal)),

@@ -1,21 +1,27 @@
 //! `pinfeed tap`: a proxy between publishers and subscribers whose traffic can be watched.
 
-use std::{io::stderr, path::PathBuf};
+use std::{
+    io::stderr,
+    path::{Path, PathBuf},
+};
 
 use clap::ValueEnum;
 
 use crate::{
     cli::{
         Ending, Failure,
-        between::{Between, say_losses},
+        between::{Between, plural, say_flow, say_losses, say_watched},
         outputs, print_json, say,
     },
     config::check_bind,
-    patterns::tap::{
-        CopyRule, Tap, TapPlan, TapSummary, WatchPlan,
-        lines::{self, Bytes},
+    patterns::{
+        copies::CopyRule,
+        tap::{
+            Tap, TapPlan, TapSummary, WatchPlan,
+            lines::{self, Bytes},
+        },
     },
-    report::{count, rate},
+    report::count,
 };
 
 /// Stand between publishers and subscribers, and let what passes be watched: messages, subscriptions and their
@@ -52,12 +58,42 @@ pub(super) struct Args {
     json: bool,
 }
 
+/// How copies are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum ShowAs {
+pub(super) enum ShowAs {
     /// Text, with what is not printable escaped
     Text,
     /// Hexadecimal digits
     Hex,
+}
+
+impl ShowAs {
+    /// A watcher that shows copies of topics that start with this, so many a second at most.
+    pub(super) fn watch(self, topic: &str, lines_max: Option<u64>) -> WatchPlan {
+        let bytes = match self {
+            Self::Text => Bytes::Text,
+            Self::Hex => Bytes::Hex,
+        };
+        WatchPlan {
+            name: "standard error".to_owned(),
+            rule: CopyRule {
+                topic: topic.as_bytes().to_vec(),
+                per_s_max: lines_max,
+            },
+            line: Box::new(move |copy, out| lines::for_people(bytes, copy, out)),
+            out: Box::new(stderr()),
+        }
+    }
+}
+
+/// A watcher that writes a capture.
+pub(super) fn watch_file(flag: &str, path: &Path) -> Result<WatchPlan, Failure> {
+    Ok(WatchPlan {
+        name: path.display().to_string(),
+        rule: CopyRule::default(),
+        line: Box::new(lines::for_capture),
+        out: Box::new(outputs::file(flag, path)?),
+    })
 }
 
 pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
@@ -68,27 +104,10 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
     }
     let mut watch = Vec::new();
     if let Some(show) = args.show {
-        let bytes = match show {
-            ShowAs::Text => Bytes::Text,
-            ShowAs::Hex => Bytes::Hex,
-        };
-        watch.push(WatchPlan {
-            name: "standard error".to_owned(),
-            rule: CopyRule {
-                topic: args.topic.clone().into_bytes(),
-                per_s_max: args.lines_max,
-            },
-            line: Box::new(move |copy, out| lines::for_people(bytes, copy, out)),
-            out: Box::new(stderr()),
-        });
+        watch.push(show.watch(&args.topic, args.lines_max));
     }
     if let Some(path) = &args.watch_file {
-        watch.push(WatchPlan {
-            name: path.display().to_string(),
-            rule: CopyRule::default(),
-            line: Box::new(lines::for_capture),
-            out: Box::new(outputs::file("--watch-file", path)?),
-        });
+        watch.push(watch_file("--watch-file", path)?);
     }
     let plan = TapPlan {
         ends,
@@ -100,10 +119,8 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
     for endpoint in tap.watched() {
         say(format_args!("watched on {endpoint}"));
     }
-    let endpoints = (tap.bound().to_vec(), tap.served().to_vec());
-    let endpoints = (&endpoints.0[..], &endpoints.1[..]);
-    args.between
-        .run(&signals, endpoints, |wait| tap.turn(wait))?;
+    let ends = tap.ends().clone();
+    args.between.run(&signals, &ends, |wait| tap.turn(wait))?;
     let (summary, written) = tap.finish()?;
     say_summary(&summary);
     if args.json {
@@ -114,40 +131,12 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
 }
 
 fn say_summary(summary: &TapSummary) {
-    let per_s = if summary.elapsed_s > 0.0 {
-        summary.received as f64 / summary.elapsed_s
-    } else {
-        0.0
-    };
+    say_flow(&summary.flow);
+    let changes = plural(summary.subscription_changes, "change");
     say(format_args!(
-        "{:>15} received in {:.2} s, {} msg/s; {} sent on",
-        count(summary.received),
-        summary.elapsed_s,
-        rate(per_s),
-        count(summary.forwarded)
-    ));
-    if summary.oversize > 0 {
-        say(format_args!(
-            "{:>15} messages thrown away, since they are larger than 16 MiB",
-            count(summary.oversize)
-        ));
-    }
-    say(format_args!(
-        "{:>15} subscriptions and cancellations, {} of them forwarded",
-        count(summary.subscription_changes),
+        "{changes} of subscriptions, {} told to publishers",
         count(summary.forwarded_changes)
     ));
-    say_losses(summary.lost, &summary.lost_by_subscriber);
-    for one in &summary.watchers {
-        let skipped = match one.copied.skipped {
-            0 => String::new(),
-            skipped => format!(", {} skipped", count(skipped)),
-        };
-        say(format_args!(
-            "{:>15} copies to {}, {} lost{skipped}",
-            count(one.copied.written),
-            one.watcher,
-            count(one.copied.lost)
-        ));
-    }
+    say_losses(&summary.flow);
+    say_watched(&summary.watchers);
 }

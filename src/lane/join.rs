@@ -16,7 +16,7 @@ use crate::{
     envelope::Envelope,
     error::Result,
     flight::{AnomalyKind, FlightRecord, Hop, Sighting},
-    lane::{Dispatch, line::Told, router::address, tally::Tally},
+    lane::{Dispatch, Reach, line::Told, router::address, tally::Tally},
     message::{NO_TIMESTAMP, Origin},
     patterns::{
         kvmsg::HUGZ,
@@ -54,6 +54,8 @@ struct Held {
 pub(crate) struct Join {
     tracker: Box<Tracker>,
     snapshots: Snapshots,
+    /// Whether a whole snapshot has ever come.
+    reach: Reach,
     /// What the feed's numbers count, where they are looked at.
     scope: Option<Scope>,
     held_bytes_max: usize,
@@ -77,11 +79,13 @@ impl Join {
         tracker: Tracker,
         scope: Option<Scope>,
         snapshots: Snapshots,
+        reach: Reach,
         held_bytes_max: usize,
     ) -> Self {
         Self {
             tracker: Box::new(tracker),
             snapshots,
+            reach,
             scope,
             held_bytes_max,
             connections: 0,
@@ -255,6 +259,7 @@ impl Join {
                 Some(Piece::Value(frames)) => self.take_value(desk, &frames)?,
                 Some(Piece::Complete { sequence }) => self.complete(desk, sequence)?,
                 Some(Piece::Failed(reason)) => {
+                    self.reach.failed(Some(reason.clone()));
                     desk.note(AnomalyKind::Snapshot, 1, || reason);
                 }
             }
@@ -300,9 +305,10 @@ impl Join {
         let needs = self.needs;
         if sequence < needs || self.is_outdated {
             if sequence < needs {
-                desk.note(AnomalyKind::Snapshot, 1, || {
-                    format!("it ends at number {sequence}, and {needs} was published before")
-                });
+                let reason =
+                    format!("it ends at number {sequence}, and {needs} was published before");
+                self.reach.failed(Some(reason.clone()));
+                desk.note(AnomalyKind::Snapshot, 1, || reason);
             }
             // What has come is worth what it is; the next one reaches further.
             self.is_outdated = false;
@@ -312,6 +318,7 @@ impl Join {
         let messages = self.values;
         self.mark(desk, SnapshotMark::Ends { sequence, messages })?;
         desk.tally.counters().snapshots.add(1);
+        self.reach.reached();
         self.is_holding = false;
         self.needs = 0;
         let mut told = desk.told();

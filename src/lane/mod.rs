@@ -29,7 +29,7 @@ pub(crate) use orders::{Change, MoveOrder, Order, OrderSender, Orders, orders};
 pub(crate) use pressure::{Pressure, Work};
 pub use quota::Quota;
 pub(crate) use reach::Reach;
-pub use reach::Unreached;
+pub use reach::{Source, Unreached};
 pub(crate) use router::Router;
 pub(crate) use tally::Tally;
 

@@ -8,7 +8,17 @@ use serde::Serialize;
 
 use crate::lane::Assigned;
 
-/// An endpoint that was never connected to.
+/// What an endpoint is to a feed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// A publisher of its messages.
+    Publisher,
+    /// A server of its snapshots.
+    Snapshots,
+}
+
+/// An endpoint that was never connected to, or no whole snapshot came from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Unreached {
     /// The feed's name.
@@ -17,6 +27,8 @@ pub struct Unreached {
     pub line: usize,
     /// The endpoint, as the configuration has it.
     pub endpoint: String,
+    /// What it is to the feed.
+    pub source: Source,
     /// Attempts that came to nothing.
     pub attempts: u64,
     /// Why the last one did, as far as it is known.
@@ -36,10 +48,21 @@ struct State {
 impl Reach {
     /// Starts with no attempt. `reason` is what is said as long as none has failed with a better one.
     pub(super) fn new(assigned: &Assigned<'_>, endpoint: &str, reason: &str) -> Self {
+        Self::of(Source::Publisher, assigned, endpoint, reason)
+    }
+
+    /// The same for a server of snapshots.
+    pub(crate) fn of_snapshots(assigned: &Assigned<'_>, endpoint: &str) -> Self {
+        let reason = "it was not asked, since there was no publisher";
+        Self::of(Source::Snapshots, assigned, endpoint, reason)
+    }
+
+    fn of(source: Source, assigned: &Assigned<'_>, endpoint: &str, reason: &str) -> Self {
         let so_far = Unreached {
             feed: assigned.feed.name.clone(),
             line: assigned.origin.line.into(),
             endpoint: endpoint.to_owned(),
+            source,
             attempts: 0,
             reason: reason.to_owned(),
         };
@@ -49,7 +72,7 @@ impl Reach {
         })))
     }
 
-    /// Notes that there is a connection, its handshake done.
+    /// Notes that there is a connection, its handshake done; or that a snapshot has come.
     pub(super) fn reached(&self) {
         self.state().reached = true;
     }

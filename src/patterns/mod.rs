@@ -4,8 +4,10 @@
 pub mod binary_star;
 pub mod cache;
 pub mod clone;
+pub mod copies;
 pub mod ends;
 pub mod kvmsg;
 pub mod reactor;
 pub mod snapshot;
+mod store_kind;
 pub mod tap;

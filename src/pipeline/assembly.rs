@@ -11,7 +11,7 @@ use crate::{
     host::{pin, probe::Probe, realtime},
     lane::{
         self, Assigned, Dispatch, Join, Lane, LibzmqLane, LineRoute, Merge, NativeLane,
-        OrderSender, Pressure, Quota, Router, Routing, Setup, Share, Tally, Watch, orders,
+        OrderSender, Pressure, Quota, Reach, Router, Routing, Setup, Share, Tally, Watch, orders,
     },
     latency::{self, Collector, FeedClocks},
     ledger::Ledger,
@@ -46,7 +46,7 @@ pub(super) struct Assembly<'a> {
 }
 
 /// Lanes, and by feed what merges its lines.
-type Lanes = (Vec<Running<()>>, Vec<Option<Merged>>);
+type Lanes = (Vec<Running<()>>, Vec<Option<Merged>>, Vec<Reach>);
 
 /// What merges the lines of a feed, shared by their lanes.
 pub(super) type Merged = Arc<Mutex<Merge>>;
@@ -205,6 +205,7 @@ impl<'a> Assembly<'a> {
         let mut outlets = outlets.into_iter();
         let of_lanes: Vec<_> = outlets.by_ref().take(lanes.len()).collect();
         let merges = self.merges(outlets)?;
+        let mut reaches: Vec<Reach> = lanes.iter().flat_map(Lane::reaches).collect();
         let parts = lanes.into_iter().zip(of_lanes).zip(&self.cores.lanes);
         let mut threads = Vec::new();
         for (index, ((lane, outlets), &(_, core))) in parts.enumerate() {
@@ -214,7 +215,7 @@ impl<'a> Assembly<'a> {
                 Ok(LineRoute {
                     origin: assigned.origin,
                     envelope: assigned.feed.envelope.clone(),
-                    watch: watch(assigned, &merges)?,
+                    watch: watch(assigned, &merges, &mut reaches)?,
                 })
             });
             let router = Router::new(
@@ -232,7 +233,7 @@ impl<'a> Assembly<'a> {
                     .enlist(&name, core, stop, move || lane.run(router))?,
             );
         }
-        Ok((threads, merges))
+        Ok((threads, merges, reaches))
     }
 
     /// Makes the way from a source to the workers.
@@ -345,8 +346,13 @@ fn sources(config: &Config) -> usize {
     config.lanes.len() + merged.count()
 }
 
-/// Decides who looks at the numbers of a line's messages. `merges` are by feed.
-fn watch(assigned: &Assigned<'_>, merges: &[Option<Merged>]) -> Result<Watch> {
+/// Decides who looks at the numbers of a line's messages. `merges` are by feed; what tells whether a server of
+/// snapshots was reached is added to `reaches`.
+fn watch(
+    assigned: &Assigned<'_>,
+    merges: &[Option<Merged>],
+    reaches: &mut Vec<Reach>,
+) -> Result<Watch> {
     let feed = assigned.feed;
     if let Some(merge) = &merges[usize::from(assigned.origin.feed)] {
         return Ok(Watch::Merged(Share::of(merge)));
@@ -355,11 +361,14 @@ fn watch(assigned: &Assigned<'_>, merges: &[Option<Merged>]) -> Result<Watch> {
     if let Some(snapshot) = &feed.snapshot {
         let key = format!("feed[{}].snapshot.connect", assigned.origin.feed);
         let subtree = config::Snapshot::subtree(feed);
+        let reach = Reach::of_snapshots(assigned, &snapshot.connect);
+        reaches.push(reach.clone());
         return Ok(Watch::Joined(Box::new(Join::new(
             Tracker::new(tracker_options(feed, numbering)),
             // Whether its numbers are looked at or not.
             feed.envelope.numbering().map(|numbering| numbering.scope),
             Snapshots::start(&key, &feed.name, &snapshot.connect, subtree)?,
+            reach,
             snapshot.held_bytes_max,
         ))));
     }

@@ -67,7 +67,7 @@ pub struct Pipeline<H> {
     /// Held so that libzmq's I/O threads are there to be looked at when the others have ended.
     _context: Option<Context>,
     endpoints: Vec<String>,
-    /// Of the endpoints that lanes connect to.
+    /// Of the endpoints that lanes connect to, and of servers of snapshots.
     reaches: Vec<Reach>,
     engine: Engine,
     batches_per_worker: usize,
@@ -121,8 +121,7 @@ impl<H: Handler> Pipeline<H> {
         let mut threads = assembly.pin_io_threads()?;
         let endpoints = lanes.iter().flat_map(Lane::bound).collect();
         let shards = assembly.shards()?;
-        let reaches = lanes.iter().flat_map(Lane::reaches).collect();
-        let (lanes, merges) = assembly.start_lanes(lanes, outlets)?;
+        let (lanes, merges, reaches) = assembly.start_lanes(lanes, outlets)?;
         // When all has its memory, and before anything depends on it.
         if config.threads.lock_memory {
             realtime::lock_memory()?;
@@ -168,7 +167,8 @@ impl<H: Handler> Pipeline<H> {
         &self.endpoints
     }
 
-    /// Returns the endpoints that were to be connected to and never were so far, with the last reason.
+    /// Returns the endpoints that were to be connected to and never were so far, with the last reason; and those that
+    /// snapshots were to come from and none has.
     #[must_use]
     pub fn unreached(&self) -> Vec<Unreached> {
         self.reaches.iter().filter_map(Reach::unreached).collect()

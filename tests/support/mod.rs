@@ -5,10 +5,12 @@
 
 pub mod benchmark;
 pub mod browser;
+pub mod cached;
 pub mod control;
 pub mod lossy;
 pub mod machine;
 pub mod moves;
+pub mod past;
 pub mod peer;
 pub mod python;
 
@@ -239,6 +241,16 @@ pub fn xpub(context: &zmq::Context) -> zmq::Socket {
 /// The same bound to a free port, with its endpoint.
 pub fn bound_xpub(context: &zmq::Context) -> (zmq::Socket, String) {
     let socket = xpub(context);
+    socket.bind("tcp://127.0.0.1:*").expect("a free port");
+    let endpoint = socket.get_last_endpoint().expect("an endpoint");
+    (socket, endpoint.expect("text"))
+}
+
+/// The same, one that keeps what it can't send at once, where others drop it.
+pub fn patient_xpub(context: &zmq::Context) -> (zmq::Socket, String) {
+    let socket = xpub(context);
+    // Set once it is bound, that has no effect.
+    socket.set_sndhwm(0).expect("an option");
     socket.bind("tcp://127.0.0.1:*").expect("a free port");
     let endpoint = socket.get_last_endpoint().expect("an endpoint");
     (socket, endpoint.expect("text"))

@@ -19,7 +19,7 @@ use redb::{Database, ReadableTable, TableDefinition};
 
 use crate::{
     error::{Error, Result},
-    patterns::cache::store::Store,
+    patterns::{cache::store::Store, store_kind::StoreKind},
 };
 
 /// How long changes are gathered.
@@ -91,6 +91,8 @@ impl CacheFile {
             )
         };
         let database = open(path).map_err(refused)?;
+        let checked = StoreKind::Cache.check(&database);
+        checked.map_err(|problem| refused(problem.into()))?;
         let unrestored = restore(&database, store).map_err(refused)?;
         store.note_changes();
         let (batches, to_write) = sync_channel::<Batch>(1);
@@ -383,6 +385,17 @@ mod tests {
                 error.contains("--store = ") && error.contains("can't be opened"),
                 "{error}"
             );
+        }
+        for (table, what) in [("values", "a clone server"), ("other", "another program")] {
+            let path = folder.path().join(format!("{table}.redb"));
+            let database = Database::create(&path).unwrap();
+            let transaction = database.begin_write().unwrap();
+            let other = TableDefinition::<&[u8], &[u8]>::new(table);
+            transaction.open_table(other).unwrap();
+            transaction.commit().unwrap();
+            drop(database);
+            let error = CacheFile::open(&path, &mut store).unwrap_err();
+            assert!(error.to_string().contains(what), "{error}");
         }
         let path = folder.path().join("cache");
         let (_store, _file, _) = cache(&path, LIMITS);

@@ -4,12 +4,12 @@
 //! answers bring goes out between turns, a piece for each of a few subscribers, when less than a piece waits
 //! for them: so that forwarding goes on, and a large answer waits in the store, not in memory.
 
-use std::{collections::BTreeSet, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, convert::Infallible, path::PathBuf, time::Duration};
 
 use serde::Serialize;
 
 use crate::{
-    clock::{Clock, SECOND_NS},
+    clock::Clock,
     envelope::Envelope,
     error::{Error, Result},
     message::FRAMES_MAX,
@@ -19,7 +19,8 @@ use crate::{
             file::CacheFile,
             store::{Evict, Limits, Store},
         },
-        ends::{self, Ends, EndsPlan, Losses, Lost},
+        copies::{Copier, Copies, CopyRule, Ended, WhenFull},
+        ends::{self, Books, Ends, EndsPlan, Flow},
         kvmsg::{Form, ICANHAZ, KTHXBAI, KeyValue},
         reactor::{Application, End, Link, Links, NoRoom, Reactor, Shift, SocketId, SocketPlan},
     },
@@ -29,6 +30,10 @@ use crate::{
 
 /// Bytes that wait for a subscriber up to which answers are added, where as much may wait.
 const PIECE_BYTES: usize = 256 * 1024;
+/// Topics from which on it is told that nearly every message has one of its own.
+const TOPICS_SUSPECT: u64 = 10_000;
+/// Pages of copies that are taken before sockets are looked at again.
+const PAGES_A_TURN: usize = 16;
 /// The most subscribers whose answers go on in one turn.
 const ANSWERED_A_TURN: usize = 16;
 /// How long subscribers may take at the end for what waits for them.
@@ -59,12 +64,9 @@ pub struct CachePlan {
 /// What a cache did.
 #[derive(Clone, Debug, Serialize)]
 pub struct CacheSummary {
-    /// Seconds from the first message to the last.
-    pub elapsed_s: f64,
-    /// Messages received.
-    pub received: u64,
-    /// Messages larger than 16 MiB, which were thrown away, beside those.
-    pub oversize: u64,
+    /// What passed.
+    #[serde(flatten)]
+    pub flow: Flow,
     /// Messages beside those that were not subscribed to, of publishers that send them all the same. They went
     /// nowhere.
     pub unwanted: u64,
@@ -78,14 +80,12 @@ pub struct CacheSummary {
     pub updated: u64,
     /// Messages that were not kept for lack of room; they went on all the same.
     pub refused: u64,
-    /// Messages in which the envelope found no topic; likewise.
+    /// Messages in which no topic was found at the start of the first frame; likewise.
     pub unreadable: u64,
     /// Whether these account for all that was received.
     pub balanced: bool,
     /// Topics that went to make room.
     pub evicted: u64,
-    /// Messages put on their way to subscribers, one for each, as they came.
-    pub forwarded: u64,
     /// Messages that did not go to a subscriber as they came, since an answer was to bring them.
     pub held_back: u64,
     /// Subscriptions that were answered, or are being.
@@ -96,12 +96,6 @@ pub struct CacheSummary {
     pub snapshots: u64,
     /// Requests that were not understood, or that came before the one before was answered.
     pub unknown_requests: u64,
-    /// Messages that were not sent since too much waited for the subscriber.
-    pub lost: u64,
-    /// The same by subscriber.
-    pub lost_by_subscriber: Vec<Lost>,
-    /// Subscribers that are connected.
-    pub subscribers: usize,
     /// Messages that the file held at the start.
     pub restored: u64,
     /// Messages of the file that there was no room for.
@@ -117,8 +111,7 @@ pub struct CacheSummary {
 pub struct Cache {
     reactor: Reactor,
     desk: Desk,
-    bound: Vec<String>,
-    served: Vec<String>,
+    ends: Ends,
     snapshots: Vec<String>,
 }
 
@@ -129,6 +122,9 @@ struct Desk {
     downstream: SocketId,
     /// Where snapshots are asked for.
     asked: SocketId,
+    /// Messages that come from other threads, where they do.
+    copies: Option<Copies>,
+    have_copies_ended: bool,
     envelope: Option<Envelope>,
     store: Store,
     answers: Answers<Link>,
@@ -136,30 +132,24 @@ struct Desk {
     piece_bytes: usize,
     /// The last subscriber whose answers went on; others come first.
     answered_last: Option<Link>,
-    /// Whether answers can go on at once.
+    /// Whether answers, or copies, can go on at once.
     is_hurried: bool,
     file: Option<CacheFile>,
-    losses: Losses,
-    stop: Stop,
-    messages_max: u64,
+    books: Books,
     /// What it is subscribed to.
     prefixes: BTreeSet<Vec<u8>>,
-    received: u64,
+    /// Whether it was told that there are about as many topics as messages.
+    is_told_of_topics: bool,
     unwanted: u64,
     unreadable: u64,
     /// Requests that were not answered.
     unknown: u64,
-    forwarded: u64,
     held_back: u64,
     answered: u64,
     answers_sent: u64,
     snapshots: u64,
     restored: u64,
     not_restored: u64,
-    first_ns: Option<u64>,
-    last_ns: u64,
-    /// What people should know and have not been told.
-    news: Vec<String>,
 }
 
 impl Cache {
@@ -194,6 +184,8 @@ impl Cache {
             upstream: ends.upstream,
             downstream: ends.downstream,
             asked,
+            copies: None,
+            have_copies_ended: false,
             envelope: plan.envelope.clone(),
             restored: store.topics() as u64,
             store,
@@ -202,46 +194,33 @@ impl Cache {
             answered_last: None,
             is_hurried: false,
             file,
-            losses: Losses::default(),
-            stop,
-            messages_max: plan.messages_max,
+            books: Books::new(&ends, stop, plan.messages_max),
             prefixes,
-            received: 0,
+            is_told_of_topics: false,
             unwanted: 0,
             unreadable: 0,
             unknown: 0,
-            forwarded: 0,
             held_back: 0,
             answered: 0,
             answers_sent: 0,
             snapshots: 0,
             not_restored,
-            first_ns: None,
-            last_ns: 0,
-            news: Vec::new(),
         };
         Ok(Self {
             reactor,
             desk,
-            bound: ends.bound,
-            served: ends.served,
+            ends,
             snapshots,
         })
     }
 
-    /// Returns what was bound for publishers, with the ports that wildcards were given.
+    /// Returns its ends.
     #[must_use]
-    pub fn bound(&self) -> &[String] {
-        &self.bound
+    pub fn ends(&self) -> &Ends {
+        &self.ends
     }
 
-    /// Returns what was bound for subscribers, likewise.
-    #[must_use]
-    pub fn served(&self) -> &[String] {
-        &self.served
-    }
-
-    /// Returns what was bound for those who ask for a snapshot, likewise.
+    /// Returns what was bound for those who ask for a snapshot, with the ports that wildcards were given.
     #[must_use]
     pub fn snapshots(&self) -> &[String] {
         &self.snapshots
@@ -253,6 +232,21 @@ impl Cache {
     /// [`Error::Config`] where the endpoint is none.
     pub fn connect(&mut self, endpoint: &str) -> Result<()> {
         self.reactor.connect(self.desk.upstream, endpoint)
+    }
+
+    /// Returns what copies messages for it, from whatever thread, as if they came from a publisher. Where it can't
+    /// follow, who copies waits, so that it never answers with an older message than was copied.
+    pub fn copier(&mut self) -> Copier {
+        let waker = Some(self.reactor.waker());
+        let (copier, copies) = Copier::new(CopyRule::default(), WhenFull::Wait, waker);
+        self.desk.copies = Some(copies);
+        copier
+    }
+
+    /// Tells whether all that copied for it are gone, and all their messages have been taken.
+    #[must_use]
+    pub fn have_copies_ended(&self) -> bool {
+        self.desk.have_copies_ended
     }
 
     /// Returns how many subscriptions were answered, or are being.
@@ -273,7 +267,7 @@ impl Cache {
     /// [`Error::Socket`], from waiting.
     pub fn turn(&mut self, time: Duration) -> Result<Vec<String>> {
         self.reactor.turn(&mut self.desk, time)?;
-        Ok(std::mem::take(&mut self.desk.news))
+        Ok(self.desk.books.take_news())
     }
 
     /// Lets subscribers take what waits for them, writes the file, and sums up.
@@ -282,10 +276,7 @@ impl Cache {
     /// [`Error::Socket`]; and what kept the file from being written, behind the summary.
     pub fn finish(mut self) -> Result<(CacheSummary, Result<()>)> {
         self.reactor.drain(DRAIN_LIMIT)?;
-        let mut summary = self.desk.summary();
-        let links = self.reactor.links();
-        summary.lost = links.counters(self.desk.downstream).dropped;
-        summary.oversize = links.counters(self.desk.upstream).oversize;
+        let mut summary = self.desk.summary(self.reactor.links());
         let mut written = Ok(());
         if let Some(file) = self.desk.file.take() {
             (summary.write_failures, written) = file.finish(&mut self.desk.store);
@@ -295,16 +286,15 @@ impl Cache {
 }
 
 impl Desk {
-    fn summary(&self) -> CacheSummary {
+    fn summary(&mut self, links: &mut Links) -> CacheSummary {
+        let flow = self.books.close(links);
         let counters = self.store.counters();
         let added = counters.added - self.restored;
         let accounted = added + counters.updated + counters.refused + self.unreadable;
         let file = self.file.as_ref();
-        let elapsed_ns = self.last_ns - self.first_ns.unwrap_or(self.last_ns);
         CacheSummary {
-            elapsed_s: elapsed_ns as f64 / SECOND_NS as f64,
-            received: self.received,
-            oversize: 0,
+            balanced: accounted == flow.received,
+            flow,
             unwanted: self.unwanted,
             topics: self.store.topics(),
             bytes: self.store.bytes(),
@@ -312,17 +302,12 @@ impl Desk {
             updated: counters.updated,
             refused: counters.refused,
             unreadable: self.unreadable,
-            balanced: accounted == self.received,
             evicted: counters.evicted,
-            forwarded: self.forwarded,
             held_back: self.held_back,
             answered: self.answered,
             answers: self.answers_sent,
             snapshots: self.snapshots,
             unknown_requests: self.unknown,
-            lost: 0,
-            lost_by_subscriber: self.losses.all(),
-            subscribers: self.losses.subscribers(),
             restored: self.restored,
             not_restored: self.not_restored,
             unwritten_max: file.map_or(0, |file| file.unwritten().max),
@@ -330,34 +315,89 @@ impl Desk {
         }
     }
 
-    /// Keeps a message. Returns its topic's length where it is kept.
-    fn keep(&mut self, frames: &[&[u8]]) -> Option<usize> {
-        let topic_bytes = match &self.envelope {
-            None => frames[0].len(),
-            Some(envelope) => match envelope.open(frames) {
-                // Subscriptions match on the first frame's start.
-                Ok(fields) if fields.topic.frame == 0 && fields.topic.start == 0 => {
-                    fields.topic.end
-                }
-                _ => {
-                    self.unreadable += 1;
-                    return None;
-                }
-            },
+    /// Returns the length of a message's topic, if that stands where subscriptions match: at the first frame's start.
+    fn topic_bytes(&self, frames: &[&[u8]]) -> Option<usize> {
+        let Some(envelope) = &self.envelope else {
+            return Some(frames[0].len());
         };
-        self.store.put(topic_bytes, frames).then_some(topic_bytes)
+        let topic = envelope.open(frames).ok()?.topic;
+        (topic.frame == 0 && topic.start == 0).then_some(topic.end)
     }
 
-    fn forward(&mut self, links: &mut Links, frames: &[&[u8]]) {
-        let topic_bytes = self.keep(frames);
+    /// Keeps a message. Returns its topic's length where it is kept.
+    fn keep(&mut self, topic_bytes: Option<usize>, frames: &[&[u8]]) -> Option<usize> {
+        let Some(bytes) = topic_bytes else {
+            self.unreadable += 1;
+            return None;
+        };
+        let is_kept = self.store.put(bytes, frames);
+        self.look_at_topics();
+        is_kept.then_some(bytes)
+    }
+
+    /// Warns, once, where most messages have topics of their own: that is what the wrong envelope makes of a feed.
+    fn look_at_topics(&mut self) {
+        let added = self.store.counters().added - self.restored;
+        if self.is_told_of_topics
+            || added < TOPICS_SUSPECT
+            || self.books.received() > added + added / 4
+        {
+            return;
+        }
+        self.is_told_of_topics = true;
+        self.books.tell(format!(
+            "warning: {added} of {} messages came with topics of their own, and each is kept: if the feed has fewer \
+             topics, tell where they end with --envelope",
+            self.books.received()
+        ));
+    }
+
+    /// Takes a message of a publisher's.
+    fn take(&mut self, links: &mut Links, topic_bytes: Option<usize>, frames: &[&[u8]]) {
+        if self.books.receive(links.now_ns()) {
+            let topic_bytes = self.keep(topic_bytes, frames);
+            self.forward(links, topic_bytes, frames);
+        }
+    }
+
+    /// Takes what other threads have copied, a part at a time.
+    fn take_copies(&mut self, links: &mut Links) {
+        let Some(copies) = self.copies.take() else {
+            return;
+        };
+        for _ in 0..PAGES_A_TURN {
+            match copies.try_take() {
+                Ok(Some(page)) => {
+                    let Ok(()) = page.each(|copy| {
+                        self.take(links, copy.topic_bytes, copy.frames);
+                        Ok::<_, Infallible>(())
+                    });
+                    copies.count_written(page.len() as u64);
+                    copies.give_back(page);
+                }
+                Ok(None) => {
+                    self.copies = Some(copies);
+                    return;
+                }
+                Err(Ended) => {
+                    self.have_copies_ended = true;
+                    return;
+                }
+            }
+        }
+        self.copies = Some(copies);
+        self.is_hurried = true;
+    }
+
+    fn forward(&mut self, links: &mut Links, topic_bytes: Option<usize>, frames: &[&[u8]]) {
         let Self {
             answers,
             store,
-            losses,
+            books,
             held_back,
             ..
         } = self;
-        let lose = |link| losses.count(link);
+        let lose = |link| books.lose(link, 1);
         let value = topic_bytes.filter(|_| !answers.is_idle());
         let value = value.and_then(|bytes| store.get(&frames[0][..bytes]));
         let sent = match value {
@@ -371,7 +411,7 @@ impl Desk {
                 links.publish_where(self.downstream, frames, may, lose)
             }
         };
-        self.forwarded += sent as u64;
+        self.books.forward(sent);
     }
 
     /// Goes on with a subscriber's answers, as far as there is room.
@@ -442,7 +482,7 @@ impl Application for Desk {
             return;
         }
         // What an XSUB says beside its subscriptions is for publishers, and goes no further.
-        if link.socket != self.upstream || self.received == self.messages_max {
+        if link.socket != self.upstream {
             return;
         }
         if !self
@@ -453,19 +493,12 @@ impl Application for Desk {
             self.unwanted += 1;
             return;
         }
-        self.received += 1;
-        self.last_ns = links.now_ns();
-        self.first_ns.get_or_insert(self.last_ns);
-        self.forward(links, frames);
-        if self.received == self.messages_max {
-            self.stop.request();
-        }
+        let topic_bytes = self.topic_bytes(frames);
+        self.take(links, topic_bytes, frames);
     }
 
     fn on_open(&mut self, links: &mut Links, link: Link) {
-        if link.socket == self.downstream {
-            self.losses.meet(links, link);
-        }
+        self.books.meet(links, link);
     }
 
     fn on_subscription(
@@ -487,26 +520,22 @@ impl Application for Desk {
         self.answer(links, link);
     }
 
-    fn on_close(&mut self, _links: &mut Links, link: Link, _end: &End, _orphaned: &[Box<[u8]>]) {
+    fn on_given_up(&mut self, link: Link, messages: u64) {
+        self.books.lose(link, messages);
+    }
+
+    fn on_close(&mut self, _links: &mut Links, link: Link, end: &End, _orphaned: &[Box<[u8]>]) {
         self.answers.leave(link);
-        if let Some(lost) = self.losses.part(link) {
-            self.news.push(format!(
-                "{} has gone; it was too slow for {} messages",
-                lost.subscriber, lost.messages
-            ));
-        }
+        self.books.part(link, end);
     }
 
     fn on_refused(&mut self, socket: SocketId, endpoint: Option<&str>, end: &End) {
-        if let (Some(endpoint), true) = (endpoint, socket == self.upstream) {
-            self.news.push(format!(
-                "no connection to {endpoint} yet ({end}); trying on"
-            ));
-        }
+        self.books.refused(socket, endpoint, end);
     }
 
     fn on_turn_end(&mut self, links: &mut Links) {
         self.is_hurried = false;
+        self.take_copies(links);
         if self.answers.is_idle() {
             return;
         }
@@ -550,7 +579,7 @@ impl Application for Desk {
             Ok(()) => {}
             // Once, or it would be told ten times a second.
             Err(Error::File { .. }) if failures > 0 => {}
-            Err(error) => self.news.push(format!("{error}; it is tried again")),
+            Err(error) => self.books.tell(format!("{error}; it is tried again")),
         }
     }
 }

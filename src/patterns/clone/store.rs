@@ -17,6 +17,7 @@ use crate::{
             state::{RECENT_MAX, Update},
         },
         kvmsg::{KeyValue, Uuid},
+        store_kind::StoreKind,
     },
 };
 
@@ -60,6 +61,7 @@ impl Store {
 
     fn try_open(path: &Path, now: Now) -> std::result::Result<(Self, Restored), String> {
         let database = Database::create(path).map_err(text)?;
+        StoreKind::Clone.check(&database)?;
         let writing = database.begin_write().map_err(text)?;
         let mut restored = Restored::default();
         {

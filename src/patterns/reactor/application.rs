@@ -27,6 +27,9 @@ pub trait Application {
     /// All that waited for a peer has been sent, as [`Links::tell_when_sent`] asked for.
     fn on_room(&mut self, _links: &mut Links, _link: Link) {}
 
+    /// So many messages waited for a peer whose connection has ended, which [`on_close`](Self::on_close) tells next.
+    fn on_given_up(&mut self, _link: Link, _messages: u64) {}
+
     /// A connection whose handshake was done has ended. `orphaned` are the prefixes that nobody is
     /// subscribed to any more.
     fn on_close(&mut self, _links: &mut Links, _link: Link, _end: &End, _orphaned: &[Box<[u8]>]) {}

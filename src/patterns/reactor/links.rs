@@ -87,9 +87,10 @@ pub struct SocketCounters {
     pub received: u64,
     /// Messages larger than the limits, which were thrown away.
     pub oversize: u64,
-    /// Messages put into outboxes, one for each peer.
+    /// Messages put into outboxes, one for each peer, without those given up since.
     pub sent: u64,
-    /// Messages that a peer had no room for, one for each peer.
+    /// Messages that a peer had no room for, or that waited for one when its connection ended, one for each peer.
+    /// What the kernel held then is not known.
     pub dropped: u64,
 }
 
@@ -124,6 +125,16 @@ pub(super) struct Outbound {
     /// Whether an application waits to be told that there is room.
     pub(super) wants_room: bool,
     waiting_bytes_max: usize,
+}
+
+/// A connection that has ended.
+#[derive(Debug)]
+pub(super) struct Removed {
+    pub(super) outbound: Outbound,
+    /// The prefixes that nobody is subscribed to any more.
+    pub(super) orphaned: Vec<Box<[u8]>>,
+    /// Messages that waited for the peer.
+    pub(super) given_up: u64,
 }
 
 /// The peers of a reactor.
@@ -397,6 +408,17 @@ impl Links {
         }
     }
 
+    /// Gives up what waits for peers, counts it as dropped, and tells how many messages it was of each. For the end:
+    /// a message that was sent in part is never completed.
+    pub fn give_up(&mut self, mut lost: impl FnMut(Link, u64)) {
+        for outbound in self.outbound.iter_mut().flatten() {
+            let messages = outbound.give_up(&mut self.sockets[outbound.link.socket.0].counters);
+            if messages > 0 {
+                lost(outbound.link, messages);
+            }
+        }
+    }
+
     /// Tells whether anything waits for anyone.
     pub(super) fn are_waiting(&self) -> bool {
         let mut peers = self.outbound.iter().flatten();
@@ -431,6 +453,7 @@ impl Links {
             return;
         };
         outbound.met = Some((version, met_as));
+        outbound.outbox.begin_frames();
         let socket = &mut self.sockets[outbound.link.socket.0];
         socket.peers.push(place);
         socket.counters.opened += 1;
@@ -440,9 +463,9 @@ impl Links {
         self.soil(place);
     }
 
-    /// Removes a connection. Returns it, and the prefixes that nobody is subscribed to any more.
-    pub(super) fn remove(&mut self, place: u32) -> Option<(Outbound, Vec<Box<[u8]>>)> {
-        let outbound = self.outbound[place as usize].take()?;
+    /// Removes a connection.
+    pub(super) fn remove(&mut self, place: u32) -> Option<Removed> {
+        let mut outbound = self.outbound[place as usize].take()?;
         let socket = &mut self.sockets[outbound.link.socket.0];
         let mut orphaned = Vec::new();
         if outbound.met.is_some() {
@@ -450,7 +473,11 @@ impl Links {
             socket.counters.closed += 1;
             orphaned = socket.audience.leave(place);
         }
-        Some((outbound, orphaned))
+        Some(Removed {
+            given_up: outbound.give_up(&mut socket.counters),
+            outbound,
+            orphaned,
+        })
     }
 }
 
@@ -462,6 +489,19 @@ impl Outbound {
             self.is_over = true;
         }
         self.outbox.room()
+    }
+
+    /// Gives up what waits, and returns how many messages that were. What one that publishes is asked for are
+    /// subscriptions, and none of them.
+    fn give_up(&mut self, counters: &mut SocketCounters) -> u64 {
+        let messages = match self.met {
+            None | Some((_, SocketType::Sub | SocketType::XSub)) => 0,
+            Some(_) => self.outbox.messages(),
+        };
+        self.outbox.clear();
+        counters.sent -= messages;
+        counters.dropped += messages;
+        messages
     }
 
     /// Tells whether anything waits for the peer to take it.

@@ -33,6 +33,7 @@ pub use audience::{Audience, Shift, TooMany};
 use dial::Dial;
 pub use inbound::End;
 use inbound::{Found, Inbound, Phase};
+use links::Removed;
 pub use links::{Link, Links, NoRoom, SocketCounters, SocketId, SocketPlan};
 pub use waker::Waker;
 
@@ -357,7 +358,12 @@ impl Reactor {
         let Some(inbound) = self.inbound[place as usize].take() else {
             return;
         };
-        let Some((outbound, orphaned)) = self.links.remove(place) else {
+        let Some(Removed {
+            outbound,
+            orphaned,
+            given_up,
+        }) = self.links.remove(place)
+        else {
             return;
         };
         let link = outbound.link;
@@ -373,6 +379,9 @@ impl Reactor {
         let dial = inbound.dial.map(|index| &mut self.dials[index]);
         let is_news = dial.map(Dial::failed);
         if is_up {
+            if given_up > 0 {
+                application.on_given_up(link, given_up);
+            }
             application.on_close(&mut self.links, link, &end, &orphaned);
             return;
         }

@@ -12,7 +12,7 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
-use crate::patterns::tap::copier::{Kind, Passed};
+use crate::patterns::copies::{Kind, Passed};
 
 /// Bytes of a frame that are shown to people.
 const SHOWN_BYTES_MAX: usize = 256;
@@ -109,6 +109,7 @@ mod tests {
         Passed {
             at_ns: 1_700_000_000_123_456_789,
             kind,
+            topic_bytes: None,
             frames,
         }
     }

@@ -1,12 +1,16 @@
 //! The tap: a proxy between publishers and subscribers whose traffic can be watched, the Guide's Espresso.
 //!
 //! [`Tap`] forwards: messages to subscribers, their subscriptions, merged, to publishers. What passes is copied to
-//! watchers, each with a bounded queue: [`Copier`] to a thread that writes [lines], or a socket of the same
-//! reactor. A watcher that is too slow loses copies, which are counted; forwarding waits for none.
+//! watchers, each with a [bounded queue](crate::patterns::copies): a [`Watcher`] is a thread that writes
+//! [lines]; or a socket of the same reactor. One that is too slow loses copies, which are counted; forwarding waits
+//! for none. Other threads can be watched alike: they copy for a watcher, which may be one that
+//! [relays](Watcher::relay) messages.
 
-mod copier;
 pub mod lines;
+mod relay;
 mod server;
+mod watch_point;
+mod watcher;
 
-pub use copier::{Copied, Copier, CopyRule, Kind, Passed, WAITING_BYTES_MAX};
-pub use server::{Tap, TapPlan, TapSummary, WatchPlan, Watched};
+pub use server::{Tap, TapPlan, TapSummary};
+pub use watcher::{Line, WatchPlan, Watched, Watcher};

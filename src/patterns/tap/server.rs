@@ -1,38 +1,27 @@
 //! The tap between publishers and subscribers.
 
-use std::{io::Write, time::Duration};
+use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::{
-    clock::{Clock, SECOND_NS, wall_ns},
-    error::{Error, Result},
+    clock::{Clock, wall_ns},
+    error::Result,
     patterns::{
-        ends::{Ends, EndsPlan, Losses, Lost, bind},
-        reactor::{Application, End, Link, Links, Reactor, Shift, SocketId, SocketPlan},
-        tap::copier::{Copied, Copier, CopyRule, Kind, Passed, WAITING_BYTES_MAX},
+        copies::{Copier, Kind, Passed},
+        ends::{Books, Ends, EndsPlan, Flow},
+        reactor::{Application, End, Link, Links, Reactor, Shift, SocketId},
+        tap::{
+            watch_point::WatchPoint,
+            watcher::{WatchPlan, Watched, Watcher},
+        },
     },
     stop::Stop,
-    zmtp::{SocketType, Subscription},
+    zmtp::Subscription,
 };
 
 /// How long subscribers may take at the end for what waits for them, and watchers after them.
 const DRAIN_LIMIT: Duration = Duration::from_secs(2);
-
-/// A function that appends a line for a copy.
-pub type Line = Box<dyn Fn(&Passed<'_>, &mut Vec<u8>) + Send>;
-
-/// A watcher that gets lines.
-pub struct WatchPlan {
-    /// What errors and the summary call it.
-    pub name: String,
-    /// Which copies it wants.
-    pub rule: CopyRule,
-    /// What makes a line of a copy.
-    pub line: Line,
-    /// Where lines go.
-    pub out: Box<dyn Write + Send>,
-}
 
 /// What a tap is to do.
 pub struct TapPlan {
@@ -47,34 +36,14 @@ pub struct TapPlan {
     pub messages_max: u64,
 }
 
-/// What became of a watcher's copies.
-#[derive(Clone, Debug, Serialize)]
-pub struct Watched {
-    /// The watcher.
-    pub watcher: String,
-    #[serde(flatten)]
-    /// What became of its copies.
-    pub copied: Copied,
-}
-
 /// What a tap did.
 #[derive(Clone, Debug, Serialize)]
 pub struct TapSummary {
-    /// Seconds from the first message to the last.
-    pub elapsed_s: f64,
-    /// Messages received from publishers.
-    pub received: u64,
-    /// Messages larger than 16 MiB, which were thrown away, beside those.
-    pub oversize: u64,
-    /// Messages put on their way to subscribers, one for each.
-    pub forwarded: u64,
-    /// Messages that were not sent since too much waited for the subscriber.
-    pub lost: u64,
-    /// The same by subscriber.
-    pub lost_by_subscriber: Vec<Lost>,
-    /// Subscribers that are connected.
-    pub subscribers: usize,
-    /// Subscriptions and cancellations of subscribers.
+    /// What passed.
+    #[serde(flatten)]
+    pub flow: Flow,
+    /// Subscriptions and cancellations of subscribers, with those that ended with their connections and that
+    /// publishers were told.
     pub subscription_changes: u64,
     /// Those of them that publishers were told, since they changed something for all subscribers together.
     pub forwarded_changes: u64,
@@ -89,10 +58,8 @@ pub struct TapSummary {
 pub struct Tap {
     reactor: Reactor,
     desk: Desk,
-    bound: Vec<String>,
-    served: Vec<String>,
-    watched: Vec<String>,
-    names: Vec<String>,
+    ends: Ends,
+    watchers: Vec<Watcher>,
 }
 
 /// What the reactor tells.
@@ -100,151 +67,100 @@ pub struct Tap {
 struct Desk {
     upstream: SocketId,
     downstream: SocketId,
-    watch: Option<SocketId>,
-    /// Watchers that are PAIRs.
-    pairs: Vec<Link>,
+    watch: Option<WatchPoint>,
     copiers: Vec<Copier>,
     /// The wall clock in this turn, once it was read.
     turn_wall_ns: Option<u64>,
-    losses: Losses,
-    stop: Stop,
-    messages_max: u64,
-    received: u64,
-    forwarded: u64,
+    books: Books,
     subscription_changes: u64,
     forwarded_changes: u64,
     upstream_messages: u64,
-    first_ns: Option<u64>,
-    last_ns: u64,
-    /// What people should know and have not been told.
-    news: Vec<String>,
 }
 
 impl Tap {
     /// Binds and connects, and starts the watchers' threads.
     ///
     /// # Errors
-    /// What [`Ends::open`] and [`Copier::start`] fail with; [`Error::Config`] for the endpoint of a watcher.
+    /// What [`Ends::open`] and [`Watcher::write`] fail with; [`Error::Config`](crate::Error::Config) for the
+    /// endpoint of a watcher.
     pub fn open(plan: TapPlan, stop: Stop) -> Result<Self> {
         let mut reactor = Reactor::new(Clock::start())?;
         let ends = Ends::open(&mut reactor, &plan.ends)?;
-        let watch = (!plan.watch_bind.is_empty()).then(|| {
-            reactor.socket(SocketPlan {
-                or: Some(SocketType::Pair),
-                waiting_bytes_max: WAITING_BYTES_MAX,
-                ..SocketPlan::new(SocketType::Pub)
-            })
-        });
-        let mut watched = Vec::new();
-        for endpoint in &plan.watch_bind {
-            if let Some(socket) = watch {
-                watched.push(bind(&mut reactor, socket, "--watch-bind", endpoint)?);
-            }
-        }
-        let mut copiers = Vec::new();
-        let mut names = Vec::new();
-        for one in plan.watch {
-            copiers.push(Copier::start("watcher", one.rule, one.line, one.out)?);
-            names.push(one.name);
-        }
+        let watch = if plan.watch_bind.is_empty() {
+            None
+        } else {
+            let flag = "--watch-bind";
+            Some(WatchPoint::open(&mut reactor, flag, &plan.watch_bind)?)
+        };
+        let watchers = plan.watch.into_iter().map(Watcher::write);
+        let watchers: Vec<Watcher> = watchers.collect::<Result<_>>()?;
         let desk = Desk {
             upstream: ends.upstream,
             downstream: ends.downstream,
             watch,
-            pairs: Vec::new(),
-            copiers,
+            copiers: watchers.iter().map(Watcher::copier).collect(),
             turn_wall_ns: None,
-            losses: Losses::default(),
-            stop,
-            messages_max: plan.messages_max,
-            received: 0,
-            forwarded: 0,
+            books: Books::new(&ends, stop, plan.messages_max),
             subscription_changes: 0,
             forwarded_changes: 0,
             upstream_messages: 0,
-            first_ns: None,
-            last_ns: 0,
-            news: Vec::new(),
         };
         Ok(Self {
             reactor,
             desk,
-            bound: ends.bound,
-            served: ends.served,
-            watched,
-            names,
+            ends,
+            watchers,
         })
     }
 
-    /// Returns what was bound for publishers, with the ports that wildcards were given.
+    /// Returns its ends.
     #[must_use]
-    pub fn bound(&self) -> &[String] {
-        &self.bound
+    pub fn ends(&self) -> &Ends {
+        &self.ends
     }
 
-    /// Returns what was bound for subscribers, likewise.
-    #[must_use]
-    pub fn served(&self) -> &[String] {
-        &self.served
-    }
-
-    /// Returns what was bound for watchers, likewise.
+    /// Returns what was bound for watchers, with the ports that wildcards were given.
     #[must_use]
     pub fn watched(&self) -> &[String] {
-        &self.watched
+        self.desk.watch.as_ref().map_or(&[], WatchPoint::bound)
     }
 
     /// Forwards for `time`, or until the request to stop, and returns what people should know.
     ///
     /// # Errors
-    /// [`Error::Socket`], from waiting.
+    /// [`Error::Socket`](crate::Error::Socket), from waiting.
     pub fn turn(&mut self, time: Duration) -> Result<Vec<String>> {
         self.reactor.turn(&mut self.desk, time)?;
-        Ok(std::mem::take(&mut self.desk.news))
+        Ok(self.desk.books.take_news())
     }
 
     /// Lets subscribers and watchers take what waits for them, and sums up.
     ///
     /// # Errors
-    /// [`Error::Socket`]; and what kept a watcher's lines from being written, behind the summary.
+    /// [`Error::Socket`](crate::Error::Socket); and what kept a watcher's lines from being written, behind the
+    /// summary.
     pub fn finish(mut self) -> Result<(TapSummary, Result<()>)> {
         self.reactor.drain(DRAIN_LIMIT)?;
-        let desk = self.desk;
-        let elapsed_ns = desk.last_ns - desk.first_ns.unwrap_or(desk.last_ns);
+        let mut desk = self.desk;
         let mut summary = TapSummary {
-            elapsed_s: elapsed_ns as f64 / SECOND_NS as f64,
-            received: desk.received,
-            oversize: self.reactor.links().counters(desk.upstream).oversize,
-            forwarded: desk.forwarded,
-            lost: self.reactor.links().counters(desk.downstream).dropped,
-            lost_by_subscriber: desk.losses.all(),
-            subscribers: desk.losses.subscribers(),
+            flow: desk.books.close(self.reactor.links()),
             subscription_changes: desk.subscription_changes,
             forwarded_changes: desk.forwarded_changes,
             upstream: desk.upstream_messages,
             watchers: Vec::new(),
         };
-        if let Some(watch) = desk.watch {
-            let counters = self.reactor.links().counters(watch);
+        if let Some(watch) = &desk.watch {
             summary.watchers.push(Watched {
-                watcher: self.watched.join(", "),
-                copied: Copied {
-                    written: counters.sent,
-                    lost: counters.dropped,
-                    skipped: 0,
-                },
+                watcher: watch.bound().join(", "),
+                copied: watch.copied(self.reactor.links()),
             });
         }
+        drop(desk.copiers);
         let mut written = Ok(());
-        for (copier, watcher) in desk.copiers.into_iter().zip(self.names) {
-            let (copied, outcome) = copier.finish(DRAIN_LIMIT);
-            if let (Err(source), true) = (outcome, written.is_ok()) {
-                written = Err(Error::File {
-                    path: watcher.clone().into(),
-                    source,
-                });
-            }
-            summary.watchers.push(Watched { watcher, copied });
+        for watcher in self.watchers {
+            let (watched, outcome) = watcher.finish(DRAIN_LIMIT);
+            written = written.and(outcome);
+            summary.watchers.push(watched);
         }
         Ok((summary, written))
     }
@@ -253,34 +169,18 @@ impl Tap {
 impl Desk {
     fn copy(&mut self, links: &mut Links, kind: Kind, frames: &[&[u8]]) {
         if !self.copiers.is_empty() {
-            let at_ns = *self.turn_wall_ns.get_or_insert_with(wall_ns);
             let copy = Passed {
-                at_ns,
+                at_ns: *self.turn_wall_ns.get_or_insert_with(wall_ns),
                 kind,
+                topic_bytes: Some(frames[0].len()),
                 frames,
             };
             for copier in &mut self.copiers {
                 copier.copy(&copy);
             }
         }
-        let Some(watch) = self.watch else {
-            return;
-        };
-        let marked;
-        let marked_frames;
-        let frames = match kind {
-            Kind::Message | Kind::Upstream => frames,
-            Kind::Subscription | Kind::Cancellation => {
-                let mark = [u8::from(kind == Kind::Subscription)];
-                marked = [&mark[..], frames[0]].concat();
-                marked_frames = [&marked[..]];
-                &marked_frames[..]
-            }
-        };
-        links.publish(watch, frames);
-        for &pair in &self.pairs {
-            // The socket has counted it as dropped.
-            let _ = links.send(pair, frames);
+        if let Some(watch) = &self.watch {
+            watch.send(links, kind, frames);
         }
     }
 }
@@ -297,27 +197,20 @@ impl Application for Desk {
             self.copy(links, Kind::Upstream, frames);
             return;
         }
-        if link.socket != self.upstream || self.received == self.messages_max {
+        if link.socket != self.upstream || !self.books.receive(links.now_ns()) {
             return;
         }
-        self.received += 1;
-        self.last_ns = links.now_ns();
-        self.first_ns.get_or_insert(self.last_ns);
-        let losses = &mut self.losses;
-        let lose = |link| losses.count(link);
+        let books = &mut self.books;
+        let lose = |link| books.lose(link, 1);
         let sent = links.publish_where(self.downstream, frames, |_| true, lose);
-        self.forwarded += sent as u64;
+        books.forward(sent);
         self.copy(links, Kind::Message, frames);
-        if self.received == self.messages_max {
-            self.stop.request();
-        }
     }
 
     fn on_open(&mut self, links: &mut Links, link: Link) {
-        if link.socket == self.downstream {
-            self.losses.meet(links, link);
-        } else if links.met_as(link) == Some(SocketType::Pair) {
-            self.pairs.push(link);
+        self.books.meet(links, link);
+        if let Some(watch) = &mut self.watch {
+            watch.meet(links, link);
         }
     }
 
@@ -345,30 +238,28 @@ impl Application for Desk {
         self.copy(links, kind, &[prefix]);
     }
 
-    fn on_close(&mut self, links: &mut Links, link: Link, _end: &End, orphaned: &[Box<[u8]>]) {
-        self.pairs.retain(|&pair| pair != link);
+    fn on_given_up(&mut self, link: Link, messages: u64) {
+        self.books.lose(link, messages);
+    }
+
+    fn on_close(&mut self, links: &mut Links, link: Link, end: &End, orphaned: &[Box<[u8]>]) {
+        self.books.part(link, end);
+        if let Some(watch) = &mut self.watch {
+            watch.part(link);
+        }
         if link.socket != self.downstream {
             return;
         }
         for prefix in orphaned {
+            self.subscription_changes += 1;
             self.forwarded_changes += 1;
             links.cancel(self.upstream, prefix);
             self.copy(links, Kind::Cancellation, &[prefix]);
         }
-        if let Some(lost) = self.losses.part(link) {
-            self.news.push(format!(
-                "{} has gone; it was too slow for {} messages",
-                lost.subscriber, lost.messages
-            ));
-        }
     }
 
     fn on_refused(&mut self, socket: SocketId, endpoint: Option<&str>, end: &End) {
-        if let (Some(endpoint), true) = (endpoint, socket == self.upstream) {
-            self.news.push(format!(
-                "no connection to {endpoint} yet ({end}); trying on"
-            ));
-        }
+        self.books.refused(socket, endpoint, end);
     }
 
     fn on_turn_end(&mut self, _links: &mut Links) {

@@ -3,9 +3,11 @@
 
 mod count;
 mod print;
+mod tapped;
 
 pub use count::{Count, TOPICS_MAX, TopicCount};
 pub use print::Print;
+pub use tapped::Tapped;
 
 use crate::{message::Message, worker::Handler};
 
