@@ -2,16 +2,19 @@
 //! PUB, with five frames and with three; our client works with such a server; and what is malformed is counted and
 //! does no harm.
 
+#[path = "support/clone_load.rs"]
+mod clone_load;
 mod support;
 
-use std::{fs::File, io::Write, path::Path, process::Command, time::Duration};
+use std::{fs::File, io::Write, net::TcpListener, path::Path, process::Command, time::Duration};
 
+use clone_load::four_ports;
 use pinfeed::patterns::clone::{Client, ClientPlan};
 use rustix::{
     fs::{Mode, OFlags},
     process::Signal,
 };
-use support::{Pinfeed, number, python::python};
+use support::{LIMIT, Pinfeed, number, python::python};
 
 /// Starts `pinfeed clone serve --json` on free ports, and returns it and its endpoint.
 fn serve(arguments: &[&str]) -> (Pinfeed, String) {
@@ -97,7 +100,11 @@ fn commands_work(endpoint: &str, collector: &str) {
         assert!(said.contains("published as "), "{said}");
     }
     assert_eq!(with(&["get", "/a/2"]).1, "two words\n");
-    assert_eq!(with(&["get", "/a/"]).1, "/a/1 one\n/a/2 two words\n");
+    let subtree = with(&["get", "--subtree", "/a/"]);
+    assert_eq!(subtree.1, "/a/1 one\n/a/2 two words\n");
+    let (code, printed, said) = with(&["get", "/a/"]);
+    assert_eq!((code, &*printed), (Some(1), ""), "{said}");
+    assert!(said.contains("2 keys below it are"), "{said}");
     let mut watch = Pinfeed::start(&[&["clone", "watch", "/a/"], &at[..]].concat());
     watch.wait_for_line("following ");
     assert_eq!(with(&["delete", "/a/1"]).0, Some(0));
@@ -202,6 +209,7 @@ fn bad_input_is_named_with_its_remedy() {
     let no_store = no_store.to_str().expect("text");
     let nobody = support::free_endpoint();
     let long_key = "k".repeat(64 * 1024);
+    let refused = format!("{nobody}: Connection refused");
     for (arguments, code, expected) in [
         (
             &["serve", "--endpoint", &endpoint][..],
@@ -230,6 +238,16 @@ fn bad_input_is_named_with_its_remedy() {
             "--store = ",
         ),
         (&["serve", "--primary"], 2, "--peer"),
+        (
+            &["serve", "--backup", "--peer", &nobody, "--preempt"],
+            2,
+            "--preempt",
+        ),
+        (
+            &["set", "key", "x", "--ttl", "0s", "--connect", &endpoint],
+            2,
+            "0 stands for no limit",
+        ),
         (&["serve", "--peer", &nobody], 2, "--primary or --backup"),
         (
             &["serve", "--three-frames", "--backup", "--peer", &nobody],
@@ -267,12 +285,12 @@ fn bad_input_is_named_with_its_remedy() {
         (
             &["set", "key", "x", "--connect", &nobody, "--timeout", "1s"],
             1,
-            "no server answered",
+            "nothing was sent: no server answered within 1s: ",
         ),
         (
             &["get", "key", "--connect", &nobody, "--timeout", "1s"],
             1,
-            "no server answered",
+            &refused,
         ),
         (&["watch", "--connect", "nonsense"], 2, "--connect"),
         (
@@ -285,6 +303,69 @@ fn bad_input_is_named_with_its_remedy() {
         assert_eq!(found, Some(code), "{:.80?}: {said}", arguments);
         assert!(said.contains(expected), "{:.80?}: {said}", arguments);
     }
+}
+
+#[test]
+fn each_port_is_named_and_the_one_that_is_taken() {
+    let endpoint = four_ports();
+    let (host, port) = endpoint.rsplit_once(':').expect("a port");
+    let port: u16 = port.parse().expect("a port");
+    let behind = |offset| format!("{host}:{}", port + offset);
+    let nobody = support::free_endpoint();
+    let pair = ["clone", "serve", "--primary", "--peer", &nobody];
+    let mut server = Pinfeed::start(&[&pair[..], &["--endpoint", &endpoint]].concat());
+    assert_eq!(server.wait_for_line("serving on "), endpoint);
+    assert_eq!(server.wait_for_line("updates out on "), behind(1));
+    assert_eq!(server.wait_for_line("updates in on "), behind(2));
+    assert_eq!(
+        server.wait_for_line("telling the other server on "),
+        behind(3)
+    );
+    drop(server);
+    for (offset, what) in [(1, "P+1, updates out"), (2, "P+2, updates in")] {
+        let _taken = TcpListener::bind(("127.0.0.1", port + offset)).expect("it is free");
+        let (code, _, said) = client(&["serve", "--endpoint", &endpoint]);
+        let expected = format!("port {} ({what}): it can't be bound", port + offset);
+        assert!(code == Some(2) && said.contains(&expected), "{said}");
+        assert!(
+            said.contains(&format!("--endpoint = {endpoint}: ")),
+            "{said}"
+        );
+        let (code, _, said) = client(&["serve", "--bind-port", &port.to_string()]);
+        assert!(code == Some(2) && said.contains(&expected), "{said}");
+        assert!(said.contains(&format!("--bind-port = {port}: ")), "{said}");
+    }
+}
+
+#[test]
+fn whoever_watches_is_told_which_server_is_absent() {
+    let endpoint = four_ports();
+    let mut watch = Pinfeed::start(&["clone", "watch", "--connect", &endpoint]);
+    let absent = watch.wait_for_line("waiting for a server: ");
+    let expected = format!("{endpoint}: Connection refused");
+    assert!(absent.starts_with(&expected), "{absent}");
+    let serve = ["clone", "serve", "--endpoint", &endpoint];
+    let server = Pinfeed::start(&serve);
+    assert!(watch.wait_for_line("following ").starts_with(&endpoint));
+    drop(server);
+    watch.wait_for_line("out of touch");
+    watch.wait_for_line("waiting for a server: ");
+}
+
+#[test]
+fn heartbeats_are_messages_without_a_number_to_a_black_box() {
+    let (_server, endpoint) = serve(&[]);
+    let (host, port) = endpoint.rsplit_once(':').expect("a port");
+    let published = format!("{host}:{}", port.parse::<u16>().expect("a port") + 1);
+    let (code, _, said) = client(&["set", "key", "value", "--connect", &endpoint]);
+    assert_eq!(code, Some(0), "{said}");
+    let arguments = ["run", "--connect", &published, "--envelope", "kvmsg"];
+    let mut run = Pinfeed::start(&[&arguments[..], &["--messages", "3", "--json"]].concat());
+    // Each has the number of the update before.
+    let summary = run.json(0);
+    assert_eq!(number(&summary, "duplicates"), 0, "{summary}");
+    assert_eq!(number(&summary, "delivered"), 3, "{summary}");
+    assert_eq!(number(&summary, "topics"), 1, "{summary}");
 }
 
 #[test]

@@ -6,6 +6,8 @@
 //! with TCP; connections delay each other's messages at random. A publisher may drop what it publishes for a slow
 //! subscriber, and of what a client sends to collectors anything may be lost. Disks keep what was committed.
 //!
+//! In half of the worlds the primary preempts: when it comes back it takes over again, also while something breaks.
+//!
 //! Faults are drawn at random from the seed: cuts of the pair's link, of some or all of a client's links; a server killed or stopped, and
 //! going on; both killed at once; clients killed; bursts of loss. A fault that concerns servers waits until both are in step, because
 //! without a third server nothing can be promised of two faults at once. What this can't show: the network in two halves
@@ -58,6 +60,7 @@ fn nothing_published_is_lost_and_all_converge() {
     // The simulation is worth something only if all of this happened.
     assert!(totals.published > SEEDS * 50, "{totals:?}");
     assert!(totals.takeovers > SEEDS / 4, "{totals:?}");
+    assert!(totals.preempted > SEEDS / 8, "{totals:?}");
     assert!(
         totals.resent > SEEDS && totals.gaps > SEEDS / 10,
         "{totals:?}"

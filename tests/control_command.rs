@@ -10,7 +10,7 @@ use std::{
 };
 
 use serde_json::Value;
-use support::{Pinfeed, control::of_lanes, publisher, wait_until};
+use support::{Pinfeed, control::of_lanes, number, publisher, wait_until};
 use tempfile::TempDir;
 
 /// Asks, and returns the exit code and what was answered, on either output.
@@ -77,6 +77,7 @@ fn a_shard_is_moved_by_command() {
     assert!(!socket.exists());
     let (code, said) = ctl(&socket, &["status"]);
     assert!(code == 2 && said.contains("--control"), "{said}");
+    assert!(said.contains("SOCKET = "), "{said}");
 }
 
 #[test]
@@ -85,7 +86,7 @@ fn a_path_that_is_taken_is_refused_but_not_a_dead_one() {
     let (_publisher, endpoint) = publisher(&["--rate", "1000"]);
     let file = folder.path().join("file");
     fs::write(&file, "kept").unwrap();
-    let refuse = |path: &Path| {
+    let refuse = |path: &Path, why: &str| {
         let arguments = [
             "run",
             "--connect",
@@ -97,13 +98,17 @@ fn a_path_that_is_taken_is_refused_but_not_a_dead_one() {
         let (status, _) = run.finish();
         assert_eq!(status.code(), Some(2), "{}", run.said);
         assert!(run.said.contains("--control = "), "{}", run.said);
+        assert!(run.said.contains(why), "{}", run.said);
     };
-    refuse(&file);
+    refuse(&file, "no socket");
     assert_eq!(fs::read(&file).unwrap(), b"kept");
-    refuse(&folder.path().join("nowhere/socket"));
+    refuse(
+        &folder.path().join("nowhere/socket"),
+        "a directory that exists",
+    );
     let socket = folder.path().join("socket");
     let live = run(&endpoint, &socket);
-    refuse(&socket);
+    refuse(&socket, "another process listens there");
     assert!(json(&socket, &["status"])["received"].is_u64());
     live.signal(rustix::process::Signal::KILL);
     drop(live);
@@ -112,6 +117,30 @@ fn a_path_that_is_taken_is_refused_but_not_a_dead_one() {
     assert!(json(&socket, &["status"])["workers"].is_array());
     next.signal(rustix::process::Signal::INT);
     next.json(130);
+}
+
+#[test]
+fn what_is_under_way_is_told_by_worker() {
+    let folder = TempDir::new().unwrap();
+    let socket = folder.path().join("pinfeed.sock");
+    let (_publisher, endpoint) = publisher(&["--rate", "20000"]);
+    // Nobody reads what its workers print, so that they come to a stand.
+    let path = socket.to_str().unwrap();
+    let arguments = ["run", "--connect", &endpoint, "--workers", "2"];
+    let print = ["--handler", "print", "--control", path];
+    let mut run = Pinfeed::start(&[&arguments[..], &print].concat());
+    run.wait_for_line("answering at ");
+    wait_until("some are under way to each", || {
+        let status = json(&socket, &["status"]);
+        let workers = status["workers"].as_array().unwrap().iter();
+        status["under_way"].as_u64() > Some(0)
+            && workers
+                .map(|one| number(one, "messages_under_way"))
+                .all(|under_way| under_way > 0)
+    });
+    run.signal(rustix::process::Signal::TERM);
+    let (status, _) = run.finish();
+    assert_eq!(status.code(), Some(143), "{}", run.said);
 }
 
 #[test]

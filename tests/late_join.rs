@@ -56,6 +56,9 @@ struct Mirror {
 
 impl Handler for Mirror {
     fn on_message(&mut self, message: &Message<'_>) {
+        if message.topic() == b"HUGZ" {
+            return;
+        }
         let key = message.topic().to_vec();
         let number = message.sequence().expect("all are numbered");
         let body = message.frames().last().unwrap();

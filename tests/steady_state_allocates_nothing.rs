@@ -135,6 +135,7 @@ fn described() -> pinfeed::envelope::Layout {
         sequence: None,
         epoch: Some(number),
         timestamp: Some(TimestampAt::Json(FieldName::new("timestamp"), unit)),
+        heartbeat: None,
         inflate: None,
     }
 }

@@ -1,20 +1,20 @@
 //! `pinfeed clone`: a state that many programs share: serve it, watch it, read it, change it.
 
-use std::{io::Write, path::PathBuf, time::Duration};
+mod serve;
+
+use std::{io::Write, time::Duration};
 
 use clap::Subcommand;
 use serde_json::json;
 
 use crate::{
-    cli::{Ending, Failure, between::work_aside, print_json, say, signals::Signals},
+    cli::{Ending, Failure, say, signals::Signals},
     clock::Deadline,
     patterns::{
-        binary_star::{Role, Side},
         clone::{
-            Client, ClientPlan, Collector, Event, News, PairPlan, Server, ServerPlan, Summary,
-            check_update,
+            Client, ClientPlan, Collector, Event, check_update,
             client::{Fate, Wishes},
-            state::{Limits, Update},
+            state::Update,
         },
         kvmsg::Form,
     },
@@ -22,71 +22,22 @@ use crate::{
 
 /// How long a turn waits for something at most.
 const TURN: Duration = Duration::from_millis(50);
+/// How long a client that watches may be without a server before that is said.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Share a state of keys and values between programs, as the Guide's Clone pattern does.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Keep the state: answer snapshots on port P, publish on P+1, collect updates on P+2
-    Serve(Serve),
+    Serve(serve::Serve),
     /// Print the keys of a subtree, then each change
     Watch(Watch),
-    /// Print the value of a key, or the keys of a subtree with theirs
+    /// Print the value of a key, or with --subtree all keys below with theirs
     Get(Get),
     /// Set a key, and wait until the server has published it
     Set(Set),
     /// Delete a key, and wait until the server has published that
     Delete(Delete),
-}
-
-#[derive(Debug, clap::Args)]
-pub(super) struct Serve {
-    /// Where to bind; the two ports behind it are used as well, of a pair three
-    #[arg(long, value_name = "tcp://HOST:P", default_value = "tcp://*:5556")]
-    endpoint: String,
-
-    /// Bind this port on all addresses
-    #[arg(long, value_name = "P", conflicts_with = "endpoint")]
-    bind_port: Option<u16>,
-
-    /// Keep the state in this file: what is published is on disk before. Without it, it is in memory only
-    #[arg(long, value_name = "FILE")]
-    store: Option<PathBuf>,
-
-    /// Send 3 frames (key, sequence, body) as models 1 to 4 of the Guide, not 5
-    #[arg(long)]
-    three_frames: bool,
-
-    /// With 3 frames, send sequences of 4 bytes, as the Guide's Python does, not 8
-    #[arg(long, requires = "three_frames")]
-    short_sequences: bool,
-
-    /// The most keys; updates beyond are refused and counted
-    #[arg(long, value_name = "N", default_value_t = Limits::default().keys_max)]
-    keys_max: usize,
-
-    /// The most bytes of keys, properties and values together
-    #[arg(long, value_name = "BYTES", default_value_t = Limits::default().bytes_max)]
-    bytes_max: usize,
-
-    /// Be the primary of a pair
-    #[arg(long, requires = "peer", conflicts_with = "backup")]
-    primary: bool,
-
-    /// Be the backup of a pair
-    #[arg(long, requires = "peer")]
-    backup: bool,
-
-    /// The other server of the pair, by its --endpoint; it is asked on P, and followed on P+3
-    #[arg(long, value_name = "tcp://HOST:P")]
-    peer: Option<String>,
-
-    /// A primary that comes back becomes active again once it has the backup's state
-    #[arg(long, requires = "primary")]
-    preempt: bool,
-
-    /// Write what was counted to standard output at the end, as one JSON object
-    #[arg(long)]
-    json: bool,
 }
 
 /// How clients reach servers.
@@ -135,8 +86,12 @@ pub(super) struct Watch {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Get {
-    /// A key; or what the keys of a subtree start with
+    /// The key
     key: String,
+
+    /// Print all keys that start with KEY, one a line, each with its value
+    #[arg(long)]
+    subtree: bool,
 
     #[command(flatten)]
     reach: Reach,
@@ -181,7 +136,7 @@ pub(super) struct Delete {
 
 pub(super) fn run(command: &Command) -> Result<Ending, Failure> {
     match command {
-        Command::Serve(args) => serve(args),
+        Command::Serve(args) => serve::serve(args),
         Command::Watch(args) => watch(args),
         Command::Get(args) => get(args),
         Command::Set(args) => {
@@ -194,96 +149,6 @@ pub(super) fn run(command: &Command) -> Result<Ending, Failure> {
         }
         Command::Delete(args) => change(&args.reach, &args.key, "", None, args.timeout),
     }
-}
-
-fn serve(args: &Serve) -> Result<Ending, Failure> {
-    let signals = Signals::listen(false)?;
-    let pair = args.peer.as_ref().map(|peer| PairPlan {
-        side: if args.backup {
-            Side::Backup
-        } else {
-            Side::Primary
-        },
-        peer: peer.clone(),
-        preempts: args.preempt,
-    });
-    if pair.is_some() && !args.primary && !args.backup {
-        return Err(Failure::refused(
-            "--peer is for a pair; say which one this is, --primary or --backup",
-        ));
-    }
-    let port = args.bind_port.map(|port| format!("tcp://*:{port}"));
-    let plan = ServerPlan {
-        endpoint: port.unwrap_or_else(|| args.endpoint.clone()),
-        store: args.store.clone(),
-        form: form(args.three_frames, args.short_sequences),
-        limits: Limits {
-            keys_max: args.keys_max,
-            bytes_max: args.bytes_max,
-        },
-        pair,
-    };
-    let mut server = Server::start(&plan)?;
-    say(format_args!("serving on {}", server.endpoint()));
-    let summary = work_aside("serving", |desk| {
-        server.run(signals.stop(), |news| desk.tell(told(news).to_owned()))
-    })?;
-    say(format_args!("{}", in_words(&summary)));
-    if args.json {
-        print_json(&in_json(&summary))?;
-    }
-    Ok(signals.caught().map_or(Ending::Ok, Ending::Signal))
-}
-
-fn told(news: News) -> &'static str {
-    match news {
-        News::Role(Role::Primary | Role::Backup) => "starting over: asking the peer",
-        News::Role(Role::Active) => "active",
-        News::Role(Role::Passive) => "passive",
-        News::InStep => "in step with the active server",
-    }
-}
-
-fn in_words(summary: &Summary) -> String {
-    let Summary {
-        counters,
-        keys,
-        sequence,
-        ..
-    } = summary;
-    let refused = counters.malformed + counters.refused_full + counters.without_uuid;
-    format!(
-        "{keys} keys at sequence {sequence}: {} updates accepted, {} came again, {} expired, {refused} refused; {} \
-         snapshots, {} requests not understood; {} slow subscribers hung up on",
-        counters.accepted,
-        counters.duplicate,
-        counters.expired,
-        counters.snapshots,
-        counters.unknown_requests,
-        summary.slow_subscribers,
-    )
-}
-
-fn in_json(summary: &Summary) -> serde_json::Value {
-    let counters = &summary.counters;
-    json!({
-        "role": format!("{:?}", summary.role).to_lowercase(),
-        "keys": summary.keys,
-        "sequence": summary.sequence,
-        "accepted": counters.accepted,
-        "duplicate": counters.duplicate,
-        "expired": counters.expired,
-        "malformed": counters.malformed,
-        "refused_full": counters.refused_full,
-        "without_uuid": counters.without_uuid,
-        "pending": counters.pending,
-        "pending_dropped": counters.pending_dropped,
-        "snapshots": counters.snapshots,
-        "unknown_requests": counters.unknown_requests,
-        "unanswered": counters.unanswered,
-        "slow_subscribers": summary.slow_subscribers,
-        "malformed_peer": summary.malformed_peer,
-    })
 }
 
 fn form(three_frames: bool, short_sequences: bool) -> Form {
@@ -313,8 +178,20 @@ fn client(reach: &Reach, subtree: &str) -> Result<Client, Failure> {
 fn watch(args: &Watch) -> Result<Ending, Failure> {
     let signals = Signals::listen(false)?;
     let mut client = client(&args.reach, &args.subtree)?;
+    let mut is_told = false;
+    let mut patience = Deadline::after(PATIENCE);
     while !signals.stop().requested() {
         client.turn(TURN)?;
+        if client.is_ready() {
+            is_told = false;
+            patience = Deadline::after(PATIENCE);
+        } else if !is_told && patience.passed() {
+            is_told = true;
+            say(format_args!(
+                "waiting for a server: {}",
+                client.obstacles().join("; ")
+            ));
+        }
         let mut lines = String::new();
         while let Some(event) = client.event() {
             match event {
@@ -359,15 +236,12 @@ fn get(args: &Get) -> Result<Ending, Failure> {
     let end = Deadline::after(args.timeout);
     while !client.is_ready() {
         if end.passed() || signals.stop().requested() {
-            return late(&signals, "no server answered");
+            return late(&signals, &unanswered(&mut client, args.timeout));
         }
         client.turn(TURN)?;
     }
     let mut printed = Vec::new();
-    if let Some(value) = client.values().get(args.key.as_bytes()) {
-        printed.extend_from_slice(&value.body);
-        printed.push(b'\n');
-    } else {
+    if args.subtree {
         for (key, value) in client.values() {
             let (key, body) = (
                 String::from_utf8_lossy(key),
@@ -376,9 +250,18 @@ fn get(args: &Get) -> Result<Ending, Failure> {
             let line = format!("{} {}\n", key.escape_debug(), body.escape_debug());
             printed.extend_from_slice(line.as_bytes());
         }
+    } else if let Some(value) = client.values().get(args.key.as_bytes()) {
+        printed.extend_from_slice(&value.body);
+        printed.push(b'\n');
     }
     if printed.is_empty() {
-        say(format_args!("nothing is set at {:?} or below", args.key));
+        match client.values().len() {
+            0 => say(format_args!("nothing is set at {:?} or below", args.key)),
+            below => say(format_args!(
+                "{:?} is not set; {below} keys below it are, which --subtree prints",
+                args.key
+            )),
+        }
         return Ok(Ending::Failed);
     }
     let written = std::io::stdout().write_all(&printed);
@@ -400,13 +283,11 @@ fn change(
     let mut sent = None;
     loop {
         if end.passed() || signals.stop().requested() {
-            return late(
-                &signals,
-                match sent {
-                    None => "no server answered; nothing was sent",
-                    Some(_) => "the server has not published it; it may do so later",
-                },
-            );
+            let why = match sent {
+                None => format!("nothing was sent: {}", unanswered(&mut client, timeout)),
+                Some(_) => unpublished(&mut client, reach),
+            };
+            return late(&signals, &why);
         }
         client.turn(TURN)?;
         if sent.is_none() && client.is_ready() && client.can_send() {
@@ -422,15 +303,31 @@ fn change(
                     return Ok(Ending::Ok);
                 }
                 Event::Own { uuid, .. } if sent == Some(uuid) => {
-                    return late(
-                        &signals,
-                        "the server has not published it; it may do so later",
-                    );
+                    return late(&signals, &unpublished(&mut client, reach));
                 }
                 _ => {}
             }
         }
     }
+}
+
+/// Says why no server answered.
+fn unanswered(client: &mut Client, timeout: Duration) -> String {
+    let timeout = humantime::format_duration(timeout);
+    let obstacles = client.obstacles().join("; ");
+    format!("no server answered within {timeout}: {obstacles}")
+}
+
+/// Says who has not published an update.
+fn unpublished(client: &mut Client, reach: &Reach) -> String {
+    let mut why = client.obstacles();
+    if why.is_empty() {
+        why.push(format!("{}: connected", reach.connect.join(", ")));
+    }
+    format!(
+        "it was sent, and not heard to be published; it may be later: {}",
+        why.join("; ")
+    )
 }
 
 fn late(signals: &Signals, why: &str) -> Result<Ending, Failure> {

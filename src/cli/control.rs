@@ -99,9 +99,13 @@ fn status<H: Handler>(pipeline: &mut Pipeline<H>) -> Value {
     let workers: Vec<Value> = pipeline
         .by_worker()
         .iter()
-        .map(
-            |one| json!({ "delivered": one.delivered, "batches_under_way": one.batches_under_way }),
-        )
+        .map(|one| {
+            json!({
+                "delivered": one.delivered,
+                "batches_under_way": one.batches_under_way,
+                "messages_under_way": one.messages_under_way,
+            })
+        })
         .collect();
     let lanes: Vec<Value> = pipeline
         .by_lane()
@@ -122,6 +126,7 @@ fn status<H: Handler>(pipeline: &mut Pipeline<H>) -> Value {
         "duplicates": totals.duplicates,
         "rejected": totals.rejected(),
         "lost": totals.lost(),
+        "under_way": totals.under_way(),
         "moving": pipeline.is_moving(),
         "lanes": lanes,
         "workers": workers,
@@ -144,12 +149,21 @@ struct Server {
 impl Server {
     fn start(path: &Path) -> Result<Self> {
         let refused = |error: io::Error| {
-            Error::config(
-                "--control",
-                path.display(),
-                format!("the socket could not be made ({error})"),
-                "give a path in a directory that you may write to",
-            )
+            let (problem, remedy) = match error.kind() {
+                io::ErrorKind::AddrInUse => (
+                    "another process listens there".to_owned(),
+                    "give another path, or end that process",
+                ),
+                io::ErrorKind::AlreadyExists => (
+                    "there is a file that is no socket".to_owned(),
+                    "give another path; the file is left as it is",
+                ),
+                _ => (
+                    format!("the socket could not be made ({error})"),
+                    "give a path in a directory that exists and that you may write to",
+                ),
+            };
+            Error::config("--control", path.display(), problem, remedy)
         };
         let listener = bind(path).map_err(refused)?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(refused)?;
@@ -197,9 +211,16 @@ impl Drop for Server {
 fn bind(path: &Path) -> io::Result<UnixListener> {
     match UnixListener::bind(path) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            let is_socket = fs::symlink_metadata(path)?.file_type().is_socket();
-            if !is_socket || UnixStream::connect(path).is_ok() {
-                return Err(error);
+            if !fs::symlink_metadata(path)?.file_type().is_socket() {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
+            match UnixStream::connect(path) {
+                // Nobody listens, and nobody will.
+                Err(refused) if refused.kind() == io::ErrorKind::ConnectionRefused => {}
+                Err(refused) if refused.kind() == io::ErrorKind::PermissionDenied => {
+                    return Err(refused);
+                }
+                _ => return Err(error),
             }
             fs::remove_file(path)?;
             UnixListener::bind(path)

@@ -48,7 +48,7 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
     };
     let answer = ask(args, &request).map_err(|error| {
         Error::config(
-            "ctl",
+            "SOCKET",
             args.socket.display(),
             format!("nobody answers there ({error})"),
             "give the path that `pinfeed run --control` was given, while it runs",

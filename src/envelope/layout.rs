@@ -83,6 +83,8 @@ pub struct Layout {
     pub text: bool,
     /// Where the sequence number stands, if there is one.
     pub sequence: Option<SequenceAt>,
+    /// The topic of heartbeats, which have no number of their own: they repeat that of the last message.
+    pub heartbeat: Option<Box<[u8]>>,
     /// Where the publisher's epoch stands, if there is one.
     pub epoch: Option<NumberAt>,
     /// Where the publisher's time stands, if it does.
@@ -114,7 +116,7 @@ impl Layout {
         Ok(Fields {
             topic,
             payload,
-            stamp: self.stamp(frames, payload)?,
+            stamp: self.stamp(frames, topic, payload)?,
         })
     }
 
@@ -122,6 +124,7 @@ impl Layout {
     fn stamp<F: Deref<Target = [u8]>>(
         &self,
         frames: &[F],
+        topic: Place,
         payload: Place,
     ) -> Result<Option<Stamp>, Rejection> {
         if self.sequence.is_none() && self.epoch.is_none() && self.timestamp.is_none() {
@@ -130,7 +133,8 @@ impl Layout {
         let mut stamp = Stamp::NONE;
         if let Some(at) = &self.sequence {
             let sequence = at.number.read(frames)?;
-            if Some(sequence) != at.unnumbered {
+            let is_heartbeat = || self.heartbeat.as_deref() == Some(topic.of(frames));
+            if Some(sequence) != at.unnumbered && !is_heartbeat() {
                 stamp.sequence = sequence;
             }
         }
@@ -166,6 +170,7 @@ mod tests {
             payload,
             text: false,
             sequence: None,
+            heartbeat: None,
             epoch: None,
             timestamp: None,
             inflate: None,

@@ -8,8 +8,8 @@
 //! | `eddn` | zlib of JSON, no topic | - |
 //! | `dwx` | `SYMBOL:\|:bid;ask` | - |
 //!
-//! Of `kvmsg`, the message of the Clone pattern in the ZeroMQ Guide, heartbeats carry the number 0, which
-//! says that they have none, or of other servers the number of the last update, and count as its copies.
+//! Of `kvmsg`, the message of the Clone pattern in the ZeroMQ Guide, heartbeats are messages of the topic `HUGZ` without a
+//! number: what stands there is 0, or, of other servers, the number of the last update.
 
 use std::sync::Arc;
 
@@ -20,6 +20,9 @@ use crate::{
     },
     sequence::Scope,
 };
+
+/// The topic of the Clone pattern's heartbeats.
+const HUGZ: &[u8] = b"HUGZ";
 
 /// A name, and the envelope that it stands for.
 #[derive(Clone, Copy, Debug)]
@@ -90,6 +93,7 @@ fn plain(topic: TopicAt, payload: usize) -> Layout {
         sequence: None,
         epoch: None,
         timestamp: None,
+        heartbeat: None,
         inflate: None,
     }
 }
@@ -126,6 +130,7 @@ fn kvmsg() -> Layout {
             start: Some(1),
             unnumbered: Some(0),
         }),
+        heartbeat: Some(HUGZ.into()),
         ..plain(TopicAt::Frame(0), 4)
     }
 }
@@ -202,6 +207,12 @@ mod tests {
             (kvmsg(2), b"k", b"v", stamp(0x102, none.timestamp_ns)),
             (
                 open("kvmsg", &[b"HUGZ", &[0; 8], b"", b"", b""]),
+                b"HUGZ",
+                b"",
+                Some(none),
+            ),
+            (
+                open("kvmsg", &[b"HUGZ", &[1; 8], b"", b"", b""]),
                 b"HUGZ",
                 b"",
                 Some(none),

@@ -87,6 +87,7 @@ struct Sequence {
     scope: ScopeName,
     start: Option<u64>,
     unnumbered: Option<u64>,
+    heartbeat: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -217,7 +218,7 @@ impl Number {
 }
 
 impl Sequence {
-    fn layout(self) -> Result<SequenceAt, Error> {
+    fn layout(&self) -> Result<SequenceAt, Error> {
         let number = Number {
             frame: self.frame,
             offset: self.offset,
@@ -336,7 +337,10 @@ impl Table {
             topic,
             payload,
             text: self.text,
-            sequence: self.sequence.map(Sequence::layout).transpose()?,
+            sequence: self.sequence.as_ref().map(Sequence::layout).transpose()?,
+            heartbeat: (self.sequence.as_ref())
+                .and_then(|sequence| sequence.heartbeat.as_ref())
+                .map(|topic| topic.as_bytes().into()),
             epoch: self.epoch.map(|epoch| epoch.layout("epoch")).transpose()?,
             timestamp: self.timestamp.map(Timestamp::layout).transpose()?,
             inflate: self.inflate.map(Inflate::layout).transpose()?,
@@ -411,7 +415,7 @@ mod tests {
                 r#"
                 topic = { frame = 0 }
                 payload = { frame = 4 }
-                sequence = { frame = 1, width = 8, endian = "big", scope = "line", start = 1, unnumbered = 0 }
+                sequence = { frame = 1, width = 8, endian = "big", scope = "line", start = 1, unnumbered = 0, heartbeat = "HUGZ" }
                 "#,
             ),
             (

@@ -391,7 +391,9 @@ impl Dispatch {
         if let Routing::Keyed(table) = &self.routing {
             tally.note_load(&batch, table, outlet % self.ways);
         }
-        tally.counters().ways[worker].batches.add(1);
+        let way = &tally.counters().ways[worker];
+        way.batches.add(1);
+        way.messages.add(batch.len() as u64);
         self.pressure.work.handed_over += 1;
         self.turns[outlet / self.ways] = (worker + 1) % self.workers;
         self.outlets[outlet].send(batch)

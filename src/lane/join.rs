@@ -154,21 +154,16 @@ impl Join {
         frames: &[F],
     ) -> Result<()> {
         if self.is_of_line() && *frames[0] == *HUGZ {
-            self.take_heartbeat(desk, received_ns, frames);
-        } else if self.is_holding || !self.pass(desk, received_ns, frames)? {
+            self.heed_heartbeat(frames);
+        }
+        if self.is_holding || !self.pass(desk, received_ns, frames)? {
             self.keep(desk, Held::new(received_ns, self.connections, frames));
         }
         Ok(())
     }
 
-    /// Takes a heartbeat of a server, which says what number it has got to: where that has not come, it is missing.
-    fn take_heartbeat<F: Deref<Target = [u8]>>(
-        &mut self,
-        desk: &mut Desk<'_>,
-        received_ns: u64,
-        frames: &[F],
-    ) {
-        desk.tally.note_duplicate(received_ns);
+    /// Heeds a server's heartbeat, which says what number it has got to: where that has not come, it is missing.
+    fn heed_heartbeat<F: Deref<Target = [u8]>>(&mut self, frames: &[F]) {
         let number = frames.get(1).and_then(|frame| (**frame).try_into().ok());
         let number = number.map_or(0, u64::from_be_bytes);
         if self.is_holding {
@@ -410,14 +405,13 @@ impl Held {
 
 impl Desk<'_> {
     fn told(&mut self) -> Told<'_> {
-        Told {
-            dispatch: self.dispatch,
-            tally: self.tally,
-            flight: self.flight,
-            origin: self.origin,
-            now_ns: self.now_ns,
-            outcome: Ok(()),
-        }
+        Told::new(
+            self.dispatch,
+            self.tally,
+            self.flight,
+            self.origin,
+            self.now_ns,
+        )
     }
 
     fn note(&self, kind: AnomalyKind, count: u64, evidence: impl FnOnce() -> String) {

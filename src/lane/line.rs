@@ -40,7 +40,25 @@ pub(super) struct Told<'a> {
     pub outcome: Result<()>,
 }
 
-impl Told<'_> {
+impl<'a> Told<'a> {
+    #[inline]
+    pub(super) fn new(
+        dispatch: &'a mut Dispatch,
+        tally: &'a mut Tally,
+        flight: &'a FlightRecord,
+        origin: Origin,
+        now_ns: u64,
+    ) -> Self {
+        Self {
+            dispatch,
+            tally,
+            flight,
+            origin,
+            now_ns,
+            outcome: Ok(()),
+        }
+    }
+
     /// Has a message judged that a tracker did not expect.
     ///
     /// # Errors

@@ -236,14 +236,13 @@ impl Merge {
         flight: &FlightRecord,
         arrival: &Arrival<'_, F>,
     ) -> Result<()> {
-        let told = Told {
-            dispatch: &mut self.dispatch,
+        let told = Told::new(
+            &mut self.dispatch,
             tally,
             flight,
-            origin: arrival.origin,
-            now_ns: arrival.received_ns,
-            outcome: Ok(()),
-        };
+            arrival.origin,
+            arrival.received_ns,
+        );
         let topic = arrival.fields.topic.of(arrival.frames);
         told.judge(&mut self.quality, topic, arrival.hash, None)
             .map(drop)
@@ -290,14 +289,7 @@ impl Merge {
                 }
                 Released::Lost { before, .. } | Released::Restarted { before, .. } => *before,
             };
-            let mut told = Told {
-                dispatch,
-                tally,
-                flight,
-                origin: before.origin,
-                now_ns: noticed_ns,
-                outcome: Ok(()),
-            };
+            let mut told = Told::new(dispatch, tally, flight, before.origin, noticed_ns);
             let topic = (scope == Scope::Topic).then(|| (before.topic(), before.hash));
             let mut tell = |event: Event<'_>| told.tell(event);
             match released {
@@ -329,14 +321,7 @@ impl Merge {
             self.release(tally, flight, heard_ns)?;
         }
         self.attendance.tick(flight, now_ns);
-        let mut told = Told {
-            dispatch: &mut self.dispatch,
-            tally,
-            flight,
-            origin: self.origin,
-            now_ns,
-            outcome: Ok(()),
-        };
+        let mut told = Told::new(&mut self.dispatch, tally, flight, self.origin, now_ns);
         self.quality.tick(heard_ns, &mut |event| told.tell(event));
         told.outcome?;
         if self.dispatch.is_moving() {
@@ -365,17 +350,16 @@ impl Merge {
             (false, false) => self.arbiter.disconnected(line),
             (false, true) => {}
         }
-        let mut told = Told {
-            dispatch: &mut self.dispatch,
+        let mut told = Told::new(
+            &mut self.dispatch,
             tally,
             flight,
-            origin: Origin {
+            Origin {
                 line,
                 ..self.origin
             },
             now_ns,
-            outcome: Ok(()),
-        };
+        );
         // A worker that is gone is met again by the next message.
         self.quality
             .connected(made, heard_ns, &mut |event| told.tell(event));

@@ -81,7 +81,11 @@ impl Work {
         let filling = self.taken.pop_if(|batch| !batch.is_full());
         let filling = filling.or_else(|| self.emptied.pop());
         let kept = self.emptied.len() + usize::from(filling.is_some());
-        tally.counters().ways[worker].taken_back.add(kept as u64);
+        let way = &tally.counters().ways[worker];
+        way.taken_back.add(kept as u64);
+        if let Some(filling) = &filling {
+            way.messages_taken_back.add(filling.len() as u64);
+        }
         for batch in self.taken.drain(..) {
             outlet.send(batch)?;
         }
@@ -204,7 +208,7 @@ impl Pressure {
 
     fn discard(&mut self, tally: &mut Tally, worker: usize, batch: &Batch) {
         let dropped = batch.len() as u64;
-        tally.note_taken_back(self.clock.now_ns(), dropped, 0);
+        tally.note_taken_back(self.clock.now_ns(), worker, dropped, 0);
         self.topics.add_dropped(batch, 0);
         let feed = only_feed(batch);
         self.note(tally, AnomalyKind::Drop, worker, feed, dropped);
@@ -226,7 +230,7 @@ impl Pressure {
             work.conflator
                 .conflate(&mut work.taken, &mut work.emptied, self.topics.conflating());
         if conflated > 0 {
-            tally.note_taken_back(self.clock.now_ns(), 0, conflated);
+            tally.note_taken_back(self.clock.now_ns(), worker, 0, conflated);
             self.note(tally, AnomalyKind::Conflation, worker, feed, conflated);
         }
         let excess = |work: &Work| {

@@ -22,22 +22,57 @@ use crate::{
         tally::Tally,
     },
     ledger::{LaneLedger, Rejection, Sample},
-    message::FRAMES_MAX,
+    message::{FRAMES_MAX, Origin},
     sequence::TrackVerdict,
     shard::topic_hash,
     wait::IDLE_AFTER,
 };
 
-/// The way from a lane's engine to the workers.
-pub(crate) struct Router {
+/// Where messages go, and where it is counted and noted what became of them.
+struct Way {
     dispatch: Dispatch,
     tally: Tally,
+    flight: FlightRecord,
+}
+
+impl Way {
+    fn told(&mut self, origin: Origin, now_ns: u64) -> Told<'_> {
+        Told::new(
+            &mut self.dispatch,
+            &mut self.tally,
+            &self.flight,
+            origin,
+            now_ns,
+        )
+    }
+
+    fn desk<'a>(
+        &'a mut self,
+        envelope: &'a Envelope,
+        origin: Origin,
+        bytes_max: usize,
+        now_ns: u64,
+    ) -> Desk<'a> {
+        Desk {
+            dispatch: &mut self.dispatch,
+            tally: &mut self.tally,
+            flight: &self.flight,
+            envelope,
+            origin,
+            bytes_max,
+            now_ns,
+        }
+    }
+}
+
+/// The way from a lane's engine to the workers.
+pub(crate) struct Router {
+    way: Way,
     /// By the line's place among those of the lane.
     lines: Vec<LineRoute>,
     message_bytes_max: usize,
     /// Where messages are compressed: made for the first of them.
     inflater: Option<Box<Inflater>>,
-    flight: FlightRecord,
     clock: Clock,
 }
 
@@ -51,19 +86,21 @@ impl Router {
         clock: Clock,
     ) -> Self {
         Self {
-            dispatch,
-            tally,
+            way: Way {
+                dispatch,
+                tally,
+                flight,
+            },
             lines,
             message_bytes_max,
             inflater: None,
-            flight,
             clock,
         }
     }
 
     /// The lane's side of the ledger.
     pub(crate) fn counters(&self) -> &LaneLedger {
-        self.tally.counters()
+        self.way.tally.counters()
     }
 
     /// Takes a message of at least one frame that came by a line of the lane, received at `received_ns`
@@ -81,7 +118,7 @@ impl Router {
         frames: &[F],
     ) -> Result<()> {
         let bytes = frames.iter().map(|frame| frame.len()).sum();
-        self.tally.note_received(received_ns, 1, bytes);
+        self.way.tally.note_received(received_ns, 1, bytes);
         match self.lines[line].envelope.inflation() {
             Some(inflation) => self.pass_compressed(line, inflation, received_ns, frames),
             None => self.pass(line, received_ns, std::iter::once(frames)),
@@ -103,7 +140,8 @@ impl Router {
         messages: &[[&[u8]; N]],
     ) -> Result<()> {
         let bytes = messages.iter().flatten().map(|frame| frame.len()).sum();
-        self.tally
+        self.way
+            .tally
             .note_received(received_ns, messages.len() as u64, bytes);
         if let Some(inflation) = self.lines[line].envelope.inflation() {
             return messages
@@ -140,7 +178,7 @@ impl Router {
             }
             Err(reason) => {
                 let origin = self.lines[line].origin;
-                self.tally.reject(origin, received_ns, reason, frames);
+                self.way.tally.reject(origin, received_ns, reason, frames);
                 Ok(())
             }
         };
@@ -156,13 +194,7 @@ impl Router {
         received_ns: u64,
         messages: impl Iterator<Item = &'a [F]>,
     ) -> Result<()> {
-        let Self {
-            dispatch,
-            tally,
-            flight,
-            clock,
-            ..
-        } = self;
+        let Self { way, clock, .. } = self;
         let LineRoute {
             origin,
             envelope,
@@ -171,6 +203,9 @@ impl Router {
         let (origin, bytes_max) = (*origin, self.message_bytes_max);
         match watch {
             Watch::Nothing => {
+                let Way {
+                    dispatch, tally, ..
+                } = way;
                 for frames in messages {
                     match address(envelope, bytes_max, frames) {
                         Ok((fields, hash)) => {
@@ -181,38 +216,37 @@ impl Router {
                 }
             }
             Watch::Tracked(tracker) => {
-                tracker.hear(tally.heard(received_ns));
+                tracker.hear(way.tally.heard(received_ns));
                 for frames in messages {
                     let (fields, hash) = match address(envelope, bytes_max, frames) {
                         Ok(addressed) => addressed,
                         Err(reason) => {
-                            tally.reject(origin, received_ns, reason, frames);
+                            way.tally.reject(origin, received_ns, reason, frames);
                             continue;
                         }
                     };
                     let position = fields.stamp.and_then(|stamp| stamp.position());
                     if !tracker.follow(hash, position) {
-                        let told = Told {
-                            dispatch,
-                            tally,
-                            flight,
-                            origin,
-                            now_ns: received_ns,
-                            outcome: Ok(()),
-                        };
                         let topic = fields.topic.of(frames);
+                        let told = way.told(origin, received_ns);
                         match told.judge(tracker, topic, hash, position)? {
                             TrackVerdict::Deliver => {}
                             TrackVerdict::Duplicate => {
-                                tally.note_duplicate(received_ns);
+                                way.tally.note_duplicate(received_ns);
                                 continue;
                             }
                         }
                     }
-                    dispatch.put(tally, origin, received_ns, hash, &fields, frames)?;
+                    way.dispatch
+                        .put(&mut way.tally, origin, received_ns, hash, &fields, frames)?;
                 }
             }
             Watch::Merged(share) => {
+                let Way {
+                    dispatch,
+                    tally,
+                    flight,
+                } = way;
                 // What one lane has received another may hand over; and what is ready for workers must not
                 // wait where this one waits for its turn, or for a worker.
                 tally.settle();
@@ -238,16 +272,8 @@ impl Router {
                 merge.note_deaf(tally.counters().blocked_ns.get() - blocked_ns);
             }
             Watch::Joined(join) => {
-                join.tracker().hear(tally.heard(received_ns));
-                let mut desk = Desk {
-                    dispatch,
-                    tally,
-                    flight,
-                    envelope,
-                    origin,
-                    bytes_max,
-                    now_ns: received_ns,
-                };
+                join.tracker().hear(way.tally.heard(received_ns));
+                let mut desk = way.desk(envelope, origin, bytes_max, received_ns);
                 for frames in messages {
                     join.take(&mut desk, received_ns, frames)?;
                 }
@@ -259,9 +285,10 @@ impl Router {
     /// Takes note of a message that was thrown away as it came.
     pub(crate) fn reject(&mut self, line: usize, received_ns: u64, bytes: u64, reason: Rejection) {
         let origin = self.lines[line].origin;
-        self.tally.note_received(received_ns, 1, bytes as usize);
-        self.tally.note_rejected(received_ns, reason);
-        self.tally
+        self.way.tally.note_received(received_ns, 1, bytes as usize);
+        self.way.tally.note_rejected(received_ns, reason);
+        self.way
+            .tally
             .sample(reason, || Sample::unseen(origin, reason, bytes));
     }
 
@@ -269,51 +296,42 @@ impl Router {
     #[cold]
     pub(crate) fn note_connection(&mut self, line: usize, made: bool) {
         let now_ns = self.clock.now_ns();
-        let heard_ns = self.tally.heard(now_ns);
+        let heard_ns = self.way.tally.heard(now_ns);
         let line = &mut self.lines[line];
         match &mut line.watch {
             Watch::Nothing => {}
             Watch::Tracked(tracker) => {
-                let mut told = Told {
-                    dispatch: &mut self.dispatch,
-                    tally: &mut self.tally,
-                    flight: &self.flight,
-                    origin: line.origin,
-                    now_ns,
-                    outcome: Ok(()),
-                };
+                let mut told = self.way.told(line.origin, now_ns);
                 // A worker that is gone is met again by the next message.
                 tracker.connected(made, heard_ns, &mut |event| told.tell(event));
             }
             Watch::Joined(join) => {
-                let mut desk = Desk {
-                    dispatch: &mut self.dispatch,
-                    tally: &mut self.tally,
-                    flight: &self.flight,
-                    envelope: &line.envelope,
-                    origin: line.origin,
-                    bytes_max: self.message_bytes_max,
-                    now_ns,
-                };
+                let mut desk =
+                    self.way
+                        .desk(&line.envelope, line.origin, self.message_bytes_max, now_ns);
                 join.note_connection(made, heard_ns, &mut desk);
             }
-            Watch::Merged(share) => share.lock_for(&self.tally, &self.clock).note_connection(
-                &mut self.tally,
-                &self.flight,
-                line.origin.line,
-                made,
-                now_ns,
-            ),
+            Watch::Merged(share) => share
+                .lock_for(&self.way.tally, &self.clock)
+                .note_connection(
+                    &mut self.way.tally,
+                    &self.way.flight,
+                    line.origin.line,
+                    made,
+                    now_ns,
+                ),
         }
     }
 
     /// Moves a shard to a worker, for everything that comes by the lane.
     #[cold]
     pub(crate) fn move_shard(&mut self, order: MoveOrder) {
-        self.dispatch.move_shard(order.shard, order.worker);
+        self.way.dispatch.move_shard(order.shard, order.worker);
         for line in &self.lines {
             if let Watch::Merged(share) = &line.watch {
-                share.lock_for(&self.tally, &self.clock).move_shard(order);
+                share
+                    .lock_for(&self.way.tally, &self.clock)
+                    .move_shard(order);
             }
         }
     }
@@ -322,7 +340,7 @@ impl Router {
     /// [`tick`](Self::tick) is due all the time.
     #[inline]
     pub(crate) fn is_moving(&self) -> bool {
-        self.dispatch.is_moving()
+        self.way.dispatch.is_moving()
     }
 
     /// Does what is due by now: to be called at least every [`due_in`](Self::due_in).
@@ -331,46 +349,33 @@ impl Router {
     /// As [`route`](Self::route).
     pub(crate) fn tick(&mut self) -> Result<()> {
         let now_ns = self.clock.now_ns();
-        let heard_ns = self.tally.heard(now_ns);
+        let heard_ns = self.way.tally.heard(now_ns);
         let mut untracked = 0;
         for line in &mut self.lines {
             match &mut line.watch {
                 Watch::Nothing => {}
                 Watch::Tracked(tracker) => {
-                    let mut told = Told {
-                        dispatch: &mut self.dispatch,
-                        tally: &mut self.tally,
-                        flight: &self.flight,
-                        origin: line.origin,
-                        now_ns,
-                        outcome: Ok(()),
-                    };
+                    let mut told = self.way.told(line.origin, now_ns);
                     tracker.tick(heard_ns, &mut |event| told.tell(event));
                     told.outcome?;
                     untracked += tracker.counts().untracked;
                 }
                 Watch::Merged(share) => {
-                    let mut merge = share.lock_for(&self.tally, &self.clock);
-                    merge.tick(&mut self.tally, &self.flight, now_ns)?;
+                    let mut merge = share.lock_for(&self.way.tally, &self.clock);
+                    merge.tick(&mut self.way.tally, &self.way.flight, now_ns)?;
                 }
                 Watch::Joined(join) => {
-                    let mut desk = Desk {
-                        dispatch: &mut self.dispatch,
-                        tally: &mut self.tally,
-                        flight: &self.flight,
-                        envelope: &line.envelope,
-                        origin: line.origin,
-                        bytes_max: self.message_bytes_max,
-                        now_ns,
-                    };
+                    let mut desk =
+                        self.way
+                            .desk(&line.envelope, line.origin, self.message_bytes_max, now_ns);
                     join.tick(&mut desk, heard_ns)?;
                     untracked += join.tracker().counts().untracked;
                 }
             }
         }
         self.counters().untracked.set(untracked);
-        if self.dispatch.is_moving() {
-            self.dispatch.go_on_moving(&mut self.tally)?;
+        if self.way.dispatch.is_moving() {
+            self.way.dispatch.go_on_moving(&mut self.way.tally)?;
         }
         Ok(())
     }
@@ -378,7 +383,7 @@ impl Router {
     /// Returns how long the lane may sleep before something is due, at most [`IDLE_AFTER`].
     pub(crate) fn due_in(&self) -> Duration {
         let now_ns = self.clock.now_ns();
-        let limit = if self.dispatch.is_moving() {
+        let limit = if self.way.dispatch.is_moving() {
             LOOK_AFTER
         } else {
             IDLE_AFTER
@@ -389,12 +394,12 @@ impl Router {
                 Watch::Nothing => None,
                 Watch::Tracked(tracker) => tracker
                     .due_ns()
-                    .map(|due_ns| due_ns.saturating_sub(self.tally.heard(now_ns))),
+                    .map(|due_ns| due_ns.saturating_sub(self.way.tally.heard(now_ns))),
                 Watch::Merged(share) => {
-                    let due_ns = share.lock_for(&self.tally, &self.clock).due_ns();
+                    let due_ns = share.lock_for(&self.way.tally, &self.clock).due_ns();
                     Some(due_ns.saturating_sub(now_ns))
                 }
-                Watch::Joined(join) => join.due_in_ns(self.tally.heard(now_ns)),
+                Watch::Joined(join) => join.due_in_ns(self.way.tally.heard(now_ns)),
             };
             left_ns = left_ns.min(line_left_ns.unwrap_or(u64::MAX));
         }
@@ -410,11 +415,11 @@ impl Router {
         for line in &self.lines {
             if let Watch::Merged(share) = &line.watch {
                 share
-                    .lock_for(&self.tally, &self.clock)
-                    .offer(&mut self.tally)?;
+                    .lock_for(&self.way.tally, &self.clock)
+                    .offer(&mut self.way.tally)?;
             }
         }
-        self.dispatch.offer(&mut self.tally)
+        self.way.dispatch.offer(&mut self.way.tally)
     }
 
     /// Hands over all batches that hold messages: to be called when there is nothing more to receive.
@@ -425,12 +430,12 @@ impl Router {
         for line in &self.lines {
             if let Watch::Merged(share) = &line.watch {
                 share
-                    .lock_for(&self.tally, &self.clock)
-                    .flush(&mut self.tally)?;
+                    .lock_for(&self.way.tally, &self.clock)
+                    .flush(&mut self.way.tally)?;
             }
         }
-        self.dispatch.flush(&mut self.tally)?;
-        self.tally.settle();
+        self.way.dispatch.flush(&mut self.way.tally)?;
+        self.way.tally.settle();
         Ok(())
     }
 
@@ -441,24 +446,21 @@ impl Router {
     pub(crate) fn end(&mut self) -> Result<()> {
         self.tick()?;
         // Also of the lines: what waits may have been received by this lane.
-        self.tally.settle();
+        self.way.tally.settle();
         for line in &mut self.lines {
             match &mut line.watch {
-                Watch::Merged(share) => share.end(&mut self.tally, &self.flight)?,
-                Watch::Joined(join) => join.end(&mut Desk {
-                    dispatch: &mut self.dispatch,
-                    tally: &mut self.tally,
-                    flight: &self.flight,
-                    envelope: &line.envelope,
-                    origin: line.origin,
-                    bytes_max: self.message_bytes_max,
-                    now_ns: self.clock.now_ns(),
-                }),
+                Watch::Merged(share) => share.end(&mut self.way.tally, &self.way.flight)?,
+                Watch::Joined(join) => join.end(&mut self.way.desk(
+                    &line.envelope,
+                    line.origin,
+                    self.message_bytes_max,
+                    self.clock.now_ns(),
+                )),
                 Watch::Nothing | Watch::Tracked(_) => {}
             }
         }
-        self.dispatch.end(&mut self.tally)?;
-        self.tally.settle();
+        self.way.dispatch.end(&mut self.way.tally)?;
+        self.way.tally.settle();
         Ok(())
     }
 }

@@ -183,9 +183,17 @@ impl Tally {
         }
     }
 
-    /// Accounts for messages that were handed over and taken back.
-    pub(super) fn note_taken_back(&mut self, now_ns: u64, dropped: u64, conflated: u64) {
+    /// Accounts for messages that were handed over to a worker and taken back.
+    pub(super) fn note_taken_back(
+        &mut self,
+        now_ns: u64,
+        worker: usize,
+        dropped: u64,
+        conflated: u64,
+    ) {
         let counters = self.counters();
+        let way = &counters.ways[worker];
+        way.messages_taken_back.add(dropped + conflated);
         counters.dropped.add(dropped);
         counters.conflated.add(conflated);
         counters.last_accounted_ns.set(now_ns);

@@ -187,6 +187,10 @@ pub struct WayLedger {
     pub batches: Counter,
     /// Batches taken back to make room, but for those handed over again at once.
     pub taken_back: Counter,
+    /// Messages in batches handed over.
+    pub messages: Counter,
+    /// Messages taken back to make room, but for those handed over again at once.
+    pub messages_taken_back: Counter,
     /// Messages handed over of topics that an override gives to the worker, as a sample of them tells.
     pub placed: Counter,
 }

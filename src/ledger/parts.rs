@@ -24,6 +24,8 @@ pub struct WorkerTotals {
     pub delivered: u64,
     /// Batches under way to the worker, that it is at work on included.
     pub batches_under_way: u64,
+    /// Messages in these, not accounted for yet.
+    pub messages_under_way: u64,
 }
 
 impl Ledger {
@@ -51,12 +53,19 @@ impl Ledger {
         workers
             .map(|(worker, counters)| {
                 let (delivered, done) = (counters.delivered.get(), counters.batches.get());
-                let ways = || self.lanes.iter().map(|lane| &lane.ways[worker]);
-                let taken_back: u64 = ways().map(|way| way.taken_back.get()).sum();
-                let handed_over: u64 = ways().map(|way| way.batches.get()).sum();
+                let accounted = delivered + counters.dropped.get() + counters.conflated.get();
+                let by_ways = |counter: fn(&super::WayLedger) -> &super::Counter| -> u64 {
+                    let ways = self.lanes.iter().map(|lane| &lane.ways[worker]);
+                    ways.map(|way| counter(way).get()).sum()
+                };
+                let taken_back = by_ways(|way| &way.taken_back);
+                let messages_taken_back = by_ways(|way| &way.messages_taken_back);
+                let handed_over = by_ways(|way| &way.batches);
+                let messages = by_ways(|way| &way.messages);
                 WorkerTotals {
                     delivered,
                     batches_under_way: handed_over.saturating_sub(taken_back + done),
+                    messages_under_way: messages.saturating_sub(messages_taken_back + accounted),
                 }
             })
             .collect()
@@ -72,12 +81,19 @@ mod tests {
         let ledger = Ledger::new(2, 2);
         for (lane, batches) in ledger.lanes.iter().zip([5, 7]) {
             lane.ways[1].batches.add(batches);
+            lane.ways[1].messages.add(10 * batches);
         }
         ledger.lanes[0].ways[1].taken_back.add(2);
+        ledger.lanes[0].ways[1].messages_taken_back.add(20);
         ledger.workers[1].batches.add(4);
+        ledger.workers[1].delivered.add(30);
+        ledger.workers[1].dropped.add(3);
+        ledger.workers[1].conflated.add(7);
         let workers = ledger.by_worker();
         let under_way: Vec<u64> = workers.iter().map(|one| one.batches_under_way).collect();
         assert_eq!(under_way, [0, 6]);
+        let messages: Vec<u64> = workers.iter().map(|one| one.messages_under_way).collect();
+        assert_eq!(messages, [0, 60]);
         assert_eq!(ledger.totals().batches, 12);
     }
 }

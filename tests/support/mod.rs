@@ -298,12 +298,10 @@ pub fn finish<H: Handler>(mut pipeline: Pipeline<H>) -> Outcome<H> {
         );
         thread::yield_now();
     }
-    let under_way = pipeline
-        .by_worker()
-        .iter()
-        .map(|one| one.batches_under_way)
-        .sum::<u64>();
-    assert_eq!(under_way, 0, "batches at rest");
+    for worker in pipeline.by_worker() {
+        let under_way = (worker.batches_under_way, worker.messages_under_way);
+        assert_eq!(under_way, (0, 0), "batches and messages at rest");
+    }
     pipeline.finish()
 }
 

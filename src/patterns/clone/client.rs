@@ -13,7 +13,9 @@
 
 mod output;
 mod own;
+mod published;
 mod seeking;
+mod snapshot;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -26,7 +28,7 @@ use crate::patterns::{
         Now,
         state::{Key, Update, Value},
     },
-    kvmsg::{HUGZ, KTHXBAI, KeyValue, Malformed, Uuid},
+    kvmsg::{KeyValue, Malformed, Uuid},
 };
 pub use output::{Counters, Output, TooLarge, Wishes};
 use own::Own;
@@ -65,8 +67,9 @@ pub struct Machine {
     own: Own,
     outputs: VecDeque<Output>,
     counters: Counters,
-    /// When time was last told.
+    /// When time was last told, and whether to tell it at the end of the turn.
     told_ns: u64,
+    may_be_due: bool,
 }
 
 impl Machine {
@@ -90,6 +93,7 @@ impl Machine {
             outputs: VecDeque::new(),
             counters: Counters::default(),
             told_ns: now.ns,
+            may_be_due: false,
         }
     }
 
@@ -158,7 +162,7 @@ impl Machine {
                 self.next_server(now);
             }
         }
-        self.on_time(now);
+        self.may_be_due = true;
     }
 
     /// Makes an update of its own. `uuid` has to be one that nobody has used.
@@ -175,220 +179,6 @@ impl Machine {
         self.own.add(uuid, update.clone(), now.ns)?;
         self.outputs.push_back(Output::Send(update));
         Ok(())
-    }
-
-    /// Takes what a server publishes.
-    ///
-    /// # Errors
-    /// [`TooLarge`]; the client can't go on. What is malformed is counted.
-    pub fn on_published(
-        &mut self,
-        server: usize,
-        frames: &[&[u8]],
-        now: Now,
-    ) -> Result<(), TooLarge> {
-        self.servers[server].heard_ns = Some(now.ns);
-        self.listening_ns = now.ns;
-        if server != self.current {
-            let is_idle =
-                matches!(&self.phase, Phase::Seeking(seeking) if seeking.heard_ns.is_none());
-            if !is_idle || self.servers[self.current].publishes(now) {
-                return Ok(());
-            }
-            self.turn_to(server, now);
-        }
-        let message = match KeyValue::decode(frames) {
-            Ok(message) => message,
-            Err(_) => {
-                self.counters.malformed += 1;
-                return Ok(());
-            }
-        };
-        self.heard_ns = now.ns;
-        if message.key == HUGZ {
-            self.on_heartbeat(message.sequence, now);
-            return Ok(());
-        }
-        self.counters.published += 1;
-        self.note_seen(&message);
-        if !message.key.starts_with(&self.wishes.subtree) {
-            return Ok(());
-        }
-        let is_whole = self.wishes.subtree.is_empty();
-        let update = Update::new(&message, None);
-        match &mut self.phase {
-            Phase::Seeking(seeking) => {
-                let subscription = &mut self.subscription;
-                let missed = subscription
-                    .last
-                    .is_none_or(|last| is_whole && message.sequence > last + 1);
-                if missed {
-                    subscription.floor = subscription.floor.max(message.sequence.saturating_sub(1));
-                }
-                if subscription.last.is_none_or(|last| message.sequence > last) {
-                    subscription.last = Some(message.sequence);
-                    seeking.held.hold(update);
-                    let held = &seeking.held;
-                    self.wishes.check(held.by_key.len(), held.bytes)?;
-                }
-            }
-            Phase::Ready if message.sequence <= self.sequence => self.counters.stale += 1,
-            Phase::Ready if is_whole && message.sequence > self.sequence + 1 => {
-                self.counters.gaps += 1;
-                self.subscription.held_after(message.sequence);
-                self.seek(now);
-            }
-            Phase::Ready => {
-                self.sequence = message.sequence;
-                self.set(update);
-                self.check_limits()?;
-            }
-        }
-        Ok(())
-    }
-
-    fn on_heartbeat(&mut self, sequence: u64, now: Now) {
-        let is_first = !std::mem::replace(&mut self.subscription.is_proven, true);
-        if sequence == 0 {
-            // The Guide's servers in C give no number, and nothing comes before the first update. A server that
-            // starts over hangs up.
-            return;
-        }
-        let is_whole = self.wishes.subtree.is_empty();
-        match &self.phase {
-            Phase::Seeking(_) => {
-                let missed = self
-                    .subscription
-                    .last
-                    .is_none_or(|last| is_whole && sequence > last);
-                if is_first || missed {
-                    self.subscription.floor = self.subscription.floor.max(sequence);
-                    let last = self.subscription.last.unwrap_or(0);
-                    self.subscription.last = Some(last.max(sequence));
-                }
-            }
-            Phase::Ready if sequence < self.sequence => {
-                self.counters.backwards += 1;
-                self.subscription.held_after(sequence);
-                self.seek(now);
-            }
-            Phase::Ready if sequence > self.sequence && (is_whole || is_first) => {
-                self.counters.gaps += 1;
-                self.subscription.held_after(sequence);
-                self.seek(now);
-            }
-            Phase::Ready => {}
-        }
-    }
-
-    /// Takes a part of a server's snapshot.
-    ///
-    /// # Errors
-    /// [`TooLarge`]; the client can't go on.
-    pub fn on_snapshot(
-        &mut self,
-        server: usize,
-        frames: &[&[u8]],
-        now: Now,
-    ) -> Result<(), TooLarge> {
-        let Phase::Seeking(seeking) = &mut self.phase else {
-            return Ok(());
-        };
-        if server != self.current || seeking.asked_ns.is_none() {
-            return Ok(());
-        }
-        let message = match KeyValue::decode(frames) {
-            Ok(message) => message,
-            Err(_) => {
-                self.counters.malformed += 1;
-                return Ok(());
-            }
-        };
-        seeking.heard_ns = Some(now.ns);
-        if message.key == KTHXBAI {
-            self.on_whole(message.sequence, now);
-            return self.check_limits();
-        }
-        if !message.key.is_empty() && !message.body.is_empty() {
-            seeking.gathered.set(Update::new(&message, None));
-            let gathered = &seeking.gathered;
-            self.wishes.check(gathered.by_key.len(), gathered.bytes)?;
-        }
-        Ok(())
-    }
-
-    /// Takes up the state of a snapshot that is whole.
-    fn on_whole(&mut self, sequence: u64, now: Now) {
-        if sequence < self.subscription.floor
-            && let Phase::Seeking(seeking) = &mut self.phase
-        {
-            // It is from before something that was missed; what is held goes with the next one.
-            self.counters.gaps += 1;
-            *seeking = Seeking {
-                since_ns: now.ns,
-                held: std::mem::take(&mut seeking.held),
-                ..Seeking::default()
-            };
-            self.on_time(now);
-            return;
-        }
-        let ready = std::mem::replace(&mut self.phase, Phase::Ready);
-        let Phase::Seeking(seeking) = ready else {
-            return;
-        };
-        self.counters.snapshots += 1;
-        self.heard_ns = now.ns;
-        let mut held: Vec<_> = seeking.held.by_key.into_iter().collect();
-        held.retain(|(_, value)| value.sequence > sequence);
-        held.sort_unstable_by_key(|(_, value)| value.sequence);
-        for (key, value) in &seeking.gathered.by_key {
-            let update = Update {
-                key: key.clone(),
-                value: value.clone(),
-            };
-            self.note_seen(&update.message());
-        }
-        self.sequence = sequence;
-        let before = std::mem::replace(&mut self.values, seeking.gathered);
-        self.tell_difference(before.by_key);
-        for (key, value) in held {
-            self.sequence = value.sequence;
-            self.set(Update { key, value });
-        }
-        self.outputs.push_back(Output::Synchronised {
-            server: self.current,
-            sequence: self.sequence,
-        });
-    }
-
-    /// Tells what a snapshot changed.
-    fn tell_difference(&mut self, before: BTreeMap<Key, Arc<Value>>) {
-        for (key, value) in before
-            .iter()
-            .filter(|(key, _)| !self.values.by_key.contains_key(*key))
-        {
-            let gone = Value {
-                body: Box::default(),
-                uuid: None,
-                sequence: self.sequence,
-                ..(**value).clone()
-            };
-            self.outputs.push_back(Output::Changed(Update {
-                key: key.clone(),
-                value: Arc::new(gone),
-            }));
-        }
-        for (key, value) in &self.values.by_key {
-            let same = before.get(key).is_some_and(|old| {
-                old.body == value.body && old.uuid == value.uuid && old.sequence == value.sequence
-            });
-            if !same {
-                self.outputs.push_back(Output::Changed(Update {
-                    key: key.clone(),
-                    value: value.clone(),
-                }));
-            }
-        }
     }
 
     fn set(&mut self, update: Update) {
@@ -438,6 +228,9 @@ impl Machine {
     /// Returns when [`on_time`](Self::on_time) has something to do.
     #[must_use]
     pub fn due_ns(&self) -> u64 {
+        if self.may_be_due {
+            return 0;
+        }
         let phase_ns = match &self.phase {
             Phase::Seeking(seeking) => {
                 let since_ns = seeking.asked_ns.unwrap_or(seeking.since_ns);
@@ -455,6 +248,7 @@ impl Machine {
     /// Does what is due.
     pub fn on_time(&mut self, now: Now) {
         self.told_ns = now.ns;
+        self.may_be_due = false;
         match &mut self.phase {
             Phase::Ready if !self.wishes.is_plain && now.ns >= self.heard_ns + PEER_EXPIRY_NS => {
                 self.next_server(now);

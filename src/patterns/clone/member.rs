@@ -128,16 +128,18 @@ impl Client {
                     Collector::Pub => SocketType::Pub,
                 }),
             };
-            reactor.connect(sockets.snapshot, &beside("--connect", server, 0)?)?;
-            reactor.connect(sockets.published, &beside("--connect", server, 1)?)?;
-            reactor.connect(sockets.collector, &beside("--connect", server, 2)?)?;
+            let behind = |offset| beside("--connect", server, offset);
+            let endpoints = [behind(0)?, behind(1)?, behind(2)?];
+            for (socket, endpoint) in sockets.all().into_iter().zip(&endpoints) {
+                reactor.connect(socket, endpoint)?;
+            }
             let links = reactor.links();
             links.subscribe(sockets.published, &plan.wishes.subtree);
             if !plan.wishes.subtree.is_empty() {
                 // Behind the subtree: the first heartbeat tells that this subscription holds.
                 links.subscribe(sockets.published, HUGZ);
             }
-            all.push(sockets);
+            all.push((sockets, endpoints));
         }
         let wishes = Wishes {
             is_plain: plan.form != Form::Five,
@@ -186,6 +188,14 @@ impl Client {
         self.edge.can_send(links)
     }
 
+    /// Returns why the state is not kept up to date, an endpoint and a reason for each server; or why the server that is
+    /// followed can't be sent updates. Nothing where neither is so.
+    #[must_use]
+    pub fn obstacles(&mut self) -> Vec<String> {
+        let links = self.reactor.links();
+        self.edge.obstacles(links)
+    }
+
     /// Returns how many updates of its own are not known to be published.
     #[must_use]
     pub fn under_way(&self) -> usize {
@@ -222,8 +232,16 @@ impl Client {
 /// Tells whether a server would take an update, as far as a client can know.
 ///
 /// # Errors
-/// [`Error::Config`] where the key or the time can't be.
+/// [`Error::Config`] where the key or the time can't be; a time of nothing would set the key for good.
 pub fn check_update(key: &[u8], body: &[u8], ttl: Option<Duration>) -> Result<()> {
+    if ttl.is_some_and(|ttl| ttl.is_zero()) {
+        return Err(Error::config(
+            "ttl",
+            "0",
+            "it is no time; on the wire 0 stands for no limit, so the value would stay for good",
+            "give a time above 0, or none",
+        ));
+    }
     let properties = properties(ttl);
     let sound = update(key, body, &properties).encode(Form::Five, |frames| {
         KeyValue::decode(frames)?.check_update()

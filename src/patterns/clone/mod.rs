@@ -20,7 +20,7 @@ pub mod state;
 mod store;
 
 pub use member::{Client, ClientPlan, Collector, Event, check_update};
-pub use serve::{News, PairPlan, Server, ServerPlan, Summary};
+pub use serve::{Bound, News, PairPlan, Server, ServerPlan, Summary};
 
 use crate::patterns::binary_star::HEARTBEAT_NS;
 

@@ -28,6 +28,8 @@ use crate::{
 };
 use edge::{Edge, SUBSCRIBER_WAITING_BYTES_MAX, Sockets};
 
+/// What its ports follow from, as errors name it.
+const FLAG: &str = "--endpoint";
 /// How often a wildcard port is tried until those behind it are free as well.
 const PORT_ATTEMPTS: usize = 100;
 /// How long what is under way may take to leave in the end.
@@ -88,6 +90,21 @@ pub struct Summary {
     pub malformed_peer: u64,
     /// Its role.
     pub role: Role,
+    /// Of a pair, whether each server has what the other one has, as far as this one knows.
+    pub in_step: Option<bool>,
+}
+
+/// Where a server is bound, with the ports that a wildcard was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// Snapshots, on P.
+    pub snapshots: String,
+    /// Updates out, on P+1.
+    pub updates_out: String,
+    /// Updates in, on P+2.
+    pub updates_in: String,
+    /// Of a pair, what the other server is told, on P+3.
+    pub peer: Option<String>,
 }
 
 /// What changes while a server serves.
@@ -95,8 +112,13 @@ pub struct Summary {
 pub enum News {
     /// Its role within the pair.
     Role(Role),
-    /// It is passive, and has got the active server's state.
-    InStep,
+    /// Whether each of the two servers has what the other one has.
+    Step {
+        /// The role of this server.
+        role: Role,
+        /// Whether they are in step.
+        in_step: bool,
+    },
 }
 
 /// A server.
@@ -104,7 +126,7 @@ pub enum News {
 pub struct Server {
     reactor: Reactor,
     edge: Edge,
-    endpoint: String,
+    bound: Bound,
 }
 
 impl Server {
@@ -122,7 +144,7 @@ impl Server {
             ));
         }
         let clock = Clock::start();
-        let (mut reactor, sockets, endpoint) = bind(plan, &clock)?;
+        let (mut reactor, sockets, bound) = bind(plan, &clock)?;
         let now = Now {
             ns: clock.now_ns(),
             wall_ns: wall_ns(),
@@ -150,14 +172,20 @@ impl Server {
         Ok(Self {
             reactor,
             edge,
-            endpoint,
+            bound,
         })
     }
 
     /// Returns its first endpoint, with the port that a wildcard was given.
     #[must_use]
     pub fn endpoint(&self) -> &str {
-        &self.endpoint
+        &self.bound.snapshots
+    }
+
+    /// Returns all endpoints that it is bound to.
+    #[must_use]
+    pub fn bound(&self) -> &Bound {
+        &self.bound
     }
 
     /// Serves until `stop` is requested. `told` hears of what changes.
@@ -181,11 +209,8 @@ impl Server {
 }
 
 /// Binds all sockets; where the port is a wildcard, to four ports in a row that are free.
-fn bind(plan: &ServerPlan, clock: &Clock) -> Result<(Reactor, Sockets, String)> {
-    let is_wildcard = matches!(
-        parse("--endpoint", &plan.endpoint)?,
-        Endpoint::Tcp { port: 0, .. }
-    );
+fn bind(plan: &ServerPlan, clock: &Clock) -> Result<(Reactor, Sockets, Bound)> {
+    let is_wildcard = matches!(parse(FLAG, &plan.endpoint)?, Endpoint::Tcp { port: 0, .. });
     let attempts = if is_wildcard { PORT_ATTEMPTS } else { 1 };
     let mut refused = None;
     for _ in 0..attempts {
@@ -197,7 +222,7 @@ fn bind(plan: &ServerPlan, clock: &Clock) -> Result<(Reactor, Sockets, String)> 
     Err(refused.unwrap_or(Error::Stopped))
 }
 
-fn try_bind(plan: &ServerPlan, clock: &Clock) -> Result<(Reactor, Sockets, String)> {
+fn try_bind(plan: &ServerPlan, clock: &Clock) -> Result<(Reactor, Sockets, Bound)> {
     let mut reactor = Reactor::new(clock.clone())?;
     let mut socket = |socket_type| reactor.socket(SocketPlan::new(socket_type));
     let sockets = Sockets {
@@ -214,17 +239,42 @@ fn try_bind(plan: &ServerPlan, clock: &Clock) -> Result<(Reactor, Sockets, Strin
             ..SocketPlan::new(SocketType::Pull)
         }),
     };
-    let first = reactor.bind(sockets.snapshot, &plan.endpoint)?;
-    let ports = [
-        (sockets.publisher, 1),
-        (sockets.collector, 2),
-        (sockets.state, 3),
-    ];
-    let ports_used = if plan.pair.is_some() { 3 } else { 2 };
-    for (socket, offset) in &ports[..ports_used] {
-        reactor.bind(*socket, &beside("--endpoint", &first, *offset)?)?;
+    let mut bind = |socket, endpoint: &str, what: &str| {
+        let bound = reactor.bind(socket, endpoint);
+        bound.map_err(|refused| unbound(&plan.endpoint, endpoint, what, refused))
+    };
+    let snapshots = bind(sockets.snapshot, &plan.endpoint, "P, snapshots")?;
+    let behind = |offset| beside(FLAG, &snapshots, offset);
+    let updates_out = bind(sockets.publisher, &behind(1)?, "P+1, updates out")?;
+    let updates_in = bind(sockets.collector, &behind(2)?, "P+2, updates in")?;
+    let peer = match plan.pair {
+        Some(_) => Some(bind(sockets.state, &behind(3)?, "P+3, the other server")?),
+        None => None,
+    };
+    let bound = Bound {
+        snapshots,
+        updates_out,
+        updates_in,
+        peer,
+    };
+    Ok((reactor, sockets, bound))
+}
+
+/// Says which of the ports it is that can't be bound, of the flag that they follow from.
+fn unbound(first: &str, endpoint: &str, what: &str, refused: Error) -> Error {
+    match refused {
+        Error::Config { problem, .. } => {
+            let port = endpoint.rsplit_once(':').map_or("", |(_, port)| port);
+            let problem = format!("port {port} ({what}): {problem}");
+            Error::config(
+                FLAG,
+                first.escape_debug(),
+                problem,
+                "give a P whose ports behind it are free as well: P to P+2, of a pair to P+3",
+            )
+        }
+        other => other,
     }
-    Ok((reactor, sockets, first))
 }
 
 fn parse(flag: &str, endpoint: &str) -> Result<Endpoint> {

@@ -7,60 +7,31 @@
 
 mod follow;
 mod output;
+mod pair;
 mod pending;
+mod requests;
 
 use std::collections::VecDeque;
 
 use crate::patterns::{
-    binary_star::{
-        Change, Fatal, Freshness, HEARTBEAT_NS, PEER_EXPIRY_NS, Role, Star, wire::Tidings,
-    },
+    binary_star::{Freshness, HEARTBEAT_NS, Role, Star},
     clone::{
-        Now, RECENT,
-        state::{Limits, State, Update, View},
+        Now,
+        state::{Limits, State, Update},
     },
-    kvmsg::{ICANHAZ, KeyValue, Malformed},
+    kvmsg::{KeyValue, Malformed},
 };
-use follow::Follow;
 pub use output::{Changes, Counters, Output, Restored};
-use pending::Pending;
-
-/// Snapshots that are on their way at once. More wait for their turn.
-pub const SNAPSHOTS_MAX: usize = 64;
-
-/// Requests that wait for their turn. More are not answered.
-pub const REQUESTS_MAX: usize = 16_384;
-
-/// How long an active server waits until its peer has an update on disk before it goes on alone, in nanoseconds. Clients
-/// that ask for a snapshot meanwhile wait, too, and must not turn to the peer.
-pub const PEER_PATIENCE_NS: u64 = HEARTBEAT_NS;
-
-/// One of a pair.
-#[derive(Debug)]
-struct Pair {
-    star: Star,
-    /// How new the peer's state is, as it said last.
-    peer_state: Freshness,
-    /// Whether the peer has, on disk, all that is published.
-    together: bool,
-    follow: Follow,
-    pending: Pending,
-    /// Until when an active server accepts nothing, for a primary that wants to be active again.
-    yields_until_ns: Option<u64>,
-}
+pub use pair::PEER_PATIENCE_NS;
+use pair::Pair;
+use requests::Requests;
+pub use requests::{REQUESTS_MAX, SNAPSHOTS_MAX};
 
 /// An update that is not published yet, with when it was made.
 #[derive(Debug)]
 struct Unpublished {
     update: Update,
     since_ns: u64,
-}
-
-#[derive(Debug)]
-struct Request<C> {
-    client: C,
-    subtree: Box<[u8]>,
-    with_recent: bool,
 }
 
 /// A server.
@@ -78,10 +49,9 @@ pub struct Machine<C> {
     unpublished: VecDeque<Unpublished>,
     /// Updates of the turn, for the peer.
     passed_on: Vec<Update>,
-    requests: VecDeque<Request<C>>,
-    /// Snapshots that wait until what they hold is published.
-    prepared: Vec<(Request<C>, View)>,
-    snapshots: usize,
+    requests: Requests<C>,
+    /// Subscribers of the turn, who are told at once that this server publishes.
+    newcomers: Vec<C>,
     outputs: VecDeque<Output<C>>,
     heartbeat_due_ns: u64,
     /// Whether the peer has to hear of the state as soon as it is on disk.
@@ -107,23 +77,15 @@ impl<C: Copy + PartialEq> Machine<C> {
             state,
             epoch,
             limits,
-            pair: star.map(|star| Pair {
-                star,
-                peer_state: Freshness::default(),
-                together: false,
-                follow: Follow::default(),
-                pending: Pending::default(),
-                yields_until_ns: None,
-            }),
+            pair: star.map(Pair::new),
             changes: Changes::default(),
             is_changed: false,
             committed: sequence,
             published: sequence,
             unpublished: VecDeque::new(),
             passed_on: Vec::new(),
-            requests: VecDeque::new(),
-            prepared: Vec::new(),
-            snapshots: 0,
+            requests: Requests::default(),
+            newcomers: Vec::new(),
             outputs: VecDeque::new(),
             heartbeat_due_ns: now.ns,
             owes_word: false,
@@ -157,6 +119,12 @@ impl<C: Copy + PartialEq> Machine<C> {
         self.pair
             .as_ref()
             .map_or(Role::Active, |pair| pair.star.role())
+    }
+
+    /// Tells whether it is one of a pair.
+    #[must_use]
+    pub fn is_one_of_a_pair(&self) -> bool {
+        self.pair.is_some()
     }
 
     /// Tells whether each server of the pair has what the other one has, as far as this one knows.
@@ -278,29 +246,19 @@ impl<C: Copy + PartialEq> Machine<C> {
         self.role() == Role::Active && !self.pair.as_ref().is_some_and(yields)
     }
 
+    /// Notes a subscriber to heartbeats. An active server sends it one at once, so that whoever has the choice of servers
+    /// knows which one to ask without asking any.
+    pub fn on_subscriber(&mut self, client: C) {
+        self.newcomers.push(client);
+    }
+
     /// Counts a message of a client that is no update.
     pub fn on_malformed(&mut self) {
         self.counters.malformed += 1;
     }
 
-    fn keep(&mut self, message: KeyValue<'_>, now: Now) {
-        let Some(pair) = &mut self.pair else { return };
-        let Some(uuid) = message.uuid else {
-            self.counters.without_uuid += 1;
-            return;
-        };
-        if self.state.recent(&uuid).is_some() {
-            self.counters.duplicate += 1;
-        } else if pair.pending.keep(uuid, Update::new(&message, None), now.ns) {
-            self.counters.pending += 1;
-        } else {
-            self.counters.duplicate += 1;
-        }
-        self.counters.pending_dropped += pair.pending.take_dropped();
-    }
-
     fn accept(&mut self, message: KeyValue<'_>, expires_ns: Option<u64>, now: Now) {
-        let sequence = self.state.sequence() + 1;
+        let sequence = self.state.sequence().saturating_add(1);
         let expires_ns = expires_ns.filter(|_| !message.body.is_empty());
         let update = Update::new(
             &KeyValue {
@@ -326,174 +284,6 @@ impl<C: Copy + PartialEq> Machine<C> {
     fn note_changed(&mut self) {
         self.is_changed = true;
         self.changes.state = self.freshness();
-    }
-
-    /// Takes a client's request.
-    pub fn on_request(&mut self, client: C, frames: &[&[u8]], now: Now) {
-        let (subtree, with_recent) = match *frames {
-            [ICANHAZ] => (&[][..], false),
-            [ICANHAZ, subtree] => (subtree, false),
-            [ICANHAZ, subtree, RECENT] => (subtree, true),
-            _ => {
-                self.counters.unknown_requests += 1;
-                return;
-            }
-        };
-        if let Some(pair) = &mut self.pair {
-            // A peer's request is no vote.
-            if with_recent && pair.star.role() != Role::Active {
-                self.counters.unanswered += 1;
-                return;
-            }
-            let (answered, change) = pair.star.on_request(pair.follow.is_current(), now.ns);
-            if let Some(change) = change {
-                self.change_role(change, now);
-            }
-            if !answered {
-                self.counters.unanswered += 1;
-                return;
-            }
-        }
-        if self.requests.len() == REQUESTS_MAX {
-            self.counters.unanswered += 1;
-            return;
-        }
-        self.requests.push_back(Request {
-            client,
-            subtree: subtree.into(),
-            with_recent,
-        });
-    }
-
-    /// Notes that a client is gone: what it asked for is not sent any more. A snapshot that has begun ends with
-    /// [`snapshot_ended`](Self::snapshot_ended), as any.
-    pub fn on_gone(&mut self, client: C) {
-        self.requests.retain(|request| request.client != client);
-        let before = self.prepared.len();
-        self.prepared
-            .retain(|(request, _)| request.client != client);
-        self.snapshots -= before - self.prepared.len();
-    }
-
-    /// Notes that a snapshot is sent, or given up.
-    pub fn snapshot_ended(&mut self) {
-        self.snapshots = self.snapshots.saturating_sub(1);
-    }
-
-    /// Takes what the peer tells.
-    ///
-    /// # Errors
-    /// That the two servers can't go on together.
-    pub fn on_peer(&mut self, tidings: &Tidings<'_>, now: Now) -> Result<(), Fatal> {
-        let own = self.freshness();
-        let Some(pair) = &mut self.pair else {
-            return Ok(());
-        };
-        if tidings.state.is_some() {
-            let (counts, is_new) = pair.star.on_rounds(tidings.rounds.0, tidings.rounds.1);
-            if is_new {
-                self.tell(now);
-            }
-            if !counts {
-                return Ok(());
-            }
-        }
-        let Some(pair) = &mut self.pair else {
-            return Ok(());
-        };
-        // Nothing is known of a Guide's server: it is taken for as new.
-        let peer_state = tidings.state.unwrap_or(own);
-        pair.peer_state = peer_state;
-        let change = pair.star.on_peer(tidings.role, peer_state, own, now.ns)?;
-        let has_all =
-            tidings.role == Role::Passive && tidings.current && peer_state.epoch == own.epoch;
-        pair.together = has_all && (pair.together || peer_state.sequence >= self.published);
-        if let Some(change) = change {
-            self.change_role(change, now);
-        }
-        match self.role() {
-            Role::Passive => self.follow(tidings, now),
-            Role::Active => self.perhaps_step_back(tidings, now),
-            Role::Primary | Role::Backup => {}
-        }
-        Ok(())
-    }
-
-    /// Leaves the active role to a primary that wants it back and has all there is.
-    fn perhaps_step_back(&mut self, tidings: &Tidings<'_>, now: Now) {
-        let own = self.freshness();
-        let Some(pair) = &mut self.pair else { return };
-        let has_all =
-            tidings.role == Role::Passive && tidings.current && tidings.state == Some(own);
-        if !tidings.preempts || !tidings.current {
-            return;
-        }
-        // Or it would never have all under load. What comes meanwhile is kept.
-        pair.yields_until_ns.get_or_insert(now.ns + PEER_EXPIRY_NS);
-        if has_all && self.unpublished.is_empty() {
-            let change = pair.star.start_over(now.ns);
-            self.change_role(change, now);
-        }
-    }
-
-    fn change_role(&mut self, change: Change, now: Now) {
-        self.requests.clear();
-        self.snapshots -= self.prepared.len();
-        self.prepared.clear();
-        // What was not published is in the state; who knows the sequence before it sees a gap.
-        self.unpublished.clear();
-        self.passed_on.clear();
-        self.published = self.state.sequence();
-        if let Some(pair) = &mut self.pair {
-            pair.yields_until_ns = None;
-            pair.together = false;
-        }
-        let peer_epoch = self.pair.as_ref().map_or(0, |pair| pair.peer_state.epoch);
-        match change {
-            Change::BecameActive => {
-                self.epoch = self.epoch.max(peer_epoch) + 1;
-                self.note_changed();
-                self.make_pending(now);
-            }
-            Change::BecamePassive => {
-                if let Some(pair) = &mut self.pair {
-                    pair.follow.start(now.ns);
-                }
-                self.outputs.push_back(Output::AskPeer);
-            }
-            Change::StartedOver => {}
-        }
-        self.outputs.push_back(Output::Role(self.role()));
-        self.heartbeat_due_ns = now.ns;
-        self.tell(now);
-    }
-
-    /// Makes the updates that clients sent and the former active server never told of.
-    fn make_pending(&mut self, now: Now) {
-        let Some(pair) = &mut self.pair else { return };
-        for update in pair.pending.take() {
-            // What was checked when it came; its time to live begins now.
-            let _ = self.on_update(update.message(), now);
-        }
-    }
-
-    /// Tells the peer of the role and the state on disk.
-    fn tell(&mut self, now: Now) {
-        let sequence = self.committed;
-        let Some(pair) = &mut self.pair else { return };
-        let current = pair.follow.is_current() && pair.star.role() == Role::Passive;
-        pair.star.on_sent(now.ns);
-        self.outputs.push_back(Output::Tell {
-            role: pair.star.role(),
-            state: Freshness {
-                epoch: self.epoch,
-                sequence,
-            },
-            rounds: pair.star.rounds(),
-            current,
-            preempts: pair.star.preempts(),
-            update: None,
-        });
     }
 
     /// Returns what has to be on disk before [`committed`](Self::committed) is called, if there is anything.
@@ -532,6 +322,8 @@ impl<C: Copy + PartialEq> Machine<C> {
             self.tell(now);
         }
         self.release(now);
+        self.newcomers.clear();
+        self.tell_step();
     }
 
     /// Publishes what may be, and begins snapshots.
@@ -556,23 +348,13 @@ impl<C: Copy + PartialEq> Machine<C> {
             self.published = one.update.value.sequence;
             self.outputs.push_back(Output::Publish(one.update));
         }
-        while self.snapshots < SNAPSHOTS_MAX
-            && let Some(request) = self.requests.pop_front()
-        {
-            self.snapshots += 1;
-            let view = self.state.view(&request.subtree);
-            self.prepared.push((request, view));
+        for client in std::mem::take(&mut self.newcomers) {
+            let sequence = self.published;
+            self.outputs.push_back(Output::Greet { client, sequence });
         }
-        let (published, committed) = (self.published, self.committed);
-        let ready = self.prepared.extract_if(.., |(request, view)| {
-            // The peer has to get what waits for it to be published.
-            view.sequence()
-                <= if request.with_recent {
-                    committed
-                } else {
-                    published
-                }
-        });
+        let ready = self
+            .requests
+            .take_ready(&self.state, self.published, self.committed);
         for (request, view) in ready {
             self.counters.snapshots += 1;
             self.outputs.push_back(Output::Snapshot {

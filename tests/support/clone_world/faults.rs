@@ -91,7 +91,8 @@ impl World {
             if node < 2 {
                 self.totals.expired += self.servers[node].counters().expired;
                 self.totals.duplicates += self.servers[node].counters().duplicate;
-                self.servers[node] = server_machine(node, &self.disks[node], self.now());
+                self.servers[node] =
+                    server_machine(node, self.preempts, &self.disks[node], self.now());
                 self.was_active[node] = false;
                 self.accepted[node] = 0;
             } else {
@@ -141,12 +142,15 @@ impl World {
             connection.is_used = false;
             connection.arrives_ns = [self.now_ns; 2];
             let asks = connection.asks.take();
-            let from = connection.from;
+            let (from, to, kind) = (connection.from, connection.to, connection.kind);
             if let Some(frames) = asks {
                 self.connections[index].is_used = true;
                 self.send(index, false, frames);
             }
             self.nodes[from].inbox.push(Heard::Up(index));
+            if kind == Kind::Published {
+                self.nodes[to].inbox.push(Heard::Up(index));
+            }
         }
         while let Some(Reverse((arrives_ns, ..))) = self.flights.peek()
             && *arrives_ns <= self.now_ns

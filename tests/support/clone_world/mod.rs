@@ -41,6 +41,7 @@ type ClientId = (usize, u64);
 pub struct Totals {
     pub published: u64,
     pub takeovers: u64,
+    pub preempted: u64,
     pub resent: u64,
     pub gaps: u64,
     pub duplicates: u64,
@@ -53,6 +54,7 @@ impl Totals {
     pub fn add(&mut self, one: &Self) {
         self.published += one.published;
         self.takeovers += one.takeovers;
+        self.preempted += one.preempted;
         self.resent += one.resent;
         self.gaps += one.gaps;
         self.duplicates += one.duplicates;
@@ -167,6 +169,7 @@ type Told = (u64, Option<Uuid>, bool);
 pub struct World {
     random: StdRng,
     tells: bool,
+    preempts: bool,
     now_ns: u64,
     nodes: Vec<Node>,
     servers: [server::Machine<ClientId>; 2],
@@ -192,24 +195,26 @@ pub struct World {
     totals: Totals,
 }
 
-fn server_machine(side: usize, disk: &Disk, now: Now) -> server::Machine<ClientId> {
+fn server_machine(side: usize, preempts: bool, disk: &Disk, now: Now) -> server::Machine<ClientId> {
     let side = if side == 0 {
         Side::Primary
     } else {
         Side::Backup
     };
-    let star = Star::new(side, false, now.wall_ns, now.ns);
+    let star = Star::new(side, preempts, now.wall_ns, now.ns);
     server::Machine::new(&disk.restore(now), Limits::default(), Some(star), now)
 }
 
 impl World {
+    /// Begins. In every other world the primary wants to be active again when it comes back.
     pub fn new(seed: u64, tells: bool) -> Self {
+        let preempts = seed % 2 == 1;
         let now = Now {
             ns: 0,
             wall_ns: WALL_NS,
         };
         let disks = [Disk::default(), Disk::default()];
-        let servers = [0, 1].map(|side| server_machine(side, &disks[side], now));
+        let servers = [0, 1].map(|side| server_machine(side, preempts, &disks[side], now));
         let mut connections = Vec::new();
         let mut connect = |from, to, kind| {
             connections.push(Connection {
@@ -239,6 +244,7 @@ impl World {
         let mut random = seeded(seed);
         let mut world = Self {
             tells,
+            preempts,
             now_ns: 0,
             nodes: (0..2 + CLIENTS).map(|_| Node::default()).collect(),
             servers,

@@ -49,7 +49,12 @@ impl World {
         let now = self.now();
         let machine = &mut self.servers[server];
         match heard {
-            Heard::Up(_) => {}
+            Heard::Up(index) => {
+                let connection = &self.connections[index];
+                if connection.to == server && connection.kind == Kind::Published {
+                    machine.on_subscriber((index, connection.life));
+                }
+            }
             Heard::Down(index, life) => {
                 if self.connections[index].to == server {
                     machine.on_gone((index, life));
@@ -118,7 +123,17 @@ impl World {
                 let frames = vec![ICANHAZ.to_vec(), Vec::new(), RECENT.to_vec()];
                 self.ask(index, frames);
             }
-            Output::InStep => self.tell(|| format!("server {server} is in step")),
+            Output::Greet {
+                client: (index, life),
+                sequence,
+            } => {
+                if self.connections[index].life == life {
+                    self.send(index, true, owned(&bare(HUGZ, sequence)));
+                }
+            }
+            Output::Step { role, in_step } => {
+                self.tell(|| format!("server {server}, {role:?}, is in step: {in_step}"));
+            }
             Output::Role(role) => {
                 let freshness = self.servers[server].freshness();
                 self.tell(|| format!("server {server} is {role:?} at {freshness:?}"));

@@ -61,6 +61,10 @@ impl World {
             if is_active && !self.was_active[server] {
                 self.totals.takeovers += 1;
             }
+            let stepped_back = !is_active && self.was_active[server] && !self.nodes[server].is_dead;
+            if self.preempts && server == 1 && stepped_back {
+                self.totals.preempted += 1;
+            }
             self.was_active[server] = is_active;
             let counters = self.servers[server].counters();
             let accepted = counters.accepted - counters.expired;

@@ -1,7 +1,10 @@
 //! A client by hand: what it is told goes in, and its state and its requests come out.
 
 use super::*;
-use crate::patterns::{clone::state::Limits, kvmsg::Form};
+use crate::patterns::{
+    clone::state::Limits,
+    kvmsg::{Form, HUGZ, KTHXBAI},
+};
 
 const SECOND: u64 = HEARTBEAT_NS;
 
@@ -254,7 +257,8 @@ fn of_two_servers_it_asks_the_one_that_publishes() {
     let mut bench = Bench::new(2, b"");
     assert_eq!(bench.asked(), [0; 0], "it listens first");
     bench.published(1, HUGZ, 0, b"", 1);
-    bench.machine.on_time(at(2));
+    assert_eq!(bench.machine.due_ns(), 0, "at once");
+    bench.machine.on_time(at(1));
     assert_eq!(bench.asked(), [1]);
     // When nobody publishes, asking is all that is left.
     let mut bench = Bench::new(2, b"");

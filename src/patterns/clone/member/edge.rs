@@ -24,10 +24,20 @@ pub(super) struct Sockets {
     pub(super) collector: SocketId,
 }
 
+impl Sockets {
+    /// Those towards P, P+1 and P+2.
+    pub(super) fn all(self) -> [SocketId; 3] {
+        [self.snapshot, self.published, self.collector]
+    }
+}
+
 /// A server as it is reached at the moment.
 #[derive(Debug)]
 struct Reached {
     sockets: Sockets,
+    /// Of each socket, where it connects to, and why it has no connection.
+    endpoints: [String; 3],
+    ends: [Option<String>; 3],
     /// The connection for snapshots, and whether anything was asked over it.
     snapshot: Option<(Link, bool)>,
     /// Whether to ask once there is a fresh one, for which the last one was hung up on.
@@ -48,12 +58,14 @@ pub(super) struct Edge {
 impl Edge {
     pub(super) fn new(
         machine: Machine,
-        servers: Vec<Sockets>,
+        servers: Vec<(Sockets, [String; 3])>,
         form: Form,
         subtree: Vec<u8>,
     ) -> Self {
-        let reached = |sockets| Reached {
+        let reached = |(sockets, endpoints)| Reached {
             sockets,
+            endpoints,
+            ends: Default::default(),
             snapshot: None,
             asks: false,
             published: None,
@@ -168,10 +180,38 @@ impl Edge {
         }
     }
 
-    fn server_of(&self, socket: SocketId) -> Option<usize> {
-        self.servers.iter().position(|one| {
-            let sockets = one.sockets;
-            [sockets.snapshot, sockets.published].contains(&socket)
+    /// Returns what stands in the way, an endpoint and a reason for each server.
+    pub(super) fn obstacles(&self, links: &Links) -> Vec<String> {
+        let followed = self.machine.is_ready().then(|| self.machine.server());
+        let servers = self.servers.iter().enumerate();
+        let obstacles = servers.filter(|(server, _)| followed.is_none_or(|one| one == *server));
+        obstacles
+            .filter(|_| followed.is_none() || !self.can_send(links))
+            .map(|(_, reached)| {
+                let mut sockets = reached.sockets.all().into_iter();
+                let lacking = sockets.position(|socket| links.peers(socket).next().is_none());
+                let (place, reason) = match (lacking, followed) {
+                    (Some(place), _) => {
+                        let end = reached.ends[place].as_deref();
+                        (place, end.unwrap_or("not connected yet"))
+                    }
+                    (None, None) => (
+                        0,
+                        "connected, but it gives no snapshot, as a backup whose primary is alive does not",
+                    ),
+                    (None, Some(_)) => (2, "connected, but it takes no updates by this pattern"),
+                };
+                format!("{}: {reason}", reached.endpoints[place])
+            })
+            .collect()
+    }
+
+    /// Returns the server that a socket is for, and its place among that server's.
+    fn place_of(&self, socket: SocketId) -> Option<(usize, usize)> {
+        let mut servers = self.servers.iter().enumerate();
+        servers.find_map(|(server, one)| {
+            let place = one.sockets.all().into_iter().position(|of| of == socket)?;
+            Some((server, place))
         })
     }
 }
@@ -185,7 +225,7 @@ fn now(links: &Links) -> Now {
 
 impl Application for Edge {
     fn on_message(&mut self, links: &mut Links, link: Link, frames: &[&[u8]]) {
-        let Some(server) = self.server_of(link.socket) else {
+        let Some((server, _)) = self.place_of(link.socket) else {
             return;
         };
         let now = now(links);
@@ -203,15 +243,16 @@ impl Application for Edge {
     }
 
     fn on_open(&mut self, links: &mut Links, link: Link) {
-        let Some(server) = self.server_of(link.socket) else {
+        let Some((server, place)) = self.place_of(link.socket) else {
             return;
         };
         let now = now(links);
         let reached = &mut self.servers[server];
+        reached.ends[place] = None;
         if link.socket == reached.sockets.published {
             reached.published = Some(link);
             self.machine.on_subscription(server, true, now);
-        } else {
+        } else if link.socket == reached.sockets.snapshot {
             reached.snapshot = Some((link, false));
             if reached.asks {
                 self.ask(links, server);
@@ -220,12 +261,19 @@ impl Application for Edge {
         }
     }
 
-    fn on_close(&mut self, links: &mut Links, link: Link, _end: &End, _orphaned: &[Box<[u8]>]) {
-        let Some(server) = self.server_of(link.socket) else {
+    fn on_refused(&mut self, socket: SocketId, _endpoint: Option<&str>, end: &End) {
+        if let Some((server, place)) = self.place_of(socket) {
+            self.servers[server].ends[place] = Some(end.to_string());
+        }
+    }
+
+    fn on_close(&mut self, links: &mut Links, link: Link, end: &End, _orphaned: &[Box<[u8]>]) {
+        let Some((server, place)) = self.place_of(link.socket) else {
             return;
         };
         let now = now(links);
         let reached = &mut self.servers[server];
+        reached.ends[place] = Some(end.to_string());
         if reached.published == Some(link) {
             reached.published = None;
             self.machine.on_subscription(server, false, now);

@@ -15,8 +15,9 @@ use crate::{
             store::Store,
         },
         kvmsg::{Form, HUGZ, ICANHAZ, KTHXBAI, KeyValue, with_ttl},
-        reactor::{Application, End, Link, Links, SocketId},
+        reactor::{Application, End, Link, Links, Shift, SocketId},
     },
+    zmtp::Subscription,
 };
 
 /// Bytes of a snapshot that wait to be sent at once.
@@ -109,6 +110,10 @@ impl Edge {
             slow_subscribers: self.slow_subscribers,
             malformed_peer: self.malformed_peer,
             role: self.machine.role(),
+            in_step: self
+                .machine
+                .is_one_of_a_pair()
+                .then(|| self.machine.is_in_step()),
         }
     }
 
@@ -184,7 +189,12 @@ impl Edge {
                 self.asks_peer = true;
             }
             Output::Role(role) => self.news.push(News::Role(role)),
-            Output::InStep => self.news.push(News::InStep),
+            Output::Step { role, in_step } => self.news.push(News::Step { role, in_step }),
+            // Without room it hears of it with the next heartbeat, if it keeps up.
+            Output::Greet { client, sequence } => {
+                let heartbeat = bare(HUGZ, sequence);
+                let _ = heartbeat.encode(self.form, |frames| links.send(client, frames));
+            }
         }
     }
 
@@ -334,6 +344,22 @@ impl Application for Edge {
             if self.asks_peer {
                 self.ask_peer(links, link);
             }
+        }
+    }
+
+    fn on_subscription(
+        &mut self,
+        links: &mut Links,
+        link: Link,
+        subscription: Subscription<'_>,
+        _shift: Shift,
+    ) {
+        self.begin(links);
+        if link.socket == self.sockets.publisher
+            && let Subscription::Start(prefix) = subscription
+            && HUGZ.starts_with(prefix)
+        {
+            self.machine.on_subscriber(link);
         }
     }
 

@@ -7,7 +7,7 @@ use crate::patterns::{
     binary_star::{Freshness, HEARTBEAT_NS, wire::Tidings},
     clone::{
         Now,
-        server::{Machine, Output},
+        server::Machine,
         state::{State, Update},
     },
     kvmsg::{KTHXBAI, KeyValue, Malformed, Uuid, ttl},
@@ -88,9 +88,9 @@ impl<C: Copy + PartialEq> Machine<C> {
                 follow.fail();
                 follow.held.clear();
             }
-        } else if epoch != own_epoch || message.sequence > own_sequence + 1 {
+        } else if epoch != own_epoch || message.sequence.saturating_sub(1) > own_sequence {
             follow.fail();
-        } else if message.sequence == own_sequence + 1 {
+        } else if message.sequence > own_sequence {
             self.make(&update);
         }
     }
@@ -132,9 +132,10 @@ impl<C: Copy + PartialEq> Machine<C> {
             .filter(|update| update.value.sequence > sequence);
         let held: Vec<Update> = held.collect();
         let numbers = held.iter().map(|update| update.value.sequence);
-        if !(sequence + 1..)
-            .zip(numbers)
-            .all(|(expected, found)| expected == found)
+        // What is held is beyond the snapshot's sequence.
+        if !numbers
+            .zip(1..)
+            .all(|(found, place)| found - sequence == place)
         {
             pair.follow.fail();
             return;
@@ -161,6 +162,5 @@ impl<C: Copy + PartialEq> Machine<C> {
         }
         // Even if the sequence is what it was.
         self.owes_word = true;
-        self.outputs.push_back(Output::InStep);
     }
 }

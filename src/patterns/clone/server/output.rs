@@ -31,6 +31,8 @@ pub struct Counters {
     pub unknown_requests: u64,
     /// Requests that were not answered: this server is not active, or too many waited.
     pub unanswered: u64,
+    /// Times that this server, active, went on alone because the other one was no longer in step.
+    pub left_behind: u64,
 }
 
 /// What has to be on disk before anything of it is told.
@@ -64,6 +66,13 @@ pub enum Output<C> {
     Publish(Update),
     /// Publish a heartbeat with this sequence.
     Hugz(u64),
+    /// Send a new subscriber a heartbeat of its own.
+    Greet {
+        /// Who subscribed.
+        client: C,
+        /// The sequence.
+        sequence: u64,
+    },
     /// Send a snapshot as the connection drains, then call [`Machine::snapshot_ended`](super::Machine::snapshot_ended).
     Snapshot {
         /// Who asked.
@@ -92,6 +101,11 @@ pub enum Output<C> {
     AskPeer,
     /// This server's role is another one now.
     Role(Role),
-    /// This server, passive, has got the active one's state.
-    InStep,
+    /// Each of the two servers has what the other one has now, or no longer.
+    Step {
+        /// The role of this server.
+        role: Role,
+        /// Whether they are in step.
+        in_step: bool,
+    },
 }

@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use super::*;
-use crate::patterns::{binary_star::Side, kvmsg::Form};
+use crate::patterns::{
+    binary_star::{PEER_EXPIRY_NS, Side, wire::Tidings},
+    clone::RECENT,
+    kvmsg::{Form, ICANHAZ},
+};
 
 const SECOND: u64 = HEARTBEAT_NS;
 
@@ -293,7 +297,7 @@ impl Two {
                         update.value.body.to_vec(),
                     ));
                 }
-                Output::Hugz(_) | Output::Role(_) | Output::InStep => {}
+                Output::Hugz(_) | Output::Greet { .. } | Output::Role(_) | Output::Step { .. } => {}
             }
         }
         told
@@ -320,6 +324,23 @@ fn a_pair_publishes_what_both_have_on_disk() {
         [one(b"k", 2, b"w")]
     );
     assert!(!two.active.is_in_step());
+}
+
+#[test]
+fn only_an_active_server_greets_its_subscribers() {
+    let mut two = Two::new();
+    for (machine, expected) in [(&mut two.active, vec![(7, 0)]), (&mut two.passive, vec![])] {
+        machine.on_subscriber(7);
+        machine.committed(at(1));
+        let outputs = std::iter::from_fn(|| machine.output());
+        let greeted: Vec<_> = outputs
+            .filter_map(|output| match output {
+                Output::Greet { client, sequence } => Some((client, sequence)),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(greeted, expected);
+    }
 }
 
 #[test]
