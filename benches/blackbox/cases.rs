@@ -156,7 +156,11 @@ const RATES: [(f64, &str); 2] = [(100_000.0, "100,000"), (1_000_000.0, "1,000,00
 pub fn groups() -> Vec<Group> {
     let chosen = Subject::Pinfeed(CHOSEN);
     let polling = Subject::Pinfeed(NATIVE_ADAPTIVE);
-    let feed = |name: &str, feed: Feed| Case::new(chosen, feed, format!("{}: {name}", CHOSEN.name));
+    let of = |setup: Setup, name: &str, feed: Feed| {
+        let case = format!("{}: {name}", setup.name);
+        Case::new(Subject::Pinfeed(setup), feed, case)
+    };
+    let feed = |name: &str, feed: Feed| of(CHOSEN, name, feed);
     let plain =
         |name: &str, feed: Feed| Case::new(Subject::Plain, feed, format!("plain recv: {name}"));
     let with = |topics, connections| Feed {
@@ -208,6 +212,8 @@ pub fn groups() -> Vec<Group> {
                 plain("100,000 topics", with(100_000, 1)),
                 feed("10 topics", with(10, 1)),
                 feed("100,000 topics", with(100_000, 1)),
+                of(UNTRACKED, "10 topics", with(10, 1)),
+                of(UNTRACKED, "100,000 topics", with(100_000, 1)),
             ],
             baselines: vec![1],
         },
@@ -241,6 +247,8 @@ pub fn groups() -> Vec<Group> {
                 plain("64 connections", with(1_024, 64)),
                 feed("1 connection", with(1_024, 1)),
                 feed("64 connections", with(1_024, 64)),
+                of(UNTRACKED, "1 connection", with(1_024, 1)),
+                of(UNTRACKED, "64 connections", with(1_024, 64)),
             ],
             baselines: vec![1],
         },
@@ -284,6 +292,7 @@ pub fn targets() -> Vec<Target> {
     use Goal::{AtLeast, AtMost};
     let chosen = CHOSEN.name;
     let case = |name: &str| format!("{chosen}: {name}");
+    let untracked = |name: &str| format!("{}: {name}", UNTRACKED.name);
     let (bare, plain) = (Subject::Bare.name(), Subject::Plain.name());
     let mut targets = vec![
         Target::new(MessagesPerSecond, chosen, &bare, AtLeast(7.0)),
@@ -312,6 +321,12 @@ pub fn targets() -> Vec<Target> {
             AtLeast(0.75),
         ),
         Target::new(
+            MessagesPerSecond,
+            untracked("100,000 topics"),
+            untracked("10 topics"),
+            AtLeast(0.75),
+        ),
+        Target::new(
             CpuMore,
             "10,000 topics, tracked",
             "10,000 topics, numbers not looked at",
@@ -321,6 +336,12 @@ pub fn targets() -> Vec<Target> {
             MessagesPerSecond,
             case("64 connections"),
             case("1 connection"),
+            AtLeast(0.8),
+        ),
+        Target::new(
+            MessagesPerSecond,
+            untracked("64 connections"),
+            untracked("1 connection"),
             AtLeast(0.8),
         ),
     ];
