@@ -248,6 +248,23 @@ fn bad_input_is_named_with_its_remedy() {
             2,
             "0 stands for no limit",
         ),
+        (
+            &["set", "key", "x", "--ttl", "1s", "--three-frames"],
+            2,
+            "--three-frames",
+        ),
+        (
+            &[
+                "serve",
+                "--primary",
+                "--endpoint",
+                &nobody,
+                "--peer",
+                &nobody,
+            ],
+            2,
+            "this process itself is bound there",
+        ),
         (&["serve", "--peer", &nobody], 2, "--primary or --backup"),
         (
             &["serve", "--three-frames", "--backup", "--peer", &nobody],

@@ -436,6 +436,21 @@ fn an_interrupted_demo_says_what_numbers_show() {
     assert!(demo.said.contains("stopped before all was published"));
 }
 
+/// As from `timeout`, which signals its child and then its whole group.
+#[test]
+fn a_request_to_stop_that_comes_twice_is_one() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let (_publish, endpoint) = publisher(&["--rate", "10000"]);
+        let mut run = subscriber(&endpoint, &[]);
+        run.wait_for_text("msg/s");
+        run.signal(signal);
+        run.signal(signal);
+        let summary = run.json(128 + signal.as_raw());
+        assert!(number(&summary, "received") > 0, "{summary}");
+        assert_eq!(summary["balanced"], true);
+    }
+}
+
 #[test]
 fn a_summary_is_not_lost_with_the_digests() {
     let (_publish, endpoint) = publisher(&["--messages", "1000"]);

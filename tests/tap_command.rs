@@ -395,9 +395,15 @@ fn it_stops_by_itself_and_refuses_what_cannot_be() {
     let summary = process.json(0);
     assert_eq!(number(&summary, "received"), 0);
     let own = support::free_endpoint();
-    let mut process = Pinfeed::start(&["tap", "--connect", &own, "--bind", &own, "--serve", ANY]);
+    for bound in ["--bind", "--watch-bind"] {
+        let mut process = Pinfeed::start(&["tap", "--connect", &own, bound, &own, "--serve", ANY]);
+        assert_eq!(process.finish().0.code(), Some(2), "{}", process.said);
+        assert!(process.said.contains("itself is bound"), "{}", process.said);
+    }
+    let twice = ["tap", "--connect", &own, "--connect", &own, "--serve", ANY];
+    let mut process = Pinfeed::start(&twice);
     assert_eq!(process.finish().0.code(), Some(2), "{}", process.said);
-    assert!(process.said.contains("itself is bound"), "{}", process.said);
+    assert!(process.said.contains("given twice"), "{}", process.said);
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = format!("tcp://{}", taken.local_addr().unwrap());
     for flag in ["--serve", "--bind", "--watch-bind"] {

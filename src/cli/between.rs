@@ -67,6 +67,13 @@ impl Between {
             let remedy = "give --connect or --bind for publishers";
             return Err(Error::config("--connect", "", problem, remedy));
         }
+        for (place, endpoint) in self.connect.iter().enumerate() {
+            if self.connect[..place].contains(endpoint) {
+                let problem = "it was given twice, and so would each of its messages be";
+                let remedy = "give each publisher once";
+                return Err(Error::config("--connect", endpoint, problem, remedy));
+            }
+        }
         for (flag, endpoints) in [("--bind", &self.bind), ("--serve", &self.serve)] {
             for endpoint in endpoints {
                 check_bind(flag, endpoint)?;
@@ -87,7 +94,7 @@ impl Between {
 
     /// Listens for signals, and for the end of standard input where that was asked for.
     pub(super) fn signals(&self) -> Result<Signals, Failure> {
-        let signals = Signals::listen(false)?;
+        let signals = Signals::listen()?;
         if self.until_stdin_ends {
             signals.stop_when_stdin_ends();
         }

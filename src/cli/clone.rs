@@ -109,8 +109,8 @@ pub(super) struct Set {
     /// The value
     value: String,
 
-    /// Have the server delete it after this time
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    /// Have the server delete it after this time; 3 frames have no room for that
+    #[arg(long, conflicts_with = "three_frames", value_name = "TIME", value_parser = humantime::parse_duration)]
     ttl: Option<Duration>,
 
     #[command(flatten)]
@@ -176,7 +176,7 @@ fn client(reach: &Reach, subtree: &str) -> Result<Client, Failure> {
 }
 
 fn watch(args: &Watch) -> Result<Ending, Failure> {
-    let signals = Signals::listen(false)?;
+    let signals = Signals::listen()?;
     let mut client = client(&args.reach, &args.subtree)?;
     let mut is_told = false;
     let mut patience = Deadline::after(PATIENCE);
@@ -231,7 +231,7 @@ fn line(update: &Update, as_json: bool) -> String {
 }
 
 fn get(args: &Get) -> Result<Ending, Failure> {
-    let signals = Signals::listen(false)?;
+    let signals = Signals::listen()?;
     let mut client = client(&args.reach, &args.key)?;
     let end = Deadline::after(args.timeout);
     while !client.is_ready() {
@@ -276,7 +276,7 @@ fn change(
     ttl: Option<Duration>,
     timeout: Duration,
 ) -> Result<Ending, Failure> {
-    let signals = Signals::listen(false)?;
+    let signals = Signals::listen()?;
     check_update(key.as_bytes(), value.as_bytes(), ttl)?;
     let mut client = client(reach, key)?;
     let end = Deadline::after(timeout);

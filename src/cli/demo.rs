@@ -72,7 +72,7 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
     if args.tui {
         tui::check()?;
     }
-    let signals = Signals::listen(args.tui)?;
+    let signals = Signals::listen()?;
     let (stop, board) = (signals.stop().clone(), Board::new(args.workers));
     let pipeline = Pipeline::start(&config, Quota::unlimited(), stop, |worker| {
         board.handler(worker)

@@ -94,7 +94,7 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
     };
     let mut measured = None;
     if let Some(measure_for) = args.measure {
-        let signals = Signals::listen(false)?;
+        let signals = Signals::listen()?;
         measured = Some(measure(&machine, &wanted, measure_for, &signals)?);
         if let Some(number) = signals.caught() {
             return Ok(Ending::Signal(number));

@@ -349,7 +349,7 @@ impl Args {
 
 /// Reads messages of publishers.
 fn receive(args: &Args, reader: Reader, socket: SocketKind) -> Result<(Reader, Ending), Failure> {
-    let signals = Signals::listen(false)?;
+    let signals = Signals::listen()?;
     let mut config = Config::one_lane(Envelope::Raw);
     let feed = &mut config.feeds[0];
     feed.socket = socket;

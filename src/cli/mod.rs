@@ -52,7 +52,7 @@ const EXIT_CODES: &str = "\
 Exit codes: 0 ok, 1 failure while running, a measurement that says nothing, or a host that lacks what is required, 2 bad input or configuration, 3 the ledger does not \
 balance, or more messages than --max-loss were lost, 4 messages were too late for too long (policy \
 snail), 130/143 ended by SIGINT/SIGTERM after a clean drain (a second signal \
-aborts).";
+aborts, unless it comes within 0.1 s: then it is taken for the same request).";
 
 #[derive(Debug, Subcommand)]
 enum Command {

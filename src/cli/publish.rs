@@ -324,7 +324,7 @@ impl Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
-    let signals = Signals::listen(false)?;
+    let signals = Signals::listen()?;
     if args.until_stdin_ends {
         signals.stop_when_stdin_ends();
     }

@@ -190,7 +190,7 @@ fn receive<H: Handler>(
     mut handler: impl FnMut(usize) -> H,
     evaluate: impl FnOnce(Vec<H>) -> (Option<u64>, Result<(), Failure>),
 ) -> Result<Ending, Failure> {
-    let signals = Signals::listen(args.tui)?;
+    let signals = Signals::listen()?;
     let Some(taking) = args.copying.start(config, signals.stop())? else {
         return conduct(args, config, &signals, (board, None), handler, evaluate);
     };

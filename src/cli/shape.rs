@@ -138,7 +138,7 @@ enum Sharding {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Pin {
-    /// An error
+    /// An error, for each thread that a core was named for
     Strict,
     /// A warning
     BestEffort,

@@ -1,5 +1,5 @@
-//! SIGINT and SIGTERM: the first asks for a clean stop, the second ends the process at once. SIGUSR1 asks
-//! for what went wrong so far.
+//! SIGINT and SIGTERM: the first asks for a clean stop, a second one ends the process at once, unless it is the same
+//! request that came twice. SIGUSR1 asks for what went wrong so far.
 
 use std::{
     io::{self, Read},
@@ -9,6 +9,7 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     thread,
+    time::Duration,
 };
 
 use signal_hook::{
@@ -18,8 +19,12 @@ use signal_hook::{
 
 use crate::{
     cli::{Failure, tui},
+    clock::Deadline,
     stop::Stop,
 };
+
+/// Signals that come within this time are one request: `timeout` sends one to its child, and one to all its group.
+const ONE_REQUEST: Duration = Duration::from_millis(100);
 
 /// The signals received so far.
 pub(super) struct Signals {
@@ -31,32 +36,18 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// Starts listening. Where a view has the terminal, that is given back before the second signal ends the
-    /// process.
-    pub(super) fn listen(has_view: bool) -> Result<Self, Failure> {
+    /// Starts listening.
+    pub(super) fn listen() -> Result<Self, Failure> {
         let failed = |error: io::Error| Failure::running("listening for signals", &error);
         let stop = Arc::new(AtomicBool::new(false));
         let caught = Arc::new(AtomicUsize::new(0));
         let armed = Arc::new(AtomicBool::new(false));
-        let bell = if has_view {
-            Some(abort_in_view(caught.clone(), armed.clone()).map_err(failed)?)
-        } else {
-            None
-        };
+        let bell = abort_when_asked_again(caught.clone(), armed.clone()).map_err(failed)?;
         for signal in [SIGINT, SIGTERM] {
             let listen = || {
-                if bell.is_none() {
-                    // In this order, so that the first signal arms what only the second triggers.
-                    let exit_code = 128 + signal;
-                    flag::register_conditional_shutdown(signal, exit_code, armed.clone())?;
-                    flag::register(signal, armed.clone())?;
-                }
                 flag::register_usize(signal, caught.clone(), signal as usize)?;
                 flag::register(signal, stop.clone())?;
-                if let Some(bell) = &bell {
-                    low_level::pipe::register(signal, bell.try_clone()?)?;
-                }
-                Ok(())
+                low_level::pipe::register(signal, bell.try_clone()?)
             };
             listen().map_err(failed)?;
         }
@@ -122,16 +113,22 @@ pub(super) fn when_stdin_ends(then: impl FnOnce() + Send + 'static) {
     });
 }
 
-/// Starts a thread that ends the process at the second byte written to what it returns, or at the first
-/// once `armed`: a signal handler could not give the terminal back.
-fn abort_in_view(caught: Arc<AtomicUsize>, armed: Arc<AtomicBool>) -> io::Result<UnixStream> {
+/// Starts a thread that ends the process when the bell that it returns is rung for a second request, or for the
+/// first once `armed`. A thread, since a signal handler could not give a view's terminal back.
+fn abort_when_asked_again(
+    caught: Arc<AtomicUsize>,
+    armed: Arc<AtomicBool>,
+) -> io::Result<UnixStream> {
     let (mut heard, bell) = UnixStream::pair()?;
     let listen = move || {
+        let mut same_until: Option<Deadline> = None;
         while heard.read_exact(&mut [0]).is_ok() {
-            if armed.swap(true, Relaxed) {
+            let is_the_same = same_until.as_ref().is_some_and(|until| !until.passed());
+            if armed.swap(true, Relaxed) && !is_the_same {
                 tui::restore_soon();
                 low_level::exit(128 + caught.load(Relaxed) as i32);
             }
+            same_until.get_or_insert_with(|| Deadline::after(ONE_REQUEST));
         }
     };
     let name = "signals".to_owned();

@@ -137,6 +137,11 @@ fn say_summary(summary: &TapSummary) {
         "{changes} of subscriptions, {} told to publishers",
         count(summary.forwarded_changes)
     ));
+    if summary.subscription_changes == 0 {
+        say(format_args!(
+            "no subscriber asked for anything, and nothing else passes a tap: connect one to --serve"
+        ));
+    }
     say_losses(&summary.flow);
     say_watched(&summary.watchers);
 }

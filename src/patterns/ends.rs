@@ -74,7 +74,7 @@ impl Ends {
     }
 }
 
-/// Refuses an endpoint of a publisher that this process is bound to itself: what it serves would come back to it.
+/// Refuses an endpoint to connect to that this process is bound to itself: it would hear what it says.
 ///
 /// # Errors
 /// [`Error::Config`], which names the flag and the endpoint.
@@ -87,7 +87,7 @@ pub fn refuse_own<'a>(
         return Ok(());
     };
     let problem = format!("this process itself is bound there ({own})");
-    let remedy = "name the publisher's endpoint, or bind another one";
+    let remedy = "name the other's endpoint, or bind another one";
     Err(Error::config(flag, endpoint, problem, remedy))
 }
 

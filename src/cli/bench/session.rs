@@ -58,7 +58,7 @@ impl Session {
         if common.tui {
             tui::check()?;
         }
-        let signals = Arc::new(Signals::listen(common.tui)?);
+        let signals = Arc::new(Signals::listen()?);
         let mut bench = common.bench(traffic, pace.publishers(), &signals)?;
         if let Pace::AtRate(lengths) = pace {
             bench.hiccups = lengths.hiccups;

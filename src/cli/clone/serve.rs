@@ -10,6 +10,7 @@ use crate::{
     patterns::{
         binary_star::{Role, Side},
         clone::{Bound, News, PairPlan, Server, ServerPlan, Summary, state::Limits},
+        ends::refuse_own,
     },
 };
 
@@ -66,7 +67,7 @@ pub(in crate::cli) struct Serve {
 }
 
 pub(super) fn serve(args: &Serve) -> Result<Ending, Failure> {
-    let signals = Signals::listen(false)?;
+    let signals = Signals::listen()?;
     let pair = args.peer.as_ref().map(|peer| PairPlan {
         side: if args.backup {
             Side::Backup
@@ -92,6 +93,9 @@ pub(super) fn serve(args: &Serve) -> Result<Ending, Failure> {
         },
         pair,
     };
+    if let Some(peer) = &args.peer {
+        refuse_own("--peer", peer, [&plan.endpoint])?;
+    }
     let mut server = Server::start(&plan).map_err(|error| by_flag(args, error))?;
     say(format_args!("serving on {}", server.endpoint()));
     let Bound {

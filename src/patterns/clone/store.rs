@@ -54,7 +54,7 @@ impl Store {
                 "--store",
                 path.display(),
                 problem,
-                "give a file that a clone server made, or one that is not there yet, which no other server uses",
+                "give a file that a clone server made, or a new one in a folder that may be written to, which no other server uses",
             )
         })
     }

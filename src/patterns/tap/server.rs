@@ -9,7 +9,7 @@ use crate::{
     error::Result,
     patterns::{
         copies::{Copier, Kind, Passed},
-        ends::{Books, Ends, EndsPlan, Flow},
+        ends::{Books, Ends, EndsPlan, Flow, refuse_own},
         reactor::{Application, End, Link, Links, Reactor, Shift, SocketId},
         tap::{
             watch_point::WatchPoint,
@@ -92,6 +92,11 @@ impl Tap {
             let flag = "--watch-bind";
             Some(WatchPoint::open(&mut reactor, flag, &plan.watch_bind)?)
         };
+        if let Some(point) = &watch {
+            for endpoint in &plan.ends.connect {
+                refuse_own("--connect", endpoint, point.bound())?;
+            }
+        }
         let watchers = plan.watch.into_iter().map(Watcher::write);
         let watchers: Vec<Watcher> = watchers.collect::<Result<_>>()?;
         let desk = Desk {
