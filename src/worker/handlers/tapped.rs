@@ -12,6 +12,9 @@ use crate::{
     worker::Handler,
 };
 
+/// Frames of most messages, at most.
+const FEW_FRAMES: usize = 4;
+
 /// A handler whose messages are copied, each when the handler is done with it: what was copied was delivered.
 ///
 /// Copies leave with their batch, before any other worker can have a newer message of a topic.
@@ -41,10 +44,19 @@ impl<H> Tapped<H> {
     }
 
     fn copy(&mut self, message: &Message<'_>) {
-        if !self.copiers.iter().any(Copier::is_watched) {
+        let first = message.frames().next().unwrap_or_default();
+        if !self.copiers.iter().any(|copier| copier.wants(first)) {
             return;
         }
-        let mut room = [&[][..]; FRAMES_MAX];
+        let (mut few, mut many);
+        // To clear room for the most frames takes longer than to copy a small message.
+        let room: &mut [&[u8]] = if message.frames().len() <= FEW_FRAMES {
+            few = [&[][..]; FEW_FRAMES];
+            &mut few
+        } else {
+            many = [&[][..]; FRAMES_MAX];
+            &mut many
+        };
         let mut count = 0;
         for (place, frame) in room.iter_mut().zip(message.frames()) {
             *place = frame;
@@ -53,9 +65,7 @@ impl<H> Tapped<H> {
         let frames = &room[..count];
         let topic = message.topic();
         // Subscriptions match on the first frame's start: the topic is there, or is none for them.
-        let is_in_front = frames
-            .first()
-            .is_some_and(|first| first.as_ptr() == topic.as_ptr() && first.len() >= topic.len());
+        let is_in_front = first.as_ptr() == topic.as_ptr() && first.len() >= topic.len();
         let copy = Passed {
             at_ns: *self.batch_wall_ns.get_or_insert_with(wall_ns),
             kind: Kind::Message,
