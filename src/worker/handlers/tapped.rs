@@ -1,6 +1,6 @@
 //! Copies of what a handler was given, for watchers and a cache on threads of their own.
 
-use std::mem;
+use std::thread;
 
 use crate::{
     clock::wall_ns,
@@ -17,12 +17,13 @@ const FEW_FRAMES: usize = 4;
 
 /// A handler whose messages are copied, each when the handler is done with it: what was copied was delivered.
 ///
-/// Copies leave with their batch, before any other worker can have a newer message of a topic.
+/// Copies leave with their batch, before any other worker can have a newer message of a topic. Where the handler
+/// panics they leave at once, and those who take copies learn that no more come from here.
 #[derive(Debug)]
 pub struct Tapped<H> {
     handler: H,
     copiers: Vec<Copier>,
-    /// The wall clock in this batch, once it was read.
+    /// The wall clock in this batch, once it was read: when all its copies passed.
     batch_wall_ns: Option<u64>,
 }
 
@@ -41,6 +42,13 @@ impl<H> Tapped<H> {
     #[must_use]
     pub fn into_handler(self) -> H {
         self.handler
+    }
+
+    /// Calls into the handler.
+    #[inline]
+    fn call(&mut self, call: impl FnOnce(&mut H)) {
+        let _copiers = GoneAtPanic(&mut self.copiers);
+        call(&mut self.handler);
     }
 
     fn copy(&mut self, message: &Message<'_>) {
@@ -83,46 +91,58 @@ impl<H> Tapped<H> {
     }
 }
 
+/// What copies, and is gone once the handler has panicked: it is not called any more, so nothing else would send
+/// off what was copied before.
+struct GoneAtPanic<'a>(&'a mut Vec<Copier>);
+
+impl Drop for GoneAtPanic<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.clear();
+        }
+    }
+}
+
 impl<H: Handler> Handler for Tapped<H> {
     #[inline]
     fn on_message(&mut self, message: &Message<'_>) {
-        self.handler.on_message(message);
+        self.call(|handler| handler.on_message(message));
         self.copy(message);
     }
 
     fn on_receipt(&mut self, receipt: &Receipt, message: &Message<'_>) {
-        self.handler.on_receipt(receipt, message);
+        self.call(|handler| handler.on_receipt(receipt, message));
     }
 
     fn on_batch_end(&mut self, batch: &Batch) {
         self.flush();
-        self.handler.on_batch_end(batch);
+        self.call(|handler| handler.on_batch_end(batch));
     }
 
     fn on_notice(&mut self, notice: &Notice<'_>) {
-        self.handler.on_notice(notice);
+        self.call(|handler| handler.on_notice(notice));
     }
 
     fn on_gap(&mut self, notice: &Notice<'_>, gap: &Gap) {
-        self.handler.on_gap(notice, gap);
+        self.call(|handler| handler.on_gap(notice, gap));
     }
 
     fn on_quality(&mut self, notice: &Notice<'_>, from: Quality, to: Quality) {
-        self.handler.on_quality(notice, from, to);
+        self.call(|handler| handler.on_quality(notice, from, to));
     }
 
     fn on_snapshot(&mut self, notice: &Notice<'_>, mark: SnapshotMark) {
-        self.handler.on_snapshot(notice, mark);
+        self.call(|handler| handler.on_snapshot(notice, mark));
     }
 
     fn on_idle(&mut self) {
         self.flush();
-        self.handler.on_idle();
+        self.call(H::on_idle);
     }
 
     fn on_stop(&mut self) {
         // Nothing comes any more: who waits for the last copies learns that there are no more.
-        drop(mem::take(&mut self.copiers));
+        self.copiers.clear();
         self.handler.on_stop();
     }
 }
