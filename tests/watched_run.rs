@@ -3,18 +3,41 @@
 
 mod support;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, fs, sync::mpsc, thread};
 
-use pinfeed::publish::{
-    Source,
-    capture::{Capture, Speed},
+use pinfeed::{
+    Error,
+    config::{Config, HandlerPanic},
+    envelope::Envelope,
+    lane::Quota,
+    message::Message,
+    patterns::{
+        cache::{CacheBeside, CachePlan, Evict, Limits},
+        copies::{Kind, Passed},
+        ends::EndsPlan,
+        tap::Watcher,
+    },
+    pipeline::Pipeline,
+    publish::{
+        Source,
+        capture::{Capture, Speed},
+    },
+    shard::{shard_of, topic_hash},
+    stop::Stop,
+    worker::{Handler, handlers::Tapped},
 };
 use rustix::process::Signal;
 use serde_json::Value;
 use support::{
-    LIMIT, Pinfeed, assert_all_delivered, control::ask, number, patient_xpub, wait_until,
+    LIMIT, Pinfeed, assert_all_delivered,
+    control::ask,
+    finish, number, patient_xpub,
+    peer::{Door, message},
+    wait_until,
 };
 use zmq::SocketType;
+
+const ANY: &str = "tcp://127.0.0.1:*";
 
 /// A black box between a publisher of the test and those who watch.
 struct BlackBox {
@@ -46,14 +69,7 @@ impl BlackBox {
     }
 
     fn socket(&self, socket_type: SocketType) -> zmq::Socket {
-        let socket = self.context.socket(socket_type).unwrap();
-        socket.set_rcvtimeo(LIMIT.as_millis() as i32).unwrap();
-        socket.set_linger(0).unwrap();
-        socket.set_rcvhwm(0).unwrap();
-        if socket_type == SocketType::SUB {
-            socket.set_subscribe(b"").unwrap();
-        }
-        socket
+        socket(&self.context, socket_type)
     }
 
     /// Publishes until a watcher sees it. Returns how many messages that took.
@@ -66,6 +82,17 @@ impl BlackBox {
         });
         pokes
     }
+}
+
+fn socket(context: &zmq::Context, socket_type: SocketType) -> zmq::Socket {
+    let socket = context.socket(socket_type).unwrap();
+    socket.set_rcvtimeo(LIMIT.as_millis() as i32).unwrap();
+    socket.set_linger(0).unwrap();
+    socket.set_rcvhwm(0).unwrap();
+    if socket_type == SocketType::SUB {
+        socket.set_subscribe(b"").unwrap();
+    }
+    socket
 }
 
 fn name(index: u64) -> Vec<u8> {
@@ -82,7 +109,7 @@ fn what_the_tap_shows_is_what_was_delivered() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("capture");
     for socket_type in [SocketType::SUB, SocketType::PAIR] {
-        let arguments = ["--tap", "tcp://127.0.0.1:*", "--tap-file"];
+        let arguments = ["--tap", ANY, "--tap-file"];
         let arguments = [&arguments[..], &[file.to_str().unwrap()]].concat();
         let mut run = BlackBox::start(Some("watched on "), &arguments);
         let watcher = run.socket(socket_type);
@@ -158,13 +185,7 @@ fn nobody_waits_for_a_watcher_that_stands_still() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("control");
     // Nobody reads standard error either, which is a pipe.
-    let arguments = [
-        "--tap",
-        "tcp://127.0.0.1:*",
-        "--tap-show",
-        "text",
-        "--control",
-    ];
+    let arguments = ["--tap", ANY, "--tap-show", "text", "--control"];
     let arguments = [&arguments[..], &[socket.to_str().unwrap()]].concat();
     let mut run = BlackBox::start(Some("watched on "), &arguments);
     let watcher = run.socket(SocketType::SUB);
@@ -212,7 +233,7 @@ fn the_terminal_shows_what_is_asked_for() {
 #[test]
 fn one_that_comes_late_has_all_values_of_the_black_box_at_once() {
     const TOPICS: u64 = 1_000;
-    let mut run = BlackBox::start(Some("serving on "), &["--cache", "tcp://127.0.0.1:*"]);
+    let mut run = BlackBox::start(Some("serving on "), &["--cache", ANY]);
     for round in 0..3 {
         for index in 0..TOPICS {
             run.publish(&[&name(index), &body(round), b"frame"]);
@@ -221,7 +242,12 @@ fn one_that_comes_late_has_all_values_of_the_black_box_at_once() {
     let witness = run.socket(SocketType::SUB);
     witness.connect(&run.endpoint).unwrap();
     run.publish(&[b"~", b"end"]);
-    while witness.recv_multipart(0).unwrap()[0] != b"~" {}
+    // The workers' copies come in some order.
+    let mut newest = 0;
+    while newest < TOPICS + 1 {
+        let message = witness.recv_multipart(0).unwrap();
+        newest += u64::from(message[0] == b"~" || message[1] == body(2));
+    }
     let late = run.socket(SocketType::SUB);
     late.connect(&run.endpoint).unwrap();
     for index in 0..TOPICS {
@@ -242,7 +268,7 @@ fn one_that_comes_late_has_all_values_of_the_black_box_at_once() {
 }
 
 #[test]
-fn no_value_is_older_than_the_last_one_delivered() {
+fn the_cache_ends_with_the_newest_of_each_topic() {
     const TOPICS: u64 = 200;
     const MESSAGES: u64 = 300_000;
     // Far more at once than may wait for the cache, and a subscriber that takes nothing.
@@ -250,7 +276,7 @@ fn no_value_is_older_than_the_last_one_delivered() {
     let socket = folder.path().join("control");
     let arguments = [
         "--cache",
-        "tcp://127.0.0.1:*",
+        ANY,
         "--cache-queue-max",
         "100000",
         "--control",
@@ -296,18 +322,142 @@ fn no_value_is_older_than_the_last_one_delivered() {
     assert!(number(cache, "lost") > 0, "{summary}");
 }
 
+/// Panics at a message that asks for it.
+struct Fragile;
+
+impl Handler for Fragile {
+    fn on_message(&mut self, message: &Message<'_>) {
+        assert_ne!(message.frames().last(), Some(&b"panic"[..]));
+    }
+}
+
+#[test]
+fn a_worker_that_panics_keeps_no_copies_and_brings_back_no_old_value() {
+    const TOPIC: &[u8] = b"A";
+    let stop = Stop::default();
+    let plan = CachePlan {
+        ends: EndsPlan {
+            connect: Vec::new(),
+            bind: Vec::new(),
+            serve: vec![ANY.to_owned()],
+            waiting_bytes_max: 1 << 20,
+        },
+        subscribe: Vec::new(),
+        envelope: None,
+        limits: Limits {
+            topics_max: 10,
+            bytes_max: 1 << 20,
+        },
+        evict: Evict::Oldest,
+        file: None,
+        snapshots: Vec::new(),
+        messages_max: u64::MAX,
+    };
+    let cache = CacheBeside::start(&plan, &stop).unwrap();
+    let subscriber = socket(&zmq::Context::new(), SocketType::SUB);
+    subscriber.connect(&cache.served()[0]).unwrap();
+    let door = Door::open();
+    let mut config = Config::connect(&door.endpoint, Envelope::Raw);
+    config.workers.count = 2;
+    config.workers.handler_panic = HandlerPanic::Isolate;
+    let copier = cache.copier();
+    let mut pipeline = Pipeline::start(&config, Quota::unlimited(), stop.clone(), move |_| {
+        Tapped::new(Fragile, vec![copier.clone()])
+    })
+    .unwrap();
+    let mut publisher = door.accept();
+    publisher.welcome(1);
+    // Both in a batch, which has no end then.
+    publisher.send(&[message(&[TOPIC, b"1"]), message(&[TOPIC, b"panic"])].concat());
+    assert_eq!(subscriber.recv_multipart(0).unwrap()[1], b"1");
+    wait_until("the worker has failed", || pipeline.look().dropped == 1);
+    let shard = shard_of(topic_hash(TOPIC));
+    let failed = pipeline.shards().unwrap()[shard];
+    pipeline.move_shard(shard, 1 - failed).unwrap();
+    wait_until("the shard has moved", || !pipeline.is_moving());
+    publisher.send(&message(&[TOPIC, b"2"]));
+    assert_eq!(subscriber.recv_multipart(0).unwrap()[1], b"2");
+    stop.request();
+    // With handlers that nobody has dropped.
+    let outcome = finish(pipeline);
+    let failure = &outcome.failure;
+    assert!(
+        matches!(failure, Some(Error::HandlerPanicked { .. })),
+        "{failure:?}"
+    );
+    let (tell, ended) = mpsc::channel();
+    thread::spawn(move || tell.send(cache.finish()).unwrap());
+    let (lost, end) = ended.recv_timeout(LIMIT).expect("the cache ends");
+    let (summary, _) = end.unwrap();
+    assert_eq!((lost, summary.flow.received), (0, 2));
+}
+
+#[test]
+fn what_a_relay_has_passed_on_is_counted_while_it_runs() {
+    let (watcher, bound) = Watcher::relay("--tap", &[ANY.to_owned()]).unwrap();
+    let mut copier = watcher.copier();
+    let counters = copier.counters();
+    let subscriber = socket(&zmq::Context::new(), SocketType::SUB);
+    subscriber.connect(&bound[0]).unwrap();
+    wait_until("a copy comes", || {
+        copier.copy(&Passed {
+            at_ns: 0,
+            kind: Kind::Message,
+            topic_bytes: None,
+            frames: &[b"A"],
+        });
+        copier.flush();
+        subscriber.poll(zmq::POLLIN, 20).unwrap() > 0
+    });
+    wait_until("it is counted", || counters.copied().written > 0);
+    drop(copier);
+    let (watched, outcome) = watcher.finish(LIMIT);
+    outcome.unwrap();
+    assert_eq!(watched.copied.lost, 0);
+}
+
+#[test]
+fn a_watcher_that_fails_is_told_once_while_the_run_lasts() {
+    let mut run = BlackBox::start(None, &["--tap-file", "/dev/full"]);
+    run.publish(&[b"A", b"1"]);
+    let start = "warning: a watcher has ended: ";
+    let reason = run.process.wait_for_line(start);
+    assert!(reason.starts_with("/dev/full: No space left"), "{reason}");
+    run.process.signal(Signal::TERM);
+    let (status, _) = run.process.finish();
+    let said = &run.process.said;
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert_eq!(said.matches(start).count(), 1, "{said}");
+    assert!(
+        said.contains("Error: watching: /dev/full: No space left"),
+        "{said}"
+    );
+}
+
 #[test]
 fn what_cannot_be_is_refused_by_name() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = format!("tcp://{}", taken.local_addr().unwrap());
     let own = support::free_endpoint();
     let balanced = ["--sharding", "balanced", "--connect", &own];
-    let balanced = [&balanced[..], &["--cache", "tcp://127.0.0.1:*"]].concat();
+    let balanced = [&balanced[..], &["--cache", ANY]].concat();
+    let feeds = format!(
+        "[[lane]]\nname = \"a\"\n[[feed]]\nname = \"f\"\nenvelope = \"raw\"\n\
+         [[feed.line]]\nlane = \"a\"\nconnect = [\"{own}\"]\n"
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("feeds.toml");
+    fs::write(&path, feeds).unwrap();
+    let path = path.to_str().unwrap();
+    let in_file = format!("{path}: feed[0].line[0].connect[0] = {own}: this process itself");
+    let by_flag = format!("--connect = {own}: this process itself is bound");
     for (arguments, expected) in [
         (&["--connect", &own, "--tap", &taken][..], "--tap = tcp://"),
         (&["--connect", &own, "--cache", &taken], "--cache = tcp://"),
-        (&["--connect", &own, "--cache", &own], "itself is bound"),
-        (&["--connect", &own, "--tap", &own], "itself is bound"),
+        (&["--connect", &own, "--cache", &own], &by_flag),
+        (&["--connect", &own, "--tap", &own], &by_flag),
+        (&[path, "--cache", &own], &in_file),
+        (&[path, "--tap", &own], &in_file),
         (&balanced, "by turns"),
         (&["--connect", &own, "--tap-topic", "A"], "--tap-show"),
     ] {

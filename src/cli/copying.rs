@@ -10,6 +10,7 @@ use crate::{
         between::say_watched,
         cache::{self, EvictName},
         say,
+        shape::Shape,
         tap::{ShowAs, watch_file},
     },
     config::{Config, ShardingMode, check_bind},
@@ -35,7 +36,7 @@ pub(super) struct Copying {
     #[arg(long, value_name = "ENDPOINT")]
     tap: Vec<String>,
 
-    /// Show what is delivered on standard error
+    /// Show what is delivered on standard error, with the time when its batch was handled
     #[arg(long, value_enum, value_name = "AS", conflicts_with = "tui")]
     tap_show: Option<ShowAs>,
 
@@ -47,8 +48,8 @@ pub(super) struct Copying {
     #[arg(long, value_name = "N", requires = "tap_show")]
     tap_lines_max: Option<u64>,
 
-    /// Write what is delivered to this file, as a capture: lines of `<ns> <json>`. A file that is there becomes
-    /// FILE.1
+    /// Write what is delivered to this file, as a capture: lines of `<ns> <json>`, with the time when the message's
+    /// batch was handled. A file that is there becomes FILE.1
     #[arg(long, value_name = "FILE")]
     tap_file: Option<PathBuf>,
 
@@ -85,8 +86,13 @@ impl Copying {
         self.tap_show.is_some()
     }
 
-    /// Starts the threads that take copies, and says where they can be had. `None` where nobody wants any.
-    pub(super) fn start(&self, config: &Config, stop: &Stop) -> Result<Option<Taking>, Failure> {
+    /// Starts the threads that take copies, and says where they can be had. `None` where nobody wants any. `shape` is
+    /// what the configuration was made of.
+    pub(super) fn start(
+        &self,
+        (shape, config): (&Shape, &Config),
+        stop: &Stop,
+    ) -> Result<Option<Taking>, Failure> {
         let mut taking = Taking {
             watchers: Vec::new(),
             cache: None,
@@ -98,7 +104,7 @@ impl Copying {
         }
         if !self.tap.is_empty() {
             let (watcher, bound) = Watcher::relay("--tap", &self.tap)?;
-            refuse_own_lines(config, &bound)?;
+            refuse_own_lines(config, &bound).map_err(|error| shape.name_flags(error))?;
             for endpoint in bound {
                 say(format_args!("watched on {endpoint}"));
             }
@@ -113,18 +119,24 @@ impl Copying {
             taking.watchers.push(Watcher::write(plan)?);
         }
         if !self.cache.is_empty() {
-            taking.cache = Some(self.start_cache(config, stop)?);
+            let cache = self.start_cache(config, stop)?;
+            refuse_own_lines(config, cache.served()).map_err(|error| shape.name_flags(error))?;
+            for endpoint in cache.served() {
+                say(format_args!("serving on {endpoint}"));
+            }
+            taking.cache = Some(cache);
         }
         let is_wanted = taking.cache.is_some() || !taking.watchers.is_empty();
         Ok(is_wanted.then_some(taking))
     }
 
-    fn start_cache(&self, config: &Config, stop: &Stop) -> Result<CacheBeside, Failure> {
+    fn start_cache(&self, config: &Config, stop: &Stop) -> Result<CacheBeside, Error> {
         if config.sharding.mode != ShardingMode::Keyed {
             let problem =
                 "with sharding by turns a topic's messages come in no order, so none is the newest";
             let remedy = "leave it out, or set sharding.mode = \"keyed\"";
-            return Err(Error::config("--cache", self.cache.join(", "), problem, remedy).into());
+            let endpoints = self.cache.join(", ");
+            return Err(Error::config("--cache", endpoints, problem, remedy));
         }
         let plan = CachePlan {
             ends: EndsPlan {
@@ -144,7 +156,7 @@ impl Copying {
             snapshots: Vec::new(),
             messages_max: u64::MAX,
         };
-        let cache = CacheBeside::start(&plan, stop).map_err(|error| match error {
+        CacheBeside::start(&plan, stop).map_err(|error| match error {
             Error::Config {
                 key,
                 value,
@@ -152,20 +164,21 @@ impl Copying {
                 remedy,
             } if key == "--serve" => Error::config("--cache", value, problem, remedy),
             other => other,
-        })?;
-        refuse_own_lines(config, cache.served())?;
-        for endpoint in cache.served() {
-            say(format_args!("serving on {endpoint}"));
-        }
-        Ok(cache)
+        })
     }
 }
 
 /// Refuses feeds that would receive what this process serves.
 fn refuse_own_lines(config: &Config, bound: &[String]) -> Result<(), Error> {
-    let lines = config.feeds.iter().flat_map(|feed| &feed.lines);
-    let mut endpoints = lines.flat_map(|line| &line.connect);
-    endpoints.try_for_each(|endpoint| refuse_own("--connect", endpoint, bound))
+    for (place, feed) in config.feeds.iter().enumerate() {
+        for (index, line) in feed.lines.iter().enumerate() {
+            for (at, endpoint) in line.connect.iter().enumerate() {
+                let key = format!("feed[{place}].line[{index}].connect[{at}]");
+                refuse_own(&key, endpoint, bound)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Those who take copies.
@@ -183,7 +196,10 @@ impl Taking {
     }
 
     /// Says what people should know.
-    pub(super) fn say_news(&self) {
+    pub(super) fn say_news(&mut self) {
+        for error in self.watchers.iter_mut().filter_map(Watcher::take_news) {
+            say(format_args!("warning: a watcher has ended: {error}"));
+        }
         for news in self.cache.iter().flat_map(CacheBeside::take_news) {
             say(format_args!("{news}"));
         }

@@ -191,7 +191,8 @@ fn receive<H: Handler>(
     evaluate: impl FnOnce(Vec<H>) -> (Option<u64>, Result<(), Failure>),
 ) -> Result<Ending, Failure> {
     let signals = Signals::listen()?;
-    let Some(taking) = args.copying.start(config, signals.stop())? else {
+    let shaped = (&args.shape, config);
+    let Some(taking) = args.copying.start(shaped, signals.stop())? else {
         return conduct(args, config, &signals, (board, None), handler, evaluate);
     };
     let copiers = taking.copiers();
@@ -207,7 +208,7 @@ fn conduct<H: Handler>(
     args: &Args,
     config: &Config,
     signals: &Signals,
-    (board, taking): (Option<&Board>, Option<Taking>),
+    (board, mut taking): (Option<&Board>, Option<Taking>),
     handler: impl FnMut(usize) -> H,
     evaluate: impl FnOnce(Vec<H>) -> (Option<u64>, Result<(), Failure>),
 ) -> Result<Ending, Failure> {
@@ -242,7 +243,7 @@ fn conduct<H: Handler>(
     let flight = pipeline.flight_record().clone();
     let tick = |pipeline: &mut Pipeline<H>, _: &Totals| {
         control.serve(pipeline);
-        taking.iter().for_each(Taking::say_news);
+        taking.iter_mut().for_each(Taking::say_news);
         if signals.asked() {
             say_flight(&flight);
         }

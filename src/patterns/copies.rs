@@ -8,15 +8,13 @@
 use std::{
     ops::Range,
     sync::{
-        Arc,
-        atomic::{
-            AtomicBool, AtomicU64, AtomicUsize,
-            Ordering::{Acquire, Relaxed, Release},
-        },
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
-use crossbeam::channel::{self, Receiver, Sender, TryRecvError, TrySendError};
+use crossbeam::channel::{self, Receiver, RecvTimeoutError, Sender, TryRecvError, TrySendError};
 use serde::Serialize;
 
 use crate::{
@@ -26,14 +24,17 @@ use crate::{
     zmtp::{Cut, Frames, Limits, Splitter, frame::encode_message},
 };
 
-/// The most bytes of copies that wait where those beyond are lost.
+/// The most bytes of copies that wait, but for a page or a message that alone has more: it waits by itself.
 pub const WAITING_BYTES_MAX: usize = 16 << 20;
-/// The most pages that wait there.
+/// The most pages that wait where those beyond are lost.
 const PAGES_MAX: usize = 1_024;
 /// The most pages that wait where there is waiting for room.
 const PAGES_MAX_WAITED_FOR: usize = 64;
-/// The most pages that are kept for the next turns, of up to twice [`PAGE_BYTES`].
+/// The most pages that are kept for the next turns, of up to twice [`PAGE_BYTES`], where copies may be lost. Where
+/// there is waiting all are kept: who waits is not to allocate as well.
 const SPARE_PAGES_MAX: usize = 16;
+/// The longest that who waits for room goes without a look for it.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
 /// Bytes of a page at which it is handed over before the turn ends.
 pub(super) const PAGE_BYTES: usize = 64 * 1024;
 /// What a copy is taken to cost beside its bytes.
@@ -102,16 +103,33 @@ struct Shared {
     waiting_bytes: AtomicUsize,
     wanted: AtomicU64,
     skipped: AtomicU64,
-    /// Copies that the thread is done with.
-    done: AtomicU64,
-    written: AtomicU64,
-    /// Copies that the thread could not get rid of.
-    lost: AtomicU64,
+    done: Mutex<Done>,
     /// The last second with copies that are limited, in the upper half, and how many it has had.
     second: AtomicU64,
 }
 
+/// What the thread has done so far.
+#[derive(Clone, Copy, Debug, Default)]
+struct Done {
+    /// Copies that it is done with.
+    copies: u64,
+    written: u64,
+    /// Copies that it could not get rid of.
+    lost: u64,
+}
+
 impl Shared {
+    fn done(&self) -> MutexGuard<'_, Done> {
+        // Nothing panics within.
+        self.done.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells whether there is room for more bytes beside what waits and `beside_bytes`.
+    fn has_room(&self, beside_bytes: usize, bytes: usize) -> bool {
+        let waiting_bytes = self.waiting_bytes.load(Relaxed) + beside_bytes;
+        waiting_bytes == 0 || waiting_bytes + bytes <= WAITING_BYTES_MAX
+    }
+
     /// Takes one of the copies that a second may have, if there is one left.
     fn is_within(&self, at_ns: u64, per_s_max: u64) -> bool {
         let (now, most) = (at_ns / SECOND_NS, per_s_max.min(u64::from(u32::MAX)));
@@ -138,12 +156,12 @@ impl CopyCounters {
     #[must_use]
     pub fn copied(&self) -> Copied {
         let shared = &self.0;
-        // In this order, or some under way could be missing on one side only.
-        let (written, lost) = (shared.written.load(Relaxed), shared.lost.load(Relaxed));
-        let done = shared.done.load(Acquire);
+        // First: what is done was wanted before.
+        let done = *shared.done();
+        let under_way = shared.wanted.load(Relaxed).saturating_sub(done.copies);
         Copied {
-            written,
-            lost: lost + shared.wanted.load(Relaxed).saturating_sub(done),
+            written: done.written,
+            lost: done.lost + under_way,
             skipped: shared.skipped.load(Relaxed),
         }
     }
@@ -184,9 +202,9 @@ impl Page {
             frames_max: FRAMES_MAX,
         };
         let mut splitter = Splitter::new(limits);
+        let mut frames = Frames::default();
         for (at_ns, kind, topic_bytes, place) in &self.copies {
             // One message, which was encoded here.
-            let mut frames = Frames::default();
             let cut = splitter.cut(&self.bytes[place.clone()], &mut frames);
             if matches!(cut, Ok((Cut::Message, _))) {
                 take(&Passed {
@@ -207,7 +225,8 @@ pub struct Copier {
     rule: CopyRule,
     when_full: WhenFull,
     page: Page,
-    pages: Sender<Page>,
+    /// None only while it is dropped.
+    pages: Option<Sender<Page>>,
     spare: Receiver<Page>,
     shared: Arc<Shared>,
     waker: Option<Waker>,
@@ -236,18 +255,18 @@ impl Copier {
     /// Makes both sides. `waker` is rung where there is something to take.
     #[must_use]
     pub fn new(rule: CopyRule, when_full: WhenFull, waker: Option<Waker>) -> (Self, Copies) {
-        let pages_max = match when_full {
-            WhenFull::Lose => PAGES_MAX,
-            WhenFull::Wait => PAGES_MAX_WAITED_FOR,
+        let (pages_max, spare_max) = match when_full {
+            WhenFull::Lose => (PAGES_MAX, SPARE_PAGES_MAX),
+            WhenFull::Wait => (PAGES_MAX_WAITED_FOR, PAGES_MAX_WAITED_FOR),
         };
         let (pages, to_take) = channel::bounded(pages_max);
-        let (give_back, spare) = channel::bounded(SPARE_PAGES_MAX);
+        let (give_back, spare) = channel::bounded(spare_max);
         let shared = Arc::new(Shared::default());
         let copier = Self {
             rule,
             when_full,
             page: Page::default(),
-            pages,
+            pages: Some(pages),
             spare,
             shared: shared.clone(),
             waker,
@@ -268,10 +287,16 @@ impl Copier {
         CopyCounters(self.shared.clone())
     }
 
-    /// Tells whether anybody is there for whom to copy.
+    /// Tells whether messages with this first frame are wanted, a few of them at least.
     #[inline]
     #[must_use]
-    pub fn is_watched(&self) -> bool {
+    pub fn wants(&self, first: &[u8]) -> bool {
+        self.is_watched() && first.starts_with(&self.rule.topic)
+    }
+
+    /// Tells whether anybody is there for whom to copy.
+    #[inline]
+    fn is_watched(&self) -> bool {
         !self.shared.is_unwatched.load(Relaxed)
     }
 
@@ -300,11 +325,23 @@ impl Copier {
         if self.when_full == WhenFull::Wait {
             return true;
         }
-        let waiting_bytes = self.shared.waiting_bytes.load(Relaxed) + self.page.cost_bytes();
-        let fits =
-            waiting_bytes == 0 || waiting_bytes + bytes + COPY_OVERHEAD_BYTES <= WAITING_BYTES_MAX;
+        let cost_bytes = self.page.cost_bytes();
         // A page that is full is so because no more pages may wait.
-        fits && self.page.bytes.len() < PAGE_BYTES
+        self.shared
+            .has_room(cost_bytes, bytes + COPY_OVERHEAD_BYTES)
+            && self.page.bytes.len() < PAGE_BYTES
+    }
+
+    /// Waits until there is room for the page, or nobody who would make some.
+    fn wait_for_room(&self) {
+        let cost_bytes = self.page.cost_bytes();
+        while !self.shared.has_room(0, cost_bytes) {
+            // Room comes with a page that is given back, though another copier may take either.
+            let given_back = self.spare.recv_timeout(LOOK_EVERY);
+            if matches!(given_back, Err(RecvTimeoutError::Disconnected)) {
+                return;
+            }
+        }
     }
 
     /// Hands over what was copied.
@@ -318,17 +355,20 @@ impl Copier {
                 .skipped
                 .fetch_add(std::mem::take(skipped), Relaxed);
         }
-        if self.page.is_empty() {
+        let Some(pages) = self.pages.as_ref().filter(|_| !self.page.is_empty()) else {
             return;
+        };
+        if self.when_full == WhenFull::Wait {
+            self.wait_for_room();
         }
         let page = std::mem::take(&mut self.page);
         let cost_bytes = page.cost_bytes();
         self.shared.waiting_bytes.fetch_add(cost_bytes, Relaxed);
         let sent = match self.when_full {
-            WhenFull::Lose => self.pages.try_send(page),
+            WhenFull::Lose => pages.try_send(page),
             // Nobody takes it where the other thread has ended: then it is lost, and counted as that.
             WhenFull::Wait => {
-                let sent = self.pages.send(page);
+                let sent = pages.send(page);
                 sent.map_err(|unsent| TrySendError::Disconnected(unsent.0))
             }
         };
@@ -388,6 +428,8 @@ impl Drop for Copier {
     fn drop(&mut self) {
         // Where there is waiting for room, this waits too.
         self.flush();
+        // First: who is woken is to see that no more come.
+        self.pages = None;
         if let Some(waker) = &self.waker {
             waker.wake();
         }
@@ -440,19 +482,17 @@ impl Copies {
 
     /// Counts copies that were written.
     pub fn count_written(&self, copies: u64) {
-        self.shared.written.fetch_add(copies, Relaxed);
-        self.count_done(copies);
+        let mut done = self.shared.done();
+        done.copies += copies;
+        done.written += copies;
     }
 
-    /// Counts copies that are done with; what became of them is [counted apart](Self::set_sent).
-    pub fn count_done(&self, copies: u64) {
-        self.shared.done.fetch_add(copies, Release);
-    }
-
-    /// Says how many copies went to somebody, and how many could not, where each may go to several.
-    pub fn set_sent(&self, written: u64, lost: u64) {
-        self.shared.written.store(written, Relaxed);
-        self.shared.lost.store(lost, Relaxed);
+    /// Counts copies that are done with, where each may go to several, and says how many have gone to somebody so
+    /// far, and how many could not.
+    pub fn count_sent(&self, copies: u64, written: u64, lost: u64) {
+        let mut done = self.shared.done();
+        done.copies += copies;
+        (done.written, done.lost) = (written, lost);
     }
 
     /// Says whether anybody is there for whom to copy. At first there is.
@@ -517,6 +557,39 @@ mod tests {
             ..Copied::default()
         };
         assert_eq!(counters.copied(), expected);
+    }
+
+    #[test]
+    fn large_messages_wait_for_room_in_bytes() {
+        const COPIES: u64 = 60;
+        const LARGE: usize = 1 << 20;
+        let (mut copier, copies) = Copier::new(CopyRule::default(), WhenFull::Wait, None);
+        let shared = copies.shared.clone();
+        let copying = thread::spawn(move || {
+            for copy in 0..COPIES {
+                // The last one has more bytes than may wait.
+                let bytes = if copy + 1 < COPIES {
+                    LARGE
+                } else {
+                    WAITING_BYTES_MAX + 1
+                };
+                copier.copy(&message(&[b"A", &vec![7; bytes]]));
+            }
+        });
+        // Most that may wait do, before any is taken.
+        while shared.waiting_bytes.load(Relaxed) < WAITING_BYTES_MAX - 2 * LARGE {
+            thread::yield_now();
+        }
+        let mut taken = 0;
+        while let Ok(page) = copies.take() {
+            let waiting_bytes = shared.waiting_bytes.load(Relaxed);
+            let is_alone = waiting_bytes == page.cost_bytes();
+            assert!(waiting_bytes <= WAITING_BYTES_MAX || is_alone);
+            taken += page.len() as u64;
+            copies.give_back(page);
+        }
+        copying.join().unwrap();
+        assert_eq!(taken, COPIES);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! A cache beside other threads of the process, which copy messages for it, on a thread of its own.
 //!
-//! Where it can't follow, those who copy wait: it keeps pace with what it serves of, and never answers with an
-//! older message than they have gone on from. Subscribers keep nobody waiting, so that is for as long as it takes
-//! to store and to forward; what comes of it is up to those who fill the queues of those who wait.
+//! Where it can't follow, those who copy wait: it is 64 pages or 16 MiB of messages behind what they have gone on
+//! from at most, and no value stays old. Subscribers keep nobody waiting, so that is for as long as it takes to store
+//! and to forward; what comes of it is up to those who fill the queues of those who wait.
 
 use std::{
     sync::mpsc::{Receiver, SyncSender, sync_channel},
@@ -40,7 +40,7 @@ pub struct CacheBeside {
 }
 
 impl CacheBeside {
-    /// Opens a cache and starts its thread. Should that fail later, `stop` is requested.
+    /// Opens a cache and starts its thread. Should that fail later, or panic, `stop` is requested.
     ///
     /// # Errors
     /// What [`Cache::open`] fails with; [`Error::Thread`].
@@ -51,11 +51,10 @@ impl CacheBeside {
         let (tell, news) = sync_channel(NEWS_MAX);
         let stop = stop.clone();
         let run = move || {
-            let end = run(cache, &tell);
-            if end.is_err() {
-                stop.request();
-            }
-            end
+            let mut stop_at_end = StopAtEnd(Some(stop));
+            let end = run(cache, &tell)?;
+            stop_at_end.0 = None;
+            Ok(end)
         };
         let thread = Builder::new().name(CACHE.to_owned()).spawn(run);
         Ok(Self {
@@ -100,6 +99,17 @@ impl CacheBeside {
             })
         });
         (self.counters.copied().lost, end)
+    }
+}
+
+/// Requests the stop, where there is still one to request.
+struct StopAtEnd(Option<Stop>);
+
+impl Drop for StopAtEnd {
+    fn drop(&mut self) {
+        if let Some(stop) = &self.0 {
+            stop.request();
+        }
     }
 }
 

@@ -235,7 +235,7 @@ impl Cache {
     }
 
     /// Returns what copies messages for it, from whatever thread, as if they came from a publisher. Where it can't
-    /// follow, who copies waits, so that it never answers with an older message than was copied.
+    /// follow, who copies waits: it is a bounded number of messages behind, and none is lost.
     pub fn copier(&mut self) -> Copier {
         let waker = Some(self.reactor.waker());
         let (copier, copies) = Copier::new(CopyRule::default(), WhenFull::Wait, waker);

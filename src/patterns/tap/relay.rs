@@ -5,7 +5,7 @@ use std::{io, time::Duration};
 use crate::{
     error::Result,
     patterns::{
-        copies::{Copies, Ended},
+        copies::Copies,
         reactor::{Application, End, Link, Links, Reactor, Shift},
         tap::watch_point::WatchPoint,
     },
@@ -63,9 +63,14 @@ impl Relay {
         let outcome = outcome.and_then(|()| reactor.drain(DRAIN_LIMIT));
         let links = reactor.links();
         links.give_up(|_, _| ());
-        let copied = self.point.copied(links);
-        self.copies.set_sent(copied.written, copied.lost);
+        self.count(links, 0);
         outcome.map_err(io::Error::other)
+    }
+
+    /// Counts copies that are done with, and says what became of all so far.
+    fn count(&self, links: &Links, copies: u64) {
+        let copied = self.point.copied(links);
+        self.copies.count_sent(copies, copied.written, copied.lost);
     }
 
     fn look_who_watches(&self, links: &Links) {
@@ -97,25 +102,25 @@ impl Application for Relay {
     }
 
     fn on_turn_end(&mut self, links: &mut Links) {
-        self.is_hurried = false;
-        for _ in 0..PAGES_A_TURN {
-            match self.copies.try_take() {
-                Ok(Some(page)) => {
-                    let Ok(()) = page.each(|copy| {
-                        self.point.send(links, copy.kind, copy.frames);
-                        Ok::<_, std::convert::Infallible>(())
-                    });
-                    self.copies.count_done(page.len() as u64);
-                    self.copies.give_back(page);
-                }
-                Ok(None) => return,
-                Err(Ended) => {
-                    self.has_ended = true;
-                    return;
-                }
-            }
-        }
+        let mut copies = 0;
         self.is_hurried = true;
+        for _ in 0..PAGES_A_TURN {
+            let page = match self.copies.try_take() {
+                Ok(Some(page)) => page,
+                none => {
+                    self.has_ended = none.is_err();
+                    self.is_hurried = false;
+                    break;
+                }
+            };
+            let Ok(()) = page.each(|copy| {
+                self.point.send(links, copy.kind, copy.frames);
+                Ok::<_, std::convert::Infallible>(())
+            });
+            copies += page.len() as u64;
+            self.copies.give_back(page);
+        }
+        self.count(links, copies);
     }
 
     fn due_ns(&self) -> Option<u64> {

@@ -52,6 +52,8 @@ pub struct Watcher {
     name: String,
     copier: Copier,
     ended: Receiver<io::Result<()>>,
+    /// What it ended with, once that was seen.
+    outcome: Option<Result<()>>,
 }
 
 impl Watcher {
@@ -99,6 +101,7 @@ impl Watcher {
             name,
             copier,
             ended,
+            outcome: None,
         })
     }
 
@@ -108,26 +111,39 @@ impl Watcher {
         self.copier.clone()
     }
 
+    /// Returns what it has failed with, once: [`Error::File`].
+    pub fn take_news(&mut self) -> Option<&Error> {
+        if self.outcome.is_some() {
+            return None;
+        }
+        let outcome = wait(&self.ended, &self.name, Duration::ZERO)?;
+        self.outcome.insert(outcome).as_ref().err()
+    }
+
     /// Waits, for `limit` at most, until all copiers are gone and what they copied is written. Tells what became of
     /// it, and what writing failed with: [`Error::File`].
     pub fn finish(self, limit: Duration) -> (Watched, Result<()>) {
         let counters = self.copier.counters();
         drop(self.copier);
-        let outcome = match self.ended.recv_timeout(limit) {
-            Ok(outcome) => outcome,
-            Err(RecvTimeoutError::Timeout) => Ok(()),
-            Err(RecvTimeoutError::Disconnected) => Err(io::Error::other("its thread panicked")),
-        };
-        let outcome = outcome.map_err(|source| Error::File {
-            path: self.name.clone().into(),
-            source,
-        });
+        let outcome = self
+            .outcome
+            .or_else(|| wait(&self.ended, &self.name, limit));
         let watched = Watched {
             watcher: self.name,
             copied: counters.copied(),
         };
-        (watched, outcome)
+        (watched, outcome.unwrap_or(Ok(())))
     }
+}
+
+/// Waits, for `limit` at most, until a watcher ends, and returns what with.
+fn wait(ended: &Receiver<io::Result<()>>, name: &str, limit: Duration) -> Option<Result<()>> {
+    let outcome = match ended.recv_timeout(limit) {
+        Ok(outcome) => outcome,
+        Err(RecvTimeoutError::Timeout) => return None,
+        Err(RecvTimeoutError::Disconnected) => Err(io::Error::other("its thread panicked")),
+    };
+    Some(outcome.map_err(Error::file(name)))
 }
 
 /// Writes copies until there are no more.

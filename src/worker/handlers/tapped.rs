@@ -1,6 +1,6 @@
 //! Copies of what a handler was given, for watchers and a cache on threads of their own.
 
-use std::mem;
+use std::thread;
 
 use crate::{
     clock::wall_ns,
@@ -12,14 +12,18 @@ use crate::{
     worker::Handler,
 };
 
+/// Frames of most messages, at most.
+const FEW_FRAMES: usize = 4;
+
 /// A handler whose messages are copied, each when the handler is done with it: what was copied was delivered.
 ///
-/// Copies leave with their batch, before any other worker can have a newer message of a topic.
+/// Copies leave with their batch, before any other worker can have a newer message of a topic. Where the handler
+/// panics they leave at once, and those who take copies learn that no more come from here.
 #[derive(Debug)]
 pub struct Tapped<H> {
     handler: H,
     copiers: Vec<Copier>,
-    /// The wall clock in this batch, once it was read.
+    /// The wall clock in this batch, once it was read: when all its copies passed.
     batch_wall_ns: Option<u64>,
 }
 
@@ -40,11 +44,27 @@ impl<H> Tapped<H> {
         self.handler
     }
 
+    /// Calls into the handler.
+    #[inline]
+    fn call(&mut self, call: impl FnOnce(&mut H)) {
+        let _copiers = GoneAtPanic(&mut self.copiers);
+        call(&mut self.handler);
+    }
+
     fn copy(&mut self, message: &Message<'_>) {
-        if !self.copiers.iter().any(Copier::is_watched) {
+        let first = message.frames().next().unwrap_or_default();
+        if !self.copiers.iter().any(|copier| copier.wants(first)) {
             return;
         }
-        let mut room = [&[][..]; FRAMES_MAX];
+        let (mut few, mut many);
+        // To clear room for the most frames takes longer than to copy a small message.
+        let room: &mut [&[u8]] = if message.frames().len() <= FEW_FRAMES {
+            few = [&[][..]; FEW_FRAMES];
+            &mut few
+        } else {
+            many = [&[][..]; FRAMES_MAX];
+            &mut many
+        };
         let mut count = 0;
         for (place, frame) in room.iter_mut().zip(message.frames()) {
             *place = frame;
@@ -53,9 +73,7 @@ impl<H> Tapped<H> {
         let frames = &room[..count];
         let topic = message.topic();
         // Subscriptions match on the first frame's start: the topic is there, or is none for them.
-        let is_in_front = frames
-            .first()
-            .is_some_and(|first| first.as_ptr() == topic.as_ptr() && first.len() >= topic.len());
+        let is_in_front = first.as_ptr() == topic.as_ptr() && first.len() >= topic.len();
         let copy = Passed {
             at_ns: *self.batch_wall_ns.get_or_insert_with(wall_ns),
             kind: Kind::Message,
@@ -73,46 +91,58 @@ impl<H> Tapped<H> {
     }
 }
 
+/// What copies, and is gone once the handler has panicked: it is not called any more, so nothing else would send
+/// off what was copied before.
+struct GoneAtPanic<'a>(&'a mut Vec<Copier>);
+
+impl Drop for GoneAtPanic<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.clear();
+        }
+    }
+}
+
 impl<H: Handler> Handler for Tapped<H> {
     #[inline]
     fn on_message(&mut self, message: &Message<'_>) {
-        self.handler.on_message(message);
+        self.call(|handler| handler.on_message(message));
         self.copy(message);
     }
 
     fn on_receipt(&mut self, receipt: &Receipt, message: &Message<'_>) {
-        self.handler.on_receipt(receipt, message);
+        self.call(|handler| handler.on_receipt(receipt, message));
     }
 
     fn on_batch_end(&mut self, batch: &Batch) {
         self.flush();
-        self.handler.on_batch_end(batch);
+        self.call(|handler| handler.on_batch_end(batch));
     }
 
     fn on_notice(&mut self, notice: &Notice<'_>) {
-        self.handler.on_notice(notice);
+        self.call(|handler| handler.on_notice(notice));
     }
 
     fn on_gap(&mut self, notice: &Notice<'_>, gap: &Gap) {
-        self.handler.on_gap(notice, gap);
+        self.call(|handler| handler.on_gap(notice, gap));
     }
 
     fn on_quality(&mut self, notice: &Notice<'_>, from: Quality, to: Quality) {
-        self.handler.on_quality(notice, from, to);
+        self.call(|handler| handler.on_quality(notice, from, to));
     }
 
     fn on_snapshot(&mut self, notice: &Notice<'_>, mark: SnapshotMark) {
-        self.handler.on_snapshot(notice, mark);
+        self.call(|handler| handler.on_snapshot(notice, mark));
     }
 
     fn on_idle(&mut self) {
         self.flush();
-        self.handler.on_idle();
+        self.call(H::on_idle);
     }
 
     fn on_stop(&mut self) {
         // Nothing comes any more: who waits for the last copies learns that there are no more.
-        drop(mem::take(&mut self.copiers));
+        self.copiers.clear();
         self.handler.on_stop();
     }
 }
