@@ -75,6 +75,15 @@ pub struct CopyRule {
     pub per_s_max: Option<u64>,
 }
 
+impl CopyRule {
+    /// Tells whether the frame that a topic begins starts as those that are wanted do. No bytes are not compared:
+    /// that takes 100 ns where the C library compares by masked loads, since they have no address.
+    #[inline]
+    fn covers(&self, first: &[u8]) -> bool {
+        self.topic.is_empty() || first.starts_with(&self.topic)
+    }
+}
+
 /// What happens where too much waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WhenFull {
@@ -291,7 +300,7 @@ impl Copier {
     #[inline]
     #[must_use]
     pub fn wants(&self, first: &[u8]) -> bool {
-        self.is_watched() && first.starts_with(&self.rule.topic)
+        self.is_watched() && self.rule.covers(first)
     }
 
     /// Tells whether anybody is there for whom to copy.
@@ -409,7 +418,7 @@ impl Copier {
     fn is_wanted(&mut self, copy: &Passed<'_>) -> bool {
         let first = copy.frames.first().copied().unwrap_or_default();
         let topic = &*self.rule.topic;
-        let matches = first.starts_with(topic)
+        let matches = self.rule.covers(first)
             || matches!(copy.kind, Kind::Subscription | Kind::Cancellation)
                 && topic.starts_with(first);
         if !matches || !self.is_watched() {
