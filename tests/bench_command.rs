@@ -278,6 +278,14 @@ fn what_cannot_be_carried_out_is_refused_by_flag() {
             &["sweep", "--vary", "lanes=1,2,3", "--connections", "2"],
             "--vary = lanes=3: 2 connection(s) can't be spread over so many lanes",
         ),
+        (
+            &["sweep", "--vary", "publishers=1,300"],
+            "--vary = publishers=300: it is out of range; give 1 to 64",
+        ),
+        (
+            &["sweep", "--vary", "size=64,256", "--frames", "65"],
+            "--vary = size=64: with --frames = 65, it is out of range; give 1 to 64",
+        ),
         (&["sweep", "--vary", "size=28", "--for", "1s"], "--rate <N>"),
         (
             &["throughput", "--tui"],

@@ -113,7 +113,7 @@ impl Vary {
     /// Returns a shape for each value, in their order.
     ///
     /// # Errors
-    /// [`Error::Config`], naming the flag `--vary`, for a value that can't be carried out.
+    /// [`Error::Config`], naming the flag `--vary`, for a value that can't be carried out, or not with what is fixed.
     pub fn shapes(&self, base: &Shape) -> Result<Vec<Shape>> {
         let with = |&value: &usize| {
             let mut shape = base.clone();
@@ -131,9 +131,17 @@ impl Vary {
             match shape.check() {
                 Ok(()) => Ok(shape),
                 Err(Error::Config {
-                    problem, remedy, ..
+                    key,
+                    value: fixed,
+                    problem,
+                    remedy,
                 }) => {
                     let given = format!("{}={value}", self.property);
+                    let problem = if key.starts_with(&format!("--{}", self.property)) {
+                        problem
+                    } else {
+                        format!("with {key} = {fixed}, {problem}")
+                    };
                     Err(Error::config("--vary", given, problem, remedy))
                 }
                 Err(other) => Err(other),

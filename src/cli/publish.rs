@@ -35,7 +35,8 @@ const BEHIND_S_MIN: f64 = 0.05;
 /// most ten seconds after the last message.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Stop when standard input ends: so that it does not outlive the command that started it
+    /// Stop when standard input ends: so that it does not outlive the command that started it. Until then it stays,
+    /// for a day at most
     #[arg(long, hide = true)]
     until_stdin_ends: bool,
 

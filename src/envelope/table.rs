@@ -327,6 +327,17 @@ impl Inflate {
 impl Table {
     fn layout(self) -> Result<Layout, Error> {
         let topic = self.topic.map_or(Ok(TopicAt::None), Topic::layout)?;
+        let heartbeat = self.sequence.as_ref().and_then(|at| at.heartbeat.as_ref());
+        if let Some(heartbeat) = heartbeat
+            && (heartbeat.is_empty() || topic == TopicAt::None)
+        {
+            return Err(wrong(
+                "sequence.heartbeat",
+                format!("\"{}\"", heartbeat.escape_debug()),
+                "it does not tell heartbeats from other messages",
+                "give the topic that they have, and say where the `topic` stands",
+            ));
+        }
         let payload = match (&self.payload, &topic) {
             (Some(payload), _) => frame("payload", payload.frame)?,
             (None, TopicAt::Frame(topic)) => topic + 1,
@@ -338,9 +349,7 @@ impl Table {
             payload,
             text: self.text,
             sequence: self.sequence.as_ref().map(Sequence::layout).transpose()?,
-            heartbeat: (self.sequence.as_ref())
-                .and_then(|sequence| sequence.heartbeat.as_ref())
-                .map(|topic| topic.as_bytes().into()),
+            heartbeat: heartbeat.map(|topic| topic.as_bytes().into()),
             epoch: self.epoch.map(|epoch| epoch.layout("epoch")).transpose()?,
             timestamp: self.timestamp.map(Timestamp::layout).transpose()?,
             inflate: self.inflate.map(Inflate::layout).transpose()?,
@@ -497,6 +506,14 @@ mod tests {
             (
                 "sequence = { frame = 0, width = 4, start = 4294967296 }",
                 ["sequence.start = 4294967296", "at most 4294967295"],
+            ),
+            (
+                "topic = { frame = 0 }\nsequence = { frame = 1, width = 4, heartbeat = \"\" }",
+                ["sequence.heartbeat = \"\"", "topic that they have"],
+            ),
+            (
+                "sequence = { frame = 0, width = 4, heartbeat = \"HUGZ\" }",
+                ["sequence.heartbeat = \"HUGZ\"", "say where"],
             ),
             (
                 "sequence = { frame = 0, width = 4, endian = \"middle\" }",

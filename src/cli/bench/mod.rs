@@ -76,7 +76,7 @@ struct Traffic {
     #[arg(long, value_name = "N", default_value_t = 1)]
     connections: usize,
 
-    /// Lanes of pinfeed, each an I/O thread, which connections are spread over
+    /// Lanes of pinfeed, each a receive thread, which connections are spread over
     #[arg(long, value_name = "N", default_value_t = 1)]
     lanes: usize,
 }
@@ -191,14 +191,9 @@ fn parse_rate(text: &str) -> Result<f64, &'static str> {
 }
 
 impl Common {
-    /// Returns what to measure with, flat out where `publishers` are several, which may have to share cores.
-    fn bench(
-        &self,
-        traffic: &Traffic,
-        publishers: usize,
-        signals: &Signals,
-    ) -> Result<Bench, Failure> {
-        let shape = Shape {
+    /// Returns what is sent and received. It is yet to be checked.
+    fn shape(&self, traffic: &Traffic, publishers: usize) -> Shape {
+        Shape {
             payload_bytes: traffic.size,
             frames: traffic.frames,
             topics: traffic.topics,
@@ -211,8 +206,11 @@ impl Common {
             publishers,
             connections: traffic.connections,
             lanes: traffic.lanes,
-        };
-        shape.check()?;
+        }
+    }
+
+    /// Returns what to measure with, flat out where `publishers` are several, which may have to share cores.
+    fn bench(&self, shape: Shape, publishers: usize, signals: &Signals) -> Result<Bench, Failure> {
         let given = |list: &Option<CoreList>| list.as_ref().map(|list| list.0.clone());
         let (generator, subject) = (given(&self.generator_cores), given(&self.subject_cores));
         let cores = Cores::choose(publishers, generator.as_deref(), subject.as_deref())?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::{
-    bench::{Bench, ResultFolder},
+    bench::{Bench, ResultFolder, Shape},
     cli::{
         Ending, Failure,
         bench::{
@@ -53,13 +53,25 @@ impl Session {
         common: &Common,
         traffic: &Traffic,
         pace: Pace<'_>,
+        shown: (String, Done),
+    ) -> Result<Self, Failure> {
+        let shape = common.shape(traffic, pace.publishers());
+        shape.check()?;
+        Self::open_with(common, shape, pace, shown)
+    }
+
+    /// As [`open`](Self::open), with a shape that is not looked at: others made of it have been.
+    pub(super) fn open_with(
+        common: &Common,
+        shape: Shape,
+        pace: Pace<'_>,
         (title, done): (String, Done),
     ) -> Result<Self, Failure> {
         if common.tui {
             tui::check()?;
         }
         let signals = Arc::new(Signals::listen()?);
-        let mut bench = common.bench(traffic, pace.publishers(), &signals)?;
+        let mut bench = common.bench(shape, pace.publishers(), &signals)?;
         if let Pace::AtRate(lengths) = pace {
             bench.hiccups = lengths.hiccups;
         }

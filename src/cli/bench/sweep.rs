@@ -118,12 +118,12 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
         Some(_) => Pace::AtRate(&args.lengths),
         None => Pace::FlatOut(publishers),
     };
-    let mut session = Session::open(&args.common, &args.traffic, speed, shown)?;
-    session.bench.shape.publishers = args.load.publishers;
-    let shapes = args.vary.shapes(&session.bench.shape)?;
+    let base = args.common.shape(&args.traffic, args.load.publishers);
+    let shapes = args.vary.shapes(&base)?;
     if plan.is_some() {
         shapes.iter().try_for_each(Shape::check_at_rate)?;
     }
+    let session = Session::open_with(&args.common, base, speed, shown)?;
     let benches = shapes.into_iter().map(|shape| Bench {
         shape,
         ..session.bench.clone()

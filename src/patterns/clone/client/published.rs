@@ -56,6 +56,7 @@ impl Machine {
             return Ok(());
         }
         self.counters.published += 1;
+        self.subscription.heard = message.sequence;
         self.note_seen(&message);
         if !message.key.starts_with(&self.wishes.subtree) {
             return Ok(());
@@ -100,6 +101,7 @@ impl Machine {
             // starts over hangs up.
             return;
         }
+        let heard = std::mem::replace(&mut self.subscription.heard, sequence);
         let is_whole = self.wishes.subtree.is_empty();
         match &self.phase {
             Phase::Seeking(_) => {
@@ -113,7 +115,7 @@ impl Machine {
                     self.subscription.last = Some(last.max(sequence));
                 }
             }
-            Phase::Ready if sequence < self.sequence => {
+            Phase::Ready if sequence < heard => {
                 self.counters.backwards += 1;
                 self.subscription.held_after(sequence);
                 self.seek(now);

@@ -97,8 +97,10 @@ impl Held {
 pub(super) struct Subscription {
     /// The sequence that a snapshot has to have at least to go with what is held.
     pub(super) floor: u64,
-    /// The last sequence that came.
+    /// The last sequence that came while a snapshot was wanted.
     pub(super) last: Option<u64>,
+    /// The last sequence heard of. A heartbeat from before the snapshot may be under way, but none goes back behind this.
+    pub(super) heard: u64,
     /// Whether a heartbeat has come, so that the subscription is known to hold.
     pub(super) is_proven: bool,
 }

@@ -135,6 +135,11 @@ fn a_heartbeat_tells_of_a_gap_and_of_sequences_that_went_back() {
     assert!(!bench.machine.is_ready());
     assert_eq!(bench.machine.counters().gaps, 1);
     let mut bench = ready(b"");
+    // These were under way when the snapshot was taken.
+    for sequence in 3..=5 {
+        bench.published(0, HUGZ, sequence, b"", 2);
+    }
+    assert!(bench.machine.is_ready());
     bench.published(0, HUGZ, 4, b"", 2);
     assert!(!bench.machine.is_ready());
     assert_eq!(bench.machine.counters().backwards, 1);
