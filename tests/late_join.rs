@@ -35,6 +35,9 @@ use support::{
     publisher, sealed, wait_until,
 };
 
+/// Topics of heartbeats: the Guide's, and one of an envelope that is described.
+const HEARTBEATS: [&[u8]; 2] = [b"HUGZ", b"beat"];
+
 /// What all workers have gathered, and how the feed fared.
 #[derive(Clone, Default)]
 struct Gathered {
@@ -56,7 +59,7 @@ struct Mirror {
 
 impl Handler for Mirror {
     fn on_message(&mut self, message: &Message<'_>) {
-        if message.topic() == b"HUGZ" {
+        if HEARTBEATS.contains(&message.topic()) {
             return;
         }
         let key = message.topic().to_vec();
@@ -452,6 +455,106 @@ fn without_a_server_nothing_is_delivered_and_all_is_accounted_for() {
     assert_eq!(unreached.source, Source::Snapshots);
     assert!(unreached.attempts > 0 && unreached.reason.contains("refused"));
     server.end();
+}
+
+#[test]
+fn a_snapshot_that_did_not_come_in_time_is_not_said_to_have_had_no_publisher() {
+    let server = Running::start(7);
+    let reason = |pipeline: &Pipeline<Mirror>| {
+        let mut unreached = pipeline.unreached().into_iter();
+        let server = unreached.find(|one| one.source == Source::Snapshots);
+        server.expect("none has come").reason
+    };
+    // It is asked, and never says anything.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut config = config(Engine::Native, &server);
+    config.feeds[0].snapshot = Some(Snapshot::from(
+        format!("tcp://{}", silent.local_addr().unwrap()).as_str(),
+    ));
+    let (mut pipeline, stop) = start(&config, mirrors(&Gathered::default()));
+    wait_until("it is connected", || pipeline.look().connects == 1);
+    wait_until("it was asked", || {
+        reason(&pipeline).starts_with("it was asked")
+    });
+    end(pipeline, &stop);
+
+    // There is never room for what comes meanwhile.
+    let snapshot = config.feeds[0].snapshot.as_mut().unwrap();
+    snapshot.connect = server.snapshots.clone();
+    snapshot.held_bytes_max = 16_384;
+    server.order(Order::Ignore(u64::MAX));
+    let (mut pipeline, stop) = start(&config, mirrors(&Gathered::default()));
+    server.order(Order::Publish(u64::MAX));
+    wait_until("some are dropped", || pipeline.look().dropped > 0);
+    server.order(Order::Ignore(0));
+    wait_until("it is outdated", || {
+        reason(&pipeline).contains("raise held_bytes_max")
+    });
+    end(pipeline, &stop);
+    server.end();
+}
+
+#[test]
+fn a_heartbeat_waits_for_no_snapshot_and_shows_what_is_missing_at_the_end() {
+    for topic in ["HUGZ", "beat"] {
+        let server = Running::start(5);
+        server.publish(100);
+        server.order(Order::Ignore(u64::MAX));
+        let mut config = config(Engine::Native, &server);
+        config.feeds[0].envelope = beaten(topic);
+        let gathered = Gathered::default();
+        let (mut pipeline, stop) = start(&config, mirrors(&gathered));
+        wait_until("a heartbeat has come", || {
+            server.order(Order::Beat(topic));
+            pipeline.look().delivered > 0
+        });
+        assert_eq!(pipeline.look().snapshots, 0);
+        server.order(Order::Ignore(0));
+        wait_until("it has the past", || gathered.ends.load(SeqCst) == 1);
+
+        server.order(Order::Lose(3));
+        server.order(Order::Beat(topic));
+        wait_until("it has what was lost", || gathered.last.load(SeqCst) == 103);
+        let totals = end(pipeline, &stop).totals;
+        assert_eq!((totals.gaps, totals.dropped), (1, 0), "{totals:?}");
+        assert_eq!(totals.snapshots, 2, "{totals:?}");
+        let expected = server.end();
+        let state = gathered.state.lock().unwrap();
+        assert!(expected.iter().eq(state.iter().collect::<BTreeMap<_, _>>()));
+    }
+}
+
+#[test]
+fn without_a_snapshot_a_heartbeat_tells_of_what_was_lost() {
+    for engine in ENGINES {
+        let server = Running::start(6);
+        let mut config = config(engine, &server);
+        config.feeds[0].snapshot = None;
+        config.feeds[0].envelope = beaten("beat");
+        let (mut pipeline, stop) = start(&config, mirrors(&Gathered::default()));
+        wait_until("it is subscribed", || {
+            server.publish(1);
+            pipeline.look().received > 0
+        });
+        server.order(Order::Lose(3));
+        server.order(Order::Beat("beat"));
+        wait_until("they are missed", || pipeline.look().gaps > 0);
+        server.publish(1);
+        wait_until("it goes on", || pipeline.look().received >= 3);
+        let totals = end(pipeline, &stop).totals;
+        assert_eq!((totals.lost(), totals.gaps), (3, 1), "{totals:?}");
+        assert_eq!((totals.duplicates, totals.rejected()), (0, 0), "{totals:?}");
+        server.end();
+    }
+}
+
+/// Returns the envelope of the Clone pattern with heartbeats of another topic.
+fn beaten(topic: &str) -> Envelope {
+    let Envelope::Layout(mut layout) = "kvmsg".parse().unwrap() else {
+        panic!("it is a layout");
+    };
+    Arc::make_mut(&mut layout).heartbeat = Some(topic.as_bytes().into());
+    Envelope::Layout(layout)
 }
 
 #[test]

@@ -83,7 +83,8 @@ pub struct Layout {
     pub text: bool,
     /// Where the sequence number stands, if there is one.
     pub sequence: Option<SequenceAt>,
-    /// The topic of heartbeats, which have no number of their own: they repeat that of the last message.
+    /// The topic of heartbeats, which have no number of their own: they repeat that of the last message. Where
+    /// numbers count all topics they so tell what is missing at the end.
     pub heartbeat: Option<Box<[u8]>>,
     /// Where the publisher's epoch stands, if there is one.
     pub epoch: Option<NumberAt>,
@@ -130,21 +131,38 @@ impl Layout {
         if self.sequence.is_none() && self.epoch.is_none() && self.timestamp.is_none() {
             return Ok(None);
         }
+        let mut stamp = self.numbers(frames)?;
+        if self.heartbeat.as_deref() == Some(topic.of(frames)) {
+            stamp.sequence = Stamp::NONE.sequence;
+        }
+        if let Some(at) = &self.timestamp {
+            stamp.timestamp_ns = at.read(frames, payload)?;
+        }
+        Ok(Some(stamp))
+    }
+
+    /// Reads what is numbered.
+    #[inline]
+    fn numbers<F: Deref<Target = [u8]>>(&self, frames: &[F]) -> Result<Stamp, Rejection> {
         let mut stamp = Stamp::NONE;
         if let Some(at) = &self.sequence {
             let sequence = at.number.read(frames)?;
-            let is_heartbeat = || self.heartbeat.as_deref() == Some(topic.of(frames));
-            if Some(sequence) != at.unnumbered && !is_heartbeat() {
+            if Some(sequence) != at.unnumbered {
                 stamp.sequence = sequence;
             }
         }
         if let Some(at) = &self.epoch {
             stamp.epoch = at.read(frames)?;
         }
-        if let Some(at) = &self.timestamp {
-            stamp.timestamp_ns = at.read(frames, payload)?;
-        }
-        Ok(Some(stamp))
+        Ok(stamp)
+    }
+
+    /// Returns what a heartbeat repeats, which [`open`](Self::open) leaves out, where the message is one.
+    pub(super) fn heartbeat_in<F: Deref<Target = [u8]>>(&self, frames: &[F]) -> Option<Stamp> {
+        let heartbeat = self.heartbeat.as_deref()?;
+        let (topic, _) = self.topic.find(frames).ok()?;
+        let numbers = (topic.of(frames) == heartbeat).then(|| self.numbers(frames))?;
+        numbers.ok()
     }
 
     /// Returns how messages are numbered, if they are.
@@ -162,6 +180,7 @@ impl Layout {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::envelope::Envelope;
 
     fn layout(topic: TopicAt, payload: usize) -> Layout {
         Layout {
@@ -210,6 +229,23 @@ mod tests {
         let layout = layout(TopicAt::Until(0, b":|:".to_vec()), 0);
         assert_eq!(opened(&layout, &[b"x:|:"]), Ok([&b"x"[..], b""]));
         assert_eq!(opened(&layout, &[b"x:|"]), Err(Rejection::NoDelimiter));
+    }
+
+    #[test]
+    fn heartbeats_have_the_number_of_another_message() {
+        let Envelope::Layout(kvmsg) = "kvmsg".parse().unwrap() else {
+            panic!("it is a layout");
+        };
+        let numbers = |topic: &'static [u8], number: u64| {
+            let number = number.to_be_bytes();
+            let frames = [topic, &number, b"", b"", b""];
+            let own = kvmsg.open(&frames).unwrap().stamp.unwrap();
+            let said = kvmsg.heartbeat_in(&frames);
+            (own.sequence(), said.map(|stamp| stamp.sequence()))
+        };
+        assert_eq!(numbers(b"HUGZ", 7), (None, Some(Some(7))));
+        assert_eq!(numbers(b"HUGZ", 0), (None, Some(None)));
+        assert_eq!(numbers(b"key", 7), (Some(7), None));
     }
 
     #[test]

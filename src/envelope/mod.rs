@@ -126,6 +126,16 @@ impl Envelope {
         }
     }
 
+    /// Returns the epoch and number of the message before, where this one is a heartbeat that repeats them.
+    #[inline]
+    #[must_use]
+    pub fn heartbeat_in<F: Deref<Target = [u8]>>(&self, frames: &[F]) -> Option<Stamp> {
+        match self {
+            Self::Layout(layout) => layout.heartbeat_in(frames),
+            Self::Raw | Self::Delimited(_) | Self::Pinfeed => None,
+        }
+    }
+
     /// Returns which frame is compressed, if one is.
     #[inline]
     #[must_use]

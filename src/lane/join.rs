@@ -5,7 +5,7 @@
 //! While a snapshot is under way, messages are held. When all of it has come, those that it holds already
 //! are counted as duplicates, and the others follow. Where the feed's numbers count all of its updates, the
 //! snapshot's own number decides that; where they count each topic's, the number of the topic's value.
-//! Heartbeats of a server that counts all carry the number that it has got to, and count as duplicates.
+//! Heartbeats wait for no snapshot. Where numbers count all updates, they say how far one has to reach.
 //!
 //! What is held is bounded: where there is no more room all of it is dropped, and counted, and a newer snapshot
 //! is asked for, which holds what was lost.
@@ -18,10 +18,7 @@ use crate::{
     flight::{AnomalyKind, FlightRecord, Hop, Sighting},
     lane::{Dispatch, Reach, line::Told, router::address, tally::Tally},
     message::{NO_TIMESTAMP, Origin},
-    patterns::{
-        kvmsg::HUGZ,
-        snapshot::{Piece, Snapshots},
-    },
+    patterns::snapshot::{Piece, Snapshots},
     sequence::{Event, EventKind, Position, Scope, SnapshotMark, TrackVerdict, Tracker},
 };
 
@@ -128,6 +125,7 @@ impl Join {
         self.is_holding = true;
         self.is_outdated = false;
         self.needs = self.needs.max(needs);
+        self.reach.asked();
         self.snapshots.ask();
     }
 
@@ -153,8 +151,12 @@ impl Join {
         received_ns: u64,
         frames: &[F],
     ) -> Result<()> {
-        if self.is_of_line() && *frames[0] == *HUGZ {
-            self.heed_heartbeat(frames);
+        if let Some(said) = desk.envelope.heartbeat_in(frames) {
+            if let Some(reached) = said.position().filter(|_| self.is_of_line()) {
+                self.heed(desk, reached)?;
+            }
+            // It is no part of what a snapshot brings, and waits for none.
+            return self.pass(desk, received_ns, frames).map(drop);
         }
         if self.is_holding || !self.pass(desk, received_ns, frames)? {
             self.keep(desk, Held::new(received_ns, self.connections, frames));
@@ -162,19 +164,21 @@ impl Join {
         Ok(())
     }
 
-    /// Heeds a server's heartbeat, which says what number it has got to: where that has not come, it is missing.
-    fn heed_heartbeat<F: Deref<Target = [u8]>>(&mut self, frames: &[F]) {
-        let number = frames.get(1).and_then(|frame| (**frame).try_into().ok());
-        let number = number.map_or(0, u64::from_be_bytes);
+    /// Heeds how far the publisher has got, as a heartbeat says: where that has not come, it is missing.
+    fn heed(&mut self, desk: &mut Desk<'_>, reached: Position) -> Result<()> {
         if self.is_holding {
-            self.needs = self.needs.max(number);
-        } else if self
-            .tracker
-            .awaited_of_line()
-            .is_some_and(|next| number >= next)
-        {
-            self.hold(number);
+            self.needs = self.needs.max(reached.sequence);
+            return Ok(());
         }
+        let mut told = desk.told();
+        let is_missing = self
+            .tracker
+            .note_reached(reached, &mut |event| told.tell(event));
+        told.outcome?;
+        if is_missing {
+            self.hold(reached.sequence);
+        }
+        Ok(())
     }
 
     fn keep(&mut self, desk: &mut Desk<'_>, held: Held) {
@@ -299,12 +303,13 @@ impl Join {
     fn complete(&mut self, desk: &mut Desk<'_>, sequence: u64) -> Result<()> {
         let needs = self.needs;
         if sequence < needs || self.is_outdated {
-            if sequence < needs {
-                let reason =
-                    format!("it ends at number {sequence}, and {needs} was published before");
-                self.reach.failed(Some(reason.clone()));
-                desk.note(AnomalyKind::Snapshot, 1, || reason);
-            }
+            let reason = if self.is_outdated {
+                "there was no room for what came meanwhile; raise held_bytes_max".to_owned()
+            } else {
+                format!("it ends at number {sequence}, and {needs} was published before")
+            };
+            self.reach.failed(Some(reason.clone()));
+            desk.note(AnomalyKind::Snapshot, 1, || reason);
             // What has come is worth what it is; the next one reaches further.
             self.is_outdated = false;
             self.snapshots.ask_later();

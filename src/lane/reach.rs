@@ -77,6 +77,14 @@ impl Reach {
         self.state().reached = true;
     }
 
+    /// Notes that a snapshot is asked for: until an attempt fails, that it has yet to come is all there is to say.
+    pub(super) fn asked(&self) {
+        let mut state = self.state();
+        if state.so_far.attempts == 0 {
+            state.so_far.reason = "it was asked, and no whole snapshot had come yet".to_owned();
+        }
+    }
+
     /// Notes that an attempt came to nothing, and why, where that is known.
     pub(super) fn failed(&self, reason: Option<String>) {
         let mut state = self.state();

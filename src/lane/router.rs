@@ -23,7 +23,7 @@ use crate::{
     },
     ledger::{LaneLedger, Rejection, Sample},
     message::{FRAMES_MAX, Origin},
-    sequence::TrackVerdict,
+    sequence::{TrackVerdict, Tracker},
     shard::topic_hash,
     wait::IDLE_AFTER,
 };
@@ -44,6 +44,26 @@ impl Way {
             origin,
             now_ns,
         )
+    }
+
+    /// Heeds a heartbeat, if the message is one: what its publisher had sent before and has not come is missing.
+    #[cold]
+    #[inline(never)]
+    fn heed<F: Deref<Target = [u8]>>(
+        &mut self,
+        tracker: &mut Tracker,
+        envelope: &Envelope,
+        origin: Origin,
+        now_ns: u64,
+        frames: &[F],
+    ) -> Result<()> {
+        let said = envelope.heartbeat_in(frames);
+        let Some(reached) = said.and_then(|stamp| stamp.position()) else {
+            return Ok(());
+        };
+        let mut told = self.told(origin, now_ns);
+        tracker.note_reached(reached, &mut |event| told.tell(event));
+        told.outcome
     }
 
     fn desk<'a>(
@@ -227,6 +247,9 @@ impl Router {
                     };
                     let position = fields.stamp.and_then(|stamp| stamp.position());
                     if !tracker.follow(hash, position) {
+                        if position.is_none() {
+                            way.heed(tracker, envelope, origin, received_ns, frames)?;
+                        }
                         let topic = fields.topic.of(frames);
                         let told = way.told(origin, received_ns);
                         match told.judge(tracker, topic, hash, position)? {

@@ -158,20 +158,15 @@ impl Stream {
         }
         let ahead = position.sequence.wrapping_sub(self.next) & mask;
         let behind = self.next.wrapping_sub(position.sequence) & mask;
-        let near = NEAR.min(mask >> 2);
         if ahead == 0 {
             self.follow(mask, generation);
             return Step::InSequence;
         }
-        let is_ahead = if position.sequence > self.next {
-            behind > near
-        } else {
-            ahead <= near
-        };
+        let is_ahead = self.is_ahead(mask, position.sequence);
         match () {
             () if is_ahead && ahead > GAP_COUNT_MAX => self.restart(numbering, position),
             () if is_ahead => Step::Gap(self.skip(mask, ahead)),
-            () if !numbering.has_epoch && (generation != former || behind > near) => {
+            () if !numbering.has_epoch && (generation != former || behind > near(mask)) => {
                 self.restart(numbering, position)
             }
             () if self.was_missing(behind) => Step::Reordered,
@@ -182,23 +177,49 @@ impl Stream {
         }
     }
 
+    /// Tells whether a number is the expected one or a later one of the same life.
+    fn is_ahead(&self, mask: u64, sequence: u64) -> bool {
+        if sequence > self.next {
+            self.next.wrapping_sub(sequence) & mask > near(mask)
+        } else {
+            sequence.wrapping_sub(self.next) & mask <= near(mask)
+        }
+    }
+
     /// Takes the message behind `count` missing ones.
     fn skip(&mut self, mask: u64, count: u64) -> Gap {
+        let gap = self.miss(mask, count);
+        self.follow(mask, self.generation);
+        gap
+    }
+
+    /// Goes on behind `count` missing messages.
+    fn miss(&mut self, mask: u64, count: u64) -> Gap {
         let from = self.next;
         let to = from.wrapping_add(count - 1) & mask;
-        // The message itself takes one bit of the bitmap.
-        self.missing = if count >= REMEMBERED - 1 {
-            u64::MAX << 1
+        self.missing = if count >= REMEMBERED {
+            u64::MAX
         } else {
-            ((self.missing << count) | ((1 << count) - 1)) << 1
+            (self.missing << count) | ((1 << count) - 1)
         };
-        self.next = to.wrapping_add(2) & mask;
+        self.next = to.wrapping_add(1) & mask;
         Gap {
             epoch: self.epoch,
             from,
             to,
             count,
         }
+    }
+
+    /// Goes on behind `position`, up to which all was published, and says what is missing: nothing where that has
+    /// come, or is of another life, or nothing of the series has come so far.
+    pub(super) fn miss_to(&mut self, mask: u64, position: Position) -> Option<Gap> {
+        let ahead = position.sequence.wrapping_sub(self.next) & mask;
+        let is_news = self.generation != UNSEEN
+            && self.epoch == position.epoch
+            && self.is_ahead(mask, position.sequence)
+            && ahead < GAP_COUNT_MAX;
+        is_news.then(|| self.miss(mask, ahead + 1))
     }
 
     /// Tells whether the number that stands `behind` the expected one is missing, and takes it.
@@ -237,4 +258,9 @@ impl Stream {
         self.next = start;
         Some(self.skip(mask, count))
     }
+}
+
+/// How far from the expected number a message of the same life may be, in a series of this highest number.
+fn near(mask: u64) -> u64 {
+    NEAR.min(mask >> 2)
 }

@@ -515,11 +515,19 @@ impl Tracker {
         is_news
     }
 
-    /// Returns the number that the line's series goes on with, if it has one and has begun.
-    #[must_use]
-    pub fn awaited_of_line(&self) -> Option<u64> {
-        let (position, generation) = self.line.awaited();
-        (self.by_line && generation != u32::MAX).then_some(position.sequence)
+    /// Takes note of how far the publisher has got, as a heartbeat says: what of the line's series has not come is
+    /// missing. Returns whether that is so.
+    pub fn note_reached(&mut self, reached: Position, events: &mut impl FnMut(Event<'_>)) -> bool {
+        if !self.by_line {
+            return false;
+        }
+        let Some(gap) = self.line.miss_to(self.mask, reached) else {
+            return false;
+        };
+        self.take(None, Some((Step::Gap(gap), reached)), events);
+        self.affect_feed(Effect::Lost);
+        self.tell_feed(events);
+        true
     }
 
     /// Takes note that a snapshot has brought the feed up to date: what was missing is missing no more.

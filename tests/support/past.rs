@@ -33,6 +33,8 @@ pub enum Order {
     Publish(u64),
     /// To carry out so many without telling anyone.
     Lose(u64),
+    /// To publish a heartbeat of this topic.
+    Beat(&'static str),
     /// To hang up on all subscribers.
     HangUp,
     /// To answer no request for so many of them.
@@ -104,6 +106,9 @@ impl Application for Server {
             match order {
                 Order::Publish(updates) => self.left += updates,
                 Order::Lose(updates) => (0..updates).for_each(|_| self.update(None)),
+                Order::Beat(topic) => send(topic.as_bytes(), self.sequence, b"", |frames| {
+                    links.publish(self.published, frames);
+                }),
                 Order::Ignore(requests) => self.ignored = requests,
                 Order::HangUp => {
                     let peers: Vec<Link> = links.peers(self.published).collect();

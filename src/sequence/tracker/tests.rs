@@ -307,6 +307,33 @@ fn a_line_has_one_series_over_all_topics() {
 }
 
 #[test]
+fn a_heartbeat_tells_what_is_missing_at_the_end_of_a_line() {
+    let mut options = numbered(32, Some(0), false);
+    options.numbering.as_mut().unwrap().scope = Scope::Line;
+    let mut bench = Bench::new(options);
+    bench.connected(true, 0);
+    let reached = |bench: &mut Bench, epoch: u64, sequence: u64| {
+        bench.tracker.note_reached(at(epoch, sequence), &mut |_| ())
+    };
+    assert!(!reached(&mut bench, 0, 9), "nothing has come yet");
+    bench.number(5);
+    for (epoch, sequence) in [(0, 4), (0, 5), (1, 8)] {
+        assert!(!reached(&mut bench, epoch, sequence), "{epoch}, {sequence}");
+    }
+    assert!(reached(&mut bench, 0, 8));
+    assert_eq!((bench.lost(), bench.tracker.counts().gaps), (3, 1));
+    assert_eq!(bench.tracker.quality(), Quality::Gapped);
+    assert!(!reached(&mut bench, 0, 8), "it is known");
+    assert_eq!(bench.number(7), Verdict::Deliver, "it is late");
+    assert_eq!(bench.number(9), Verdict::Deliver);
+    assert_eq!(bench.lost(), 2);
+    bench.number(100_000);
+    let lost = bench.lost();
+    assert!(!reached(&mut bench, 0, 3), "the publisher began anew");
+    assert_eq!(bench.lost(), lost);
+}
+
+#[test]
 fn gaps_found_elsewhere_make_a_topic_gapped_until_it_has_recovered() {
     let mut bench = Bench::new(TrackerOptions {
         numbering: None,
