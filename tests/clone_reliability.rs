@@ -386,7 +386,7 @@ impl Span {
                 None => Verdict::Nothing(format!(
                     "no schedstat tells whether the server had to wait for a core: {self:?}"
                 )),
-                Some(waited) if published / (1.0 - waited) >= PUBLISHED_MIN => {
+                Some(waited) if published >= PUBLISHED_MIN * (1.0 - waited) => {
                     Verdict::Nothing(format!("the server had to wait for a core: {self:?}"))
                 }
                 Some(_) => Verdict::Fell(format!("the server fell behind: {self:?}")),
