@@ -481,7 +481,7 @@ fn a_snapshot_that_did_not_come_in_time_is_not_said_to_have_had_no_publisher() {
     // There is never room for what comes meanwhile.
     let snapshot = config.feeds[0].snapshot.as_mut().unwrap();
     snapshot.connect = server.snapshots.clone();
-    snapshot.held_bytes_max = 1;
+    snapshot.held_bytes_max = 16_384;
     server.order(Order::Ignore(u64::MAX));
     let (mut pipeline, stop) = start(&config, mirrors(&Gathered::default()));
     server.order(Order::Publish(u64::MAX));
