@@ -45,7 +45,7 @@ pub(super) struct Args {
     split: bool,
 
     /// With --blast and the envelope pinfeed: send messages of this many frames, the payload split over them; topic and
-    /// numbers are in the first
+    /// numbers are in the first, and what a receiver counts and digests as payload is the rest of that one
     #[arg(
         long,
         value_name = "N",

@@ -34,8 +34,8 @@ use crate::{
 #[command(mut_arg("length", |arg| arg.requires("rate")), mut_arg("warm_up", |arg| arg.requires("rate")))]
 #[command(mut_arg("hiccups", |arg| arg.requires("rate")))]
 pub(in crate::cli) struct Args {
-    /// What to vary, and its values: size=64,256,1024, or frames, topics, publishers, connections, lanes,
-    /// workers, batch
+    /// What to vary, and its values: size=64,256,1024, or frames, topics, publishers, connections, lanes (of as many
+    /// --connections or --publishers at least), workers, batch
     #[arg(long, value_name = "NAME=LIST")]
     vary: Vary,
 
