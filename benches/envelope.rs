@@ -37,7 +37,7 @@ fn look_at(envelope: &Envelope, frames: &[&[u8]]) -> Option<(usize, usize, u64)>
     let fields = envelope.open(frames).ok()?;
     let [topic, payload] =
         [fields.topic, fields.payload].map(|at| frames[at.frame][at.start..at.end].len());
-    let stamp = fields.stamp.unwrap_or(Stamp::NONE);
+    let stamp = fields.stamp;
     Some((
         topic,
         payload,

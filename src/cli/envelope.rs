@@ -22,7 +22,7 @@ use crate::{
     error::Error,
     lane::Quota,
     ledger::Rejection,
-    message::{FRAMES_MAX, Message, Stamp},
+    message::{FRAMES_MAX, Message},
     pipeline::Pipeline,
     worker::Handler,
 };
@@ -220,7 +220,7 @@ impl Reader {
         let fields = self.envelope.open(&frames)?;
         let [topic, payload] = [fields.topic, fields.payload]
             .map(|place| &frames[place.frame][place.start..place.end]);
-        let stamp = fields.stamp.unwrap_or(Stamp::NONE);
+        let stamp = fields.stamp;
         reading.topic = Some(topic.escape_ascii().to_string());
         reading.sequence = stamp.sequence();
         reading.epoch = stamp.epoch();

@@ -127,9 +127,9 @@ impl Layout {
         frames: &[F],
         topic: Place,
         payload: Place,
-    ) -> Result<Option<Stamp>, Rejection> {
+    ) -> Result<Stamp, Rejection> {
         if self.sequence.is_none() && self.epoch.is_none() && self.timestamp.is_none() {
-            return Ok(None);
+            return Ok(Stamp::NONE);
         }
         let mut stamp = self.numbers(frames)?;
         if self.heartbeat.as_deref() == Some(topic.of(frames)) {
@@ -138,7 +138,7 @@ impl Layout {
         if let Some(at) = &self.timestamp {
             stamp.timestamp_ns = at.read(frames, payload)?;
         }
-        Ok(Some(stamp))
+        Ok(stamp)
     }
 
     /// Reads what is numbered.
@@ -239,7 +239,7 @@ mod tests {
         let numbers = |topic: &'static [u8], number: u64| {
             let number = number.to_be_bytes();
             let frames = [topic, &number, b"", b"", b""];
-            let own = kvmsg.open(&frames).unwrap().stamp.unwrap();
+            let own = kvmsg.open(&frames).unwrap().stamp;
             let said = kvmsg.heartbeat_in(&frames);
             (own.sequence(), said.map(|stamp| stamp.sequence()))
         };

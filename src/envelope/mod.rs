@@ -82,8 +82,8 @@ pub struct Fields {
     pub topic: Place,
     /// The bytes that are left to the handler.
     pub payload: Place,
-    /// What the publisher wrote beside them.
-    pub stamp: Option<Stamp>,
+    /// What the publisher wrote beside them: [`Stamp::NONE`] where the format has none of it.
+    pub stamp: Stamp,
 }
 
 impl Envelope {
@@ -97,14 +97,7 @@ impl Envelope {
     pub fn open<F: Deref<Target = [u8]>>(&self, frames: &[F]) -> Result<Fields, Rejection> {
         let first = &*frames[0];
         match self {
-            Self::Raw => {
-                let payload = usize::from(frames.len() > 1);
-                Ok(Fields {
-                    topic: whole(0, first),
-                    payload: whole(payload, &frames[payload]),
-                    stamp: None,
-                })
-            }
+            Self::Raw => Ok(raw(frames)),
             Self::Delimited(delimiter) => {
                 let at = memchr(*delimiter, first).ok_or(Rejection::NoDelimiter)?;
                 Ok(Fields {
@@ -118,7 +111,7 @@ impl Envelope {
                         start: at + 1,
                         end: first.len(),
                     },
-                    stamp: None,
+                    stamp: Stamp::NONE,
                 })
             }
             Self::Pinfeed => pinfeed::open(first),
@@ -194,6 +187,18 @@ impl Envelope {
     }
 }
 
+/// Finds the fields of a message in the format [`Raw`](Envelope::Raw).
+#[inline(always)]
+pub(crate) fn raw<F: Deref<Target = [u8]>>(frames: &[F]) -> Fields {
+    let payload = usize::from(frames.len() > 1);
+    Fields {
+        topic: whole(0, &frames[0]),
+        payload: whole(payload, &frames[payload]),
+        stamp: Stamp::NONE,
+    }
+}
+
+#[inline(always)]
 fn whole(frame: usize, bytes: &[u8]) -> Place {
     Place {
         frame,

@@ -61,11 +61,11 @@ pub fn open(frame: &[u8]) -> Result<Fields, Rejection> {
             start: topic_bytes + 1,
             end: body.len(),
         },
-        stamp: Some(Stamp {
+        stamp: Stamp {
             epoch: number(trailer, 0),
             sequence: number(trailer, 8),
             timestamp_ns: number(trailer, 16),
-        }),
+        },
     })
 }
 
@@ -160,7 +160,7 @@ mod tests {
             let fields = open(&frame).unwrap();
             prop_assert_eq!(&frame[fields.topic.start..fields.topic.end], &topic[..]);
             prop_assert_eq!(&frame[fields.payload.start..fields.payload.end], &payload[..]);
-            prop_assert_eq!(fields.stamp, Some(STAMP));
+            prop_assert_eq!(fields.stamp, STAMP);
         }
 
         #[test]

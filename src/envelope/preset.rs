@@ -171,7 +171,7 @@ mod tests {
     use proptest::prelude::*;
 
     /// Topic, payload and stamp.
-    type Opened = (Vec<u8>, Vec<u8>, Option<Stamp>);
+    type Opened = (Vec<u8>, Vec<u8>, Stamp);
 
     fn open(name: &str, frames: &[&[u8]]) -> Result<Opened, Rejection> {
         let envelope = Preset::named(name).expect("it is a preset");
@@ -183,12 +183,10 @@ mod tests {
 
     #[test]
     fn messages_as_their_publishers_write_them() {
-        let stamp = |sequence, timestamp_ns| {
-            Some(Stamp {
-                sequence,
-                timestamp_ns,
-                ..Stamp::NONE
-            })
+        let stamp = |sequence, timestamp_ns| Stamp {
+            sequence,
+            timestamp_ns,
+            ..Stamp::NONE
         };
         let none = Stamp::NONE;
         let kvmsg = |sequence: u8| {
@@ -209,13 +207,13 @@ mod tests {
                 open("kvmsg", &[b"HUGZ", &[0; 8], b"", b"", b""]),
                 b"HUGZ",
                 b"",
-                Some(none),
+                none,
             ),
             (
                 open("kvmsg", &[b"HUGZ", &[1; 8], b"", b"", b""]),
                 b"HUGZ",
                 b"",
-                Some(none),
+                none,
             ),
             (
                 open(
@@ -230,7 +228,7 @@ mod tests {
                 open("dwx", &[b"EURUSD:|:1.1;1.2"]),
                 b"EURUSD",
                 b"1.1;1.2",
-                None,
+                none,
             ),
         ] {
             let (found_topic, found_payload, found) = opened.expect("it fits");

@@ -471,7 +471,7 @@ mod tests {
             frame.extend_from_slice(&number.to_le_bytes());
         }
         let fields = layout.open(&[frame]).unwrap();
-        let stamp = fields.stamp.unwrap();
+        let stamp = fields.stamp;
         assert_eq!(
             (stamp.epoch, stamp.sequence, stamp.timestamp_ns),
             (7, 8, 9_000)

@@ -13,7 +13,7 @@ use std::{mem, ops::Deref};
 use crate::{
     envelope::{Fields, Place},
     handoff::{Fence, fence::Mark, notes::Notes},
-    message::{FRAMES_MAX, Header, Message, Notice, Origin},
+    message::{Bounds, FRAMES_MAX, Header, Message, Notice, Origin, Span},
     receipt::Receipt,
 };
 
@@ -34,14 +34,36 @@ impl BatchLimits {
     }
 }
 
+/// The bytes of the longest short frame.
+const SHORT_BYTES_MAX: usize = 255;
+
+/// Messages of `N` short frames each that were received together.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Run<'a, const N: usize> {
+    pub origin: Origin,
+    pub received_ns: u64,
+    pub messages: &'a [[&'a [u8]; N]],
+    /// By message: its topic's hash.
+    pub hashes: &'a [u64],
+}
+
+impl<'a, const N: usize> Run<'a, N> {
+    /// Returns the message at a place, and its topic's hash.
+    #[inline(always)]
+    pub(crate) fn at(&self, place: u8) -> (&'a [&'a [u8]; N], u64) {
+        let place = usize::from(place);
+        (&self.messages[place], self.hashes[place])
+    }
+}
+
 /// A run of messages handed from one lane to one worker at once, in arrival order.
 #[derive(Debug)]
 pub struct Batch {
     limits: BatchLimits,
     bytes: Vec<u8>,
     headers: Vec<Header>,
-    /// Message `m` with `n` frames owns the `n + 1` bounds from `headers[m].first_bound` on; the
-    /// last bound of a message is the first of the next.
+    /// A message with `n` frames owns the `n + 1` bounds that its header names; the last bound of a message is
+    /// the first of the next.
     bounds: Vec<u32>,
     /// Of messages that stand for others, with their places in the batch, in order. Mostly there are none.
     receipts: Vec<(usize, Receipt)>,
@@ -155,29 +177,74 @@ impl Batch {
             self.bytes.extend_from_slice(frame);
             self.bounds.push(self.bytes.len() as u32);
         }
-        let range = |place: Place| {
-            let before = frames[..place.frame].iter().map(|frame| frame.len());
-            let frame_start = start + before.sum::<usize>();
-            frame_start + place.start..frame_start + place.end
-        };
-        let mut header = Header::new(
-            origin,
+        self.headers.push(Header::new(
             received_ns,
             topic_hash,
             fields.stamp,
-            range(fields.topic),
-            range(fields.payload),
-        );
-        header.first_bound = first_bound as u32;
-        header.frame_count = frames.len() as u8;
-        self.headers.push(header);
+            span(fields.topic, start, frames),
+            span(fields.payload, start, frames),
+            Bounds::new(first_bound, frames.len(), origin),
+        ));
+    }
+
+    /// Tells whether there is room for so many messages of `frames` short frames each.
+    #[inline]
+    pub(crate) fn has_room_for(&self, messages: usize, frames: usize) -> bool {
+        let frames = messages * frames;
+        self.headers.len() + messages <= self.limits.messages
+            && self.bytes.len() + frames * SHORT_BYTES_MAX <= self.limits.bytes
+            && self.bounds.len() + frames <= self.limits.bounds()
+    }
+
+    /// Appends the messages of a run at the places `picked`, for which there [is room](Self::has_room_for): as
+    /// [`push`](Self::push) for each, but all bytes first, and then all that is known of them, so that less has to
+    /// be stored in between.
+    #[inline(always)]
+    pub(crate) fn push_run<const N: usize>(
+        &mut self,
+        run: Run<'_, N>,
+        picked: &[u8],
+        open: impl Fn(&[&[u8]; N]) -> Fields,
+    ) {
+        let Self {
+            bytes,
+            headers,
+            bounds,
+            ..
+        } = self;
+        let first_bound = bounds.len() - 1;
+        let mut copy = |frame: &&[u8]| {
+            bytes.extend_from_slice(frame);
+            bytes.len() as u32
+        };
+        if N == 1 {
+            bounds.extend(picked.iter().map(|&place| copy(&run.at(place).0[0])));
+        } else {
+            for &place in picked {
+                bounds.extend(run.at(place).0.iter().map(&mut copy));
+            }
+        }
+        headers.extend(picked.iter().enumerate().map(|(index, &place)| {
+            let (frames, hash) = run.at(place);
+            let fields = open(frames);
+            let first_bound = first_bound + index * N;
+            let start = bounds[first_bound] as usize;
+            Header::new(
+                run.received_ns,
+                hash,
+                fields.stamp,
+                span(fields.topic, start, frames),
+                span(fields.payload, start, frames),
+                Bounds::new(first_bound, N, run.origin),
+            )
+        }));
     }
 
     /// Appends a message of another batch, and what it stands for.
     pub(crate) fn append(&mut self, message: &Message<'_>, receipt: Receipt) {
         let (header, bytes, bounds) = message.parts();
         let (from, to) = (bounds[0], self.bytes.len() as u32);
-        let first_bound = (self.bounds.len() - 1) as u32;
+        let first_bound = self.bounds.len() - 1;
         if receipt.messages > 1 {
             self.receipts.push((self.headers.len(), receipt));
         }
@@ -240,9 +307,7 @@ impl Batch {
 
     #[inline(always)]
     fn view<'a>(&'a self, header: &'a Header) -> Message<'a> {
-        let first = header.first_bound as usize;
-        let bounds = &self.bounds[first..=first + usize::from(header.frame_count)];
-        Message::new(header, &self.bytes, bounds)
+        Message::new(header, &self.bytes, &self.bounds[header.bounds()])
     }
 
     /// Returns the receipts of messages that stand for others, each with its message's place in the batch,
@@ -258,6 +323,14 @@ impl Batch {
     pub(crate) fn headers(&self) -> &[Header] {
         &self.headers
     }
+}
+
+/// Where a field stands in the batch, of a message that starts at `start`.
+#[inline(always)]
+fn span<F: Deref<Target = [u8]>>(place: Place, start: usize, frames: &[F]) -> Span {
+    let before = frames[..place.frame].iter().map(|frame| frame.len());
+    let frame_start = start + before.sum::<usize>();
+    Span::new(frame_start + place.start, place.end - place.start)
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ pub mod ring;
 use std::{fmt, str::FromStr, time::Duration};
 
 pub use crate::message::FRAMES_MAX;
+pub(crate) use batch::Run;
 pub use batch::{Batch, BatchLimits};
 pub(crate) use fence::Fence;
 pub(crate) use notes::Notes;
@@ -132,6 +133,30 @@ impl Outlet {
                 outlet.send(batch);
                 Ok(())
             }
+        }
+    }
+
+    /// As [`send`](Self::send), but over a ring a worker that sleeps may sleep on until there are some batches for
+    /// it: who sends so has to [announce](Self::announce) before it waits for anything.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn send_quietly(&mut self, batch: Box<Batch>) -> Result<()> {
+        match self {
+            Self::Ring(outlet) => {
+                outlet.send_quietly(batch);
+                Ok(())
+            }
+            Self::Inproc(_) | Self::Held(_) => self.send(batch),
+        }
+    }
+
+    /// Wakes the worker, if something was sent since it was last woken.
+    #[inline]
+    pub fn announce(&mut self) {
+        match self {
+            Self::Ring(outlet) => outlet.announce(),
+            Self::Inproc(_) | Self::Held(_) => {}
         }
     }
 
@@ -341,6 +366,50 @@ mod tests {
                 lane.join().unwrap();
             }
         }
+    }
+
+    /// Were an announcement missed, each round would take until the worker looks up by itself.
+    #[test]
+    fn batches_sent_quietly_wake_their_worker_when_announced() {
+        const ROUNDS: u64 = 500;
+        const QUIET: u64 = 3;
+        let limits = HandoffLimits {
+            batches: 16,
+            ..LIMITS
+        };
+        let (mut outlets, mut inlet) = ring::connect(0, &[false], limits, Wait::Park);
+        let mut outlet = Outlet::Ring(outlets.pop().expect("one"));
+        let (done, rounds) = std::sync::mpsc::channel();
+        let lane = std::thread::spawn(move || {
+            for _ in 0..ROUNDS {
+                for _ in 0..QUIET {
+                    let batch = fill(&mut outlet, b"quiet");
+                    outlet.send_quietly(batch).unwrap();
+                }
+                outlet.announce();
+                rounds.recv().expect("the worker lives");
+            }
+        });
+        let (mut taken, mut idle) = (0, 0);
+        loop {
+            match inlet.receive() {
+                Received::Batch(batch) => {
+                    inlet.give_back(batch);
+                    taken += 1;
+                    if taken % QUIET == 0 {
+                        done.send(()).expect("the lane lives");
+                    }
+                }
+                Received::Idle => idle += 1,
+                Received::Ended => break,
+            }
+        }
+        lane.join().unwrap();
+        assert_eq!(taken, ROUNDS * QUIET);
+        assert!(
+            idle < 50,
+            "the worker slept through {idle} tenths of a second"
+        );
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! Each ring has one producer and one consumer ([`rtrb`]), so passing a batch is a store and a load,
 //! without a lock or a locked instruction. A worker that has polled in vain parks, and each batch
 //! leaves a token that keeps it from parking or wakes it, so no wake-up is ever missed; leaving the
-//! token is one atomic exchange a batch. A lane waits for a spare batch the same way.
+//! token is one atomic exchange. A lane in the middle of a read leaves one for a few batches, and at the read's
+//! end. It waits for a spare batch the same way.
 //!
 //! Where a policy makes room by giving up what is old, the lane's end can take batches back: `queue.rs`.
 //!
@@ -34,6 +35,10 @@ use crate::{
     wait::{IDLE_AFTER, Wait},
 };
 
+/// Batches that a worker is woken for at once, where its lane is about to fill more: each wake-up is a call into
+/// the kernel for the lane and a change of threads for the worker. Where there are few batches, a quarter of them.
+const ANNOUNCED_TOGETHER: usize = 4;
+
 /// A lane's end of its handoff to one worker.
 #[derive(Debug)]
 pub struct Outlet {
@@ -45,6 +50,9 @@ pub struct Outlet {
     spares: Vec<Box<Batch>>,
     parker: Parker,
     worker_bell: Unparker,
+    /// Batches sent since the worker was last woken, and how many there may be.
+    unannounced: usize,
+    unannounced_max: usize,
     ended: Arc<AtomicBool>,
 }
 
@@ -98,6 +106,8 @@ pub fn connect(
             spares: spares.collect(),
             parker: lane_parker,
             worker_bell: parker.unparker().clone(),
+            unannounced: 0,
+            unannounced_max: (limits.batches / 4).clamp(1, ANNOUNCED_TOGETHER),
             ended,
         });
     }
@@ -145,6 +155,7 @@ impl Outlet {
     /// [`Error::WorkerGone`] where none will.
     pub fn wait_for_spare(&mut self, limit: Duration) -> Result<Option<Box<Batch>>> {
         let deadline = Deadline::after(limit);
+        self.announce();
         loop {
             if let Some(batch) = self.spare() {
                 return Ok(Some(batch));
@@ -160,9 +171,32 @@ impl Outlet {
 
     /// Hands a batch over. Never waits: the batch was a spare of this outlet, so there is room.
     pub fn send(&mut self, batch: Box<Batch>) {
+        self.add(batch);
+        self.announce();
+    }
+
+    /// As [`send`](Self::send), but a worker that sleeps may sleep on until there are some batches for it: who
+    /// sends so has to [announce](Self::announce) before it waits for anything.
+    pub fn send_quietly(&mut self, batch: Box<Batch>) {
+        self.add(batch);
+        if self.unannounced >= self.unannounced_max {
+            self.announce();
+        }
+    }
+
+    fn add(&mut self, batch: Box<Batch>) {
         let pushed = self.filled.push(batch);
         assert!(pushed, "there is room for all of an outlet's batches");
-        self.worker_bell.unpark();
+        self.unannounced += 1;
+    }
+
+    /// Wakes the worker, if something was sent since it was last woken.
+    #[inline]
+    pub fn announce(&mut self) {
+        if self.unannounced > 0 {
+            self.unannounced = 0;
+            self.worker_bell.unpark();
+        }
     }
 
     /// Takes up to `most` batches that wait for the worker back, the oldest first.

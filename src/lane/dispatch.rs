@@ -7,9 +7,10 @@ use std::{ops::Deref, time::Duration};
 use crate::{
     envelope::Fields,
     error::Result,
-    handoff::{Batch, HandoffLimits, Notes, Outlet, held},
+    handoff::{Batch, HandoffLimits, Notes, Outlet, Run, held},
     lane::{
         pressure::{Place, Pressure},
+        sorter::OUTLETS_MAX,
         tally::Tally,
     },
     message::{Notice, Origin},
@@ -118,12 +119,29 @@ impl Dispatch {
         fields: &Fields,
         frames: &[F],
     ) -> Result<()> {
+        match self.fill(tally, origin, received_ns, hash, fields, frames)? {
+            Some(full) => self.hand_over(tally, full),
+            None => Ok(()),
+        }
+    }
+
+    /// Puts a message into the batch of its outlet, and returns that if it is full then.
+    #[inline(always)]
+    fn fill<F: Deref<Target = [u8]>>(
+        &mut self,
+        tally: &mut Tally,
+        origin: Origin,
+        received_ns: u64,
+        hash: u64,
+        fields: &Fields,
+        frames: &[F],
+    ) -> Result<Option<usize>> {
         let topic = fields.topic.of(frames);
         let mut outlet = self.outlet_of(origin.feed, topic, hash);
         if self.filling[outlet].is_none() {
             let Some(opened) = self.open_batch(tally, outlet, self.candidates())? else {
                 self.drop_newest(tally, outlet, origin, received_ns, hash, topic);
-                return Ok(());
+                return Ok(None);
             };
             outlet = opened;
         }
@@ -131,8 +149,66 @@ impl Dispatch {
             unreachable!("the batch was opened above");
         };
         batch.push(origin, received_ns, hash, fields, frames);
-        if batch.is_full() {
-            self.hand_over(tally, outlet)?;
+        Ok(batch.is_full().then_some(outlet))
+    }
+
+    /// Returns the table by which the messages of a run may be [put](Self::put_run) together: where a topic's hash
+    /// alone tells its outlet, which is then the shard's owner, and there are not too many outlets to sort by.
+    #[inline]
+    pub(super) fn sorting_table(&self) -> Option<&ShardTable> {
+        match &self.routing {
+            Routing::Keyed(table)
+                if table.overrides().is_empty() && self.outlets.len() <= OUTLETS_MAX =>
+            {
+                (self.rules.classes().len() == 1).then_some(table)
+            }
+            _ => None,
+        }
+    }
+
+    /// As [`put`](Self::put), for the messages of a run at the places `picked`, all of one outlet.
+    ///
+    /// Full batches may leave a worker asleep that sleeps, until they are [announced](Self::announce).
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    #[inline(always)]
+    pub(super) fn put_run<const N: usize>(
+        &mut self,
+        tally: &mut Tally,
+        outlet: usize,
+        run: Run<'_, N>,
+        picked: &[u8],
+        open: impl Fn(&[&[u8]; N]) -> Fields,
+    ) -> Result<()> {
+        match &mut self.filling[outlet] {
+            Some(batch) if batch.has_room_for(picked.len(), N) => {
+                batch.push_run(run, picked, open);
+                if batch.is_full() {
+                    self.hand_over_quietly(tally, outlet)?;
+                }
+                Ok(())
+            }
+            _ => self.put_each(tally, run, picked, open),
+        }
+    }
+
+    /// Puts the messages one by one: some of them may need another batch.
+    #[inline(never)]
+    fn put_each<const N: usize>(
+        &mut self,
+        tally: &mut Tally,
+        run: Run<'_, N>,
+        picked: &[u8],
+        open: impl Fn(&[&[u8]; N]) -> Fields,
+    ) -> Result<()> {
+        for &place in picked {
+            let (frames, hash) = run.at(place);
+            let fields = open(frames);
+            let (origin, received_ns) = (run.origin, run.received_ns);
+            if let Some(full) = self.fill(tally, origin, received_ns, hash, &fields, frames)? {
+                self.hand_over_quietly(tally, full)?;
+            }
         }
         Ok(())
     }
@@ -383,9 +459,31 @@ impl Dispatch {
     }
 
     fn hand_over(&mut self, tally: &mut Tally, outlet: usize) -> Result<()> {
-        let Some(batch) = self.filling[outlet].take() else {
-            return Ok(());
-        };
+        match self.close_batch(tally, outlet) {
+            Some(batch) => self.outlets[outlet].send(batch),
+            None => Ok(()),
+        }
+    }
+
+    /// As [`hand_over`](Self::hand_over), but may leave a worker asleep that sleeps.
+    fn hand_over_quietly(&mut self, tally: &mut Tally, outlet: usize) -> Result<()> {
+        match self.close_batch(tally, outlet) {
+            Some(batch) => self.outlets[outlet].send_quietly(batch),
+            None => Ok(()),
+        }
+    }
+
+    /// Wakes all workers that there is something for. To be called before the lane waits for anything.
+    #[inline]
+    pub(super) fn announce(&mut self) {
+        for outlet in &mut self.outlets {
+            outlet.announce();
+        }
+    }
+
+    /// Takes the batch that is being filled for an outlet, to be sent.
+    fn close_batch(&mut self, tally: &mut Tally, outlet: usize) -> Option<Box<Batch>> {
+        let batch = self.filling[outlet].take()?;
         tally.settle();
         let worker = self.worker_of(outlet);
         if let Routing::Keyed(table) = &self.routing {
@@ -396,11 +494,11 @@ impl Dispatch {
         way.messages.add(batch.len() as u64);
         self.pressure.work.handed_over += 1;
         self.turns[outlet / self.ways] = (worker + 1) % self.workers;
-        self.outlets[outlet].send(batch)
+        Some(batch)
     }
 
-    /// Hands over what is held for workers that have nothing else to do. What is held for busy ones can
-    /// as well become more.
+    /// Hands over what is held for workers that have nothing else to do, and wakes those that there is something
+    /// for. What is held for busy ones can as well become more.
     ///
     /// # Errors
     /// As [`put`](Self::put).
@@ -417,6 +515,7 @@ impl Dispatch {
                 self.hand_over(tally, outlet)?;
             }
         }
+        self.announce();
         Ok(())
     }
 
@@ -437,8 +536,11 @@ impl Dispatch {
     }
 
     fn flush_open(&mut self, tally: &mut Tally) -> Result<()> {
-        self.to_workers()
-            .try_for_each(|outlet| self.hand_over(tally, outlet))
+        for outlet in self.to_workers() {
+            self.hand_over(tally, outlet)?;
+        }
+        self.announce();
+        Ok(())
     }
 
     /// As [`flush`](Self::flush), for the last time: waits for workers that are yet to be told something,

@@ -200,7 +200,7 @@ impl Join {
 
     fn number_of(&self, desk: &Desk<'_>, held: &Held) -> Option<u64> {
         let (fields, _) = address(desk.envelope, desk.bytes_max, &held.frames).ok()?;
-        let position = fields.stamp?.position()?;
+        let position = fields.stamp.position()?;
         self.is_of_line().then_some(position.sequence)
     }
 
@@ -218,7 +218,7 @@ impl Join {
                 return Ok(true);
             }
         };
-        let position = fields.stamp.and_then(|stamp| stamp.position());
+        let position = fields.stamp.position();
         if !self.tracker.follow(hash, position) {
             let gaps = self.tracker.counts().gaps;
             let topic = fields.topic.of(frames);
@@ -278,11 +278,9 @@ impl Join {
                 return Ok(());
             }
         };
-        let position = fields.stamp.and_then(|stamp| stamp.position());
-        if let Some(stamp) = &mut fields.stamp {
-            // How old a value is says nothing of how late it comes.
-            stamp.timestamp_ns = NO_TIMESTAMP;
-        }
+        let position = fields.stamp.position();
+        // How old a value is says nothing of how late it comes.
+        fields.stamp.timestamp_ns = NO_TIMESTAMP;
         if let (Some(Scope::Topic), Some(position)) = (self.scope, position) {
             let topic = fields.topic.of(frames);
             let mut told = desk.told();

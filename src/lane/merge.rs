@@ -193,8 +193,7 @@ impl Merge {
     ) -> Result<()> {
         let (received_ns, heard_ns) = (arrival.received_ns, self.hear(arrival.received_ns));
         self.attendance.hear(arrival.origin.line, heard_ns);
-        let stamp = arrival.fields.stamp;
-        let verdict = match stamp.and_then(|stamp| stamp.position()) {
+        let verdict = match arrival.fields.stamp.position() {
             Some(position) => {
                 let line = arrival.origin.line;
                 self.arbiter.offer(line, arrival.hash, position, heard_ns)

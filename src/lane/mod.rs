@@ -13,6 +13,7 @@ mod pressure;
 mod quota;
 mod reach;
 mod router;
+mod sorter;
 mod subscriptions;
 mod tally;
 

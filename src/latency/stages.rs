@@ -17,6 +17,8 @@ use crate::{
 
 pub(super) const HIGHEST_NS: u64 = 3_600_000_000_000;
 const SIGNIFICANT_DIGITS: u8 = 3;
+/// Bits of a nanosecond's parts, enough that the last message of the largest batch is not a nanosecond off.
+const PART_BITS: u32 = 16;
 
 /// What is known about the publishers' clocks against ours, line by line.
 ///
@@ -150,11 +152,16 @@ impl Stages {
         if handled.is_empty() {
             return;
         }
-        let mean_ns = at.end_ns.saturating_sub(at.start_ns) as f64 / handled.len() as f64;
-        record_n(&mut self.handler, mean_ns as u64, handled.len() as u64);
+        let took_ns = at.end_ns.saturating_sub(at.start_ns);
+        let count = handled.len() as u64;
+        record_n(&mut self.handler, took_ns / count, count);
+        // How far behind the first a message was handled, in parts of a nanosecond.
+        let step = took_ns.saturating_mul(1 << PART_BITS) / count;
+        let mut behind = 0_u64;
         let (mut queue, mut feed) = (Run::default(), Run::default());
-        for (index, header) in handled.iter().enumerate() {
-            let behind_ns = (mean_ns * index as f64) as u64;
+        for header in handled {
+            let behind_ns = behind >> PART_BITS;
+            behind = behind.saturating_add(step);
             let queue_ns = (at.start_ns + behind_ns).saturating_sub(header.received_ns);
             queue.record(&mut self.queue, queue_ns);
             if let Some(stamped_ns) = header.timestamp_ns() {

@@ -182,11 +182,11 @@ mod tests {
                 start: 0,
                 end: payload.len(),
             },
-            stamp: Some(Stamp {
+            stamp: Stamp {
                 epoch: 1,
                 sequence: number,
                 timestamp_ns: 1,
-            }),
+            },
         };
         // All topics with the same hash: it is their bytes that tell them apart.
         let hash = topic_hash(b"");

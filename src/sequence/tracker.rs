@@ -165,8 +165,8 @@ impl Tracker {
         self.feed.heard_ns = self.now_ns;
     }
 
-    /// Takes a message if it is the expected one, of a topic that is well. Otherwise it is to be
-    /// [judged](Self::judge).
+    /// Takes a message if it is the expected one, of a topic that is well. Otherwise nothing has changed, and it is
+    /// to be [judged](Self::judge).
     #[inline(always)]
     pub fn follow(&mut self, hash: u64, position: Option<Position>) -> bool {
         let now_ns = self.now_ns;

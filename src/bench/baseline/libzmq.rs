@@ -10,7 +10,7 @@ use hdrhistogram::Histogram;
 use crate::{
     bench::baseline::{Cost, WORKERS, check, measured},
     clock::wall_ns,
-    envelope::Envelope,
+    envelope::{Envelope, Fields},
     error::{Error, Result},
     host::{pin::pin_current, topology::usable_cores},
     latency::Stages,
@@ -78,8 +78,7 @@ pub fn bare_timed(endpoints: &[String], messages: u64) -> Result<(Cost, Histogra
     let mut histogram = Stages::default().feed;
     let mut record = |message: &zmq::Message| {
         let received_ns = wall_ns();
-        let fields = Envelope::Pinfeed.open(&[&**message]).ok();
-        let Some(stamp) = fields.and_then(|fields| fields.stamp) else {
+        let Ok(Fields { stamp, .. }) = Envelope::Pinfeed.open(&[&**message]) else {
             return check("timestamps", 0, 1);
         };
         histogram.saturating_record(received_ns.saturating_sub(stamp.timestamp_ns));

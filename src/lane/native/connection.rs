@@ -19,7 +19,7 @@ use crate::{
     clock::{Clock, SECOND_NS},
     config::Receive,
     error::Result,
-    lane::{Quota, Router, subscriptions::Subscriptions},
+    lane::{Quota, Router, sorter::RUN_MAX, subscriptions::Subscriptions},
     ledger::Rejection,
     net::{Interest, is_not_ready},
     zmtp::{
@@ -38,8 +38,6 @@ const GATHERED_BYTES_MIN: usize = 16 * 1024;
 /// Memory that a connection keeps for the next large message.
 const KEPT_BYTES_MAX: usize = 1024 * 1024;
 const MILLISECOND_NS: u64 = 1_000_000;
-/// Short messages that are cut off at once.
-const RUN_MAX: usize = 32;
 
 /// What the connections of a line have in common.
 pub(super) struct Line {

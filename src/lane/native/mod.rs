@@ -286,6 +286,7 @@ impl NativeLane {
             line: &self.lines[connection.line],
         };
         let turn = connection.read(&mut self.buffer, &mut sink)?;
+        router.announce();
         if !was_up && connection.is_up() {
             router.counters().connects.add(1);
             router.note_connection(connection.line, true);

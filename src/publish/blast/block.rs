@@ -315,7 +315,7 @@ pub(super) mod tests {
                     assert_eq!(frames.len(), frames_of_each);
                     let fields = pinfeed::open(frames[0]).unwrap();
                     let topic = &frames[0][fields.topic.start..fields.topic.end];
-                    let stamp = fields.stamp.unwrap();
+                    let stamp = fields.stamp;
                     let next = next.entry(topic.to_vec()).or_default();
                     assert_eq!(stamp.sequence, *next, "round {round}");
                     assert_eq!(stamp.timestamp_ns, 7_000_000 + sent);
