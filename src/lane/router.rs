@@ -220,12 +220,20 @@ impl Router {
             }),
             Watch::Tracked(tracker) => {
                 tracker.hear(tally.heard(received_ns));
-                sorter.sort(messages, |frames| {
-                    let (fields, hash) = address_by(&open, bytes_max, frames).ok()?;
-                    tracker
-                        .follow(hash, fields.stamp.position())
-                        .then(|| (table.owner_of(shard_of(hash)), hash))
-                })
+                match tracker.followed() {
+                    Some(mut followed) => sorter.sort(messages, |frames| {
+                        let (fields, hash) = address_by(&open, bytes_max, frames).ok()?;
+                        followed
+                            .follow(hash, fields.stamp.position()?)
+                            .then(|| (table.owner_of(shard_of(hash)), hash))
+                    }),
+                    None => sorter.sort(messages, |frames| {
+                        let (fields, hash) = address_by(&open, bytes_max, frames).ok()?;
+                        tracker
+                            .follow(hash, fields.stamp.position())
+                            .then(|| (table.owner_of(shard_of(hash)), hash))
+                    }),
+                }
             }
             Watch::Merged(_) | Watch::Joined(_) => return Ok(0),
         };

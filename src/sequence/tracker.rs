@@ -14,7 +14,7 @@
 
 use crate::sequence::{
     Gap, Numbering, Position, Quality, Scope,
-    awaited::{Awaited, mark},
+    awaited::{Awaited, Followed},
     event::{Event, EventKind},
     quality::{Condition, FeedQuality, StaleRule, StaleRules},
     stream::{Step, Stream},
@@ -165,6 +165,14 @@ impl Tracker {
         self.feed.heard_ns = self.now_ns;
     }
 
+    /// Returns what to ask about messages with numbers, as [`follow`](Self::follow) is, where nothing else has to be
+    /// looked at.
+    #[inline(always)]
+    pub(crate) fn followed(&mut self) -> Option<Followed<'_>> {
+        let in_step = self.in_step && !self.feed.listens;
+        in_step.then(|| self.awaited.followed(self.generation))
+    }
+
     /// Takes a message if it is the expected one, of a topic that is well. Otherwise nothing has changed, and it is
     /// to be [judged](Self::judge).
     #[inline(always)]
@@ -174,9 +182,8 @@ impl Tracker {
         if self.feed.listens || (self.by_line && !follows(&self.line)) {
             return false;
         }
-        if self.in_step {
-            return position
-                .is_some_and(|position| self.awaited.follow(hash, position, self.generation));
+        if let Some(mut followed) = self.followed() {
+            return position.is_some_and(|position| followed.follow(hash, position));
         }
         let steady = !self.looks_up
             || match self.topics.get_mut(hash) {
@@ -236,12 +243,11 @@ impl Tracker {
 
     /// Brings a topic's series up to date with what it awaits.
     fn fall_out_of_step(&mut self, hash: u64) {
-        if let Some(awaited) = self.awaited.take(hash)
-            && let Some(Topic { state, .. }) = self.topics.get_mut(hash)
-        {
+        if let Some(Topic { state, .. }) = self.topics.get_mut(hash) {
             let (position, generation) = state.awaited();
-            let followed = awaited.wrapping_sub(mark(position, generation));
-            state.follow_many(self.mask, followed);
+            if let Some(followed) = self.awaited.take(hash, position, generation) {
+                state.follow_many(self.mask, followed);
+            }
         }
     }
 
@@ -253,7 +259,7 @@ impl Tracker {
         {
             let (position, generation) = state.awaited();
             if generation == self.generation {
-                self.awaited.put(hash, mark(position, generation));
+                self.awaited.put(hash, position, generation);
             }
         }
     }
