@@ -43,16 +43,23 @@ pub(crate) struct Run<'a, const N: usize> {
     pub origin: Origin,
     pub received_ns: u64,
     pub messages: &'a [[&'a [u8]; N]],
-    /// By message: its topic's hash.
+}
+
+/// Some messages of a run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Picked<'a> {
+    /// Their places in the run.
+    pub places: &'a [u8],
+    /// By place: the hash of the message's topic.
     pub hashes: &'a [u64],
 }
 
-impl<'a, const N: usize> Run<'a, N> {
-    /// Returns the message at a place, and its topic's hash.
+impl<'a> Picked<'a> {
+    /// The messages' places and hashes.
     #[inline(always)]
-    pub(crate) fn at(&self, place: u8) -> (&'a [&'a [u8]; N], u64) {
-        let place = usize::from(place);
-        (&self.messages[place], self.hashes[place])
+    pub(crate) fn iter(self) -> impl ExactSizeIterator<Item = (usize, u64)> + 'a {
+        let places = self.places.iter().map(|&place| usize::from(place));
+        places.map(move |place| (place, self.hashes[place]))
     }
 }
 
@@ -196,14 +203,14 @@ impl Batch {
             && self.bounds.len() + frames <= self.limits.bounds()
     }
 
-    /// Appends the messages of a run at the places `picked`, for which there [is room](Self::has_room_for): as
+    /// Appends messages of a run, for which there [is room](Self::has_room_for): as
     /// [`push`](Self::push) for each, but all bytes first, and then all that is known of them, so that less has to
     /// be stored in between.
     #[inline(always)]
     pub(crate) fn push_run<const N: usize>(
         &mut self,
         run: Run<'_, N>,
-        picked: &[u8],
+        picked: Picked<'_>,
         open: impl Fn(&[&[u8]; N]) -> Fields,
     ) {
         let Self {
@@ -217,15 +224,16 @@ impl Batch {
             bytes.extend_from_slice(frame);
             bytes.len() as u32
         };
+        let places = picked.places.iter().map(|&place| usize::from(place));
         if N == 1 {
-            bounds.extend(picked.iter().map(|&place| copy(&run.at(place).0[0])));
+            bounds.extend(places.map(|place| copy(&run.messages[place][0])));
         } else {
-            for &place in picked {
-                bounds.extend(run.at(place).0.iter().map(&mut copy));
+            for place in places {
+                bounds.extend(run.messages[place].iter().map(&mut copy));
             }
         }
-        headers.extend(picked.iter().enumerate().map(|(index, &place)| {
-            let (frames, hash) = run.at(place);
+        headers.extend(picked.iter().enumerate().map(|(index, (place, hash))| {
+            let frames = &run.messages[place];
             let fields = open(frames);
             let first_bound = first_bound + index * N;
             let start = bounds[first_bound] as usize;

@@ -16,8 +16,8 @@ pub mod ring;
 use std::{fmt, str::FromStr, time::Duration};
 
 pub use crate::message::FRAMES_MAX;
-pub(crate) use batch::Run;
 pub use batch::{Batch, BatchLimits};
+pub(crate) use batch::{Picked, Run};
 pub(crate) use fence::Fence;
 pub(crate) use notes::Notes;
 

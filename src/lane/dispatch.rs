@@ -7,10 +7,10 @@ use std::{ops::Deref, time::Duration};
 use crate::{
     envelope::Fields,
     error::Result,
-    handoff::{Batch, HandoffLimits, Notes, Outlet, Run, held},
+    handoff::{Batch, HandoffLimits, Notes, Outlet, Picked, Run, held},
     lane::{
         pressure::{Place, Pressure},
-        sorter::OUTLETS_MAX,
+        sorter::{OUTLETS_MAX, Sorted, Sorter},
         tally::Tally,
     },
     message::{Notice, Origin},
@@ -152,7 +152,7 @@ impl Dispatch {
         Ok(batch.is_full().then_some(outlet))
     }
 
-    /// Returns the table by which the messages of a run may be [put](Self::put_run) together: where a topic's hash
+    /// Returns the table by which the messages of a run may be [put](Self::put_sorted) together: where a topic's hash
     /// alone tells its outlet, which is then the shard's owner, and there are not too many outlets to sort by.
     #[inline]
     pub(super) fn sorting_table(&self) -> Option<&ShardTable> {
@@ -166,23 +166,38 @@ impl Dispatch {
         }
     }
 
-    /// As [`put`](Self::put), for the messages of a run at the places `picked`, all of one outlet.
+    /// As [`put`](Self::put), for the messages of a run that were sorted by the [table](Self::sorting_table).
     ///
     /// Full batches may leave a worker asleep that sleeps, until they are [announced](Self::announce).
     ///
     /// # Errors
     /// As [`put`](Self::put).
     #[inline(always)]
-    pub(super) fn put_run<const N: usize>(
+    pub(super) fn put_sorted<const N: usize>(
+        &mut self,
+        tally: &mut Tally,
+        sorter: &Sorter,
+        sorted: Sorted,
+        run: Run<'_, N>,
+        open: impl Fn(&[&[u8]; N]) -> Fields,
+    ) -> Result<()> {
+        sorter
+            .by_outlet(sorted)
+            .try_for_each(|(outlet, picked)| self.put_picked(tally, outlet, run, picked, &open))
+    }
+
+    /// Puts messages of a run into the batch of an outlet.
+    #[inline(always)]
+    fn put_picked<const N: usize>(
         &mut self,
         tally: &mut Tally,
         outlet: usize,
         run: Run<'_, N>,
-        picked: &[u8],
+        picked: Picked<'_>,
         open: impl Fn(&[&[u8]; N]) -> Fields,
     ) -> Result<()> {
         match &mut self.filling[outlet] {
-            Some(batch) if batch.has_room_for(picked.len(), N) => {
+            Some(batch) if batch.has_room_for(picked.places.len(), N) => {
                 batch.push_run(run, picked, open);
                 if batch.is_full() {
                     self.hand_over_quietly(tally, outlet)?;
@@ -199,11 +214,11 @@ impl Dispatch {
         &mut self,
         tally: &mut Tally,
         run: Run<'_, N>,
-        picked: &[u8],
+        picked: Picked<'_>,
         open: impl Fn(&[&[u8]; N]) -> Fields,
     ) -> Result<()> {
-        for &place in picked {
-            let (frames, hash) = run.at(place);
+        for (place, hash) in picked.iter() {
+            let frames = &run.messages[place];
             let fields = open(frames);
             let (origin, received_ns) = (run.origin, run.received_ns);
             if let Some(full) = self.fill(tally, origin, received_ns, hash, &fields, frames)? {

@@ -224,7 +224,7 @@ impl Join {
             let topic = fields.topic.of(frames);
             let told = desk.told();
             if told.judge(&mut self.tracker, topic, hash, position)? == TrackVerdict::Duplicate {
-                desk.tally.note_duplicate(received_ns);
+                desk.tally.note_duplicates(received_ns, 1);
                 return Ok(true);
             }
             if self.tracker.counts().gaps > gaps {
@@ -289,7 +289,7 @@ impl Join {
                 .rebase(Some((topic, hash)), position, &mut |event| told.tell(event));
             told.outcome?;
             if !is_newer {
-                desk.tally.note_duplicate(desk.now_ns);
+                desk.tally.note_duplicates(desk.now_ns, 1);
                 return Ok(());
             }
         }
@@ -334,7 +334,7 @@ impl Join {
             let number = self.number_of(desk, &held);
             match number {
                 Some(number) if number <= sequence => {
-                    desk.tally.note_duplicate(desk.now_ns);
+                    desk.tally.note_duplicates(desk.now_ns, 1);
                     continue;
                 }
                 // It came before the connection that the snapshot was taken for, and is not in it: the publisher

@@ -21,11 +21,13 @@ use crate::{
     envelope::Fields,
     error::Result,
     flight::FlightRecord,
+    handoff::Run,
     lane::{
         Dispatch, MoveOrder,
         attendance::{Absence, Attendance},
         dispatch::LOOK_AFTER,
         line::Told,
+        sorter::{Destination, Sorter},
         tally::Tally,
     },
     ledger::Rejection,
@@ -34,6 +36,7 @@ use crate::{
         Event, Numbering, Scope, Tracker,
         arbiter::{Arbiter, Limits, LineCounts, Released, Verdict},
     },
+    shard::shard_of,
 };
 
 /// The arbiter of a feed's lines, and the way to the workers behind it.
@@ -202,7 +205,7 @@ impl Merge {
             None => Verdict::Pass,
         };
         match verdict {
-            Verdict::Duplicate => tally.note_duplicate(received_ns),
+            Verdict::Duplicate => tally.note_duplicates(received_ns, 1),
             Verdict::TooLate => {
                 let reason = Rejection::TooLate;
                 tally.reject(arrival.origin, received_ns, reason, arrival.frames);
@@ -225,6 +228,59 @@ impl Merge {
             self.release(tally, flight, heard_ns)?;
         }
         Ok(())
+    }
+
+    /// As [`take`](Self::take), for what a run begins with that needs no closer look: copies that are in step with
+    /// their line. Returns how many they are. `address` gives a message's fields and its topic's hash, if it is one that
+    /// can be read, and `open` the fields alone.
+    ///
+    /// # Errors
+    /// As [`Dispatch::put`].
+    #[inline(always)]
+    pub(super) fn take_run<const N: usize>(
+        &mut self,
+        tally: &mut Tally,
+        sorter: &mut Sorter,
+        run: Run<'_, N>,
+        address: impl Fn(&[&[u8]; N]) -> Option<(Fields, u64)>,
+        open: impl Fn(&[&[u8]; N]) -> Fields,
+    ) -> Result<usize> {
+        let heard_ns = self.hear(run.received_ns);
+        let Some(table) = self.dispatch.sorting_table() else {
+            return Ok(0);
+        };
+        if !self.quality.follows_all() || self.arbiter.due_ns() <= heard_ns {
+            return Ok(0);
+        }
+        let line = run.origin.line;
+        let (arbiter, mut duplicates) = (&mut self.arbiter, 0);
+        let sorted = sorter.sort(run.messages, |frames| {
+            let addressed = address(frames).and_then(|(fields, hash)| {
+                let position = fields.stamp.position()?;
+                let verdict = arbiter.offer_in_step(line, hash, position, heard_ns)?;
+                Some((verdict, hash))
+            });
+            match addressed {
+                Some((Verdict::Pass, hash)) => {
+                    Destination::Outlet(table.owner_of(shard_of(hash)), hash)
+                }
+                Some(_) => {
+                    duplicates += 1;
+                    Destination::Nowhere
+                }
+                None => Destination::Unknown,
+            }
+        });
+        if sorted.messages > 0 {
+            self.attendance.hear(line, heard_ns);
+        }
+        if duplicates > 0 {
+            tally.note_duplicates(run.received_ns, duplicates);
+        }
+        self.dispatch.put_sorted(tally, sorter, sorted, run, open)?;
+        // Another lane may be the next to have its turn.
+        self.dispatch.announce();
+        Ok(sorted.messages)
     }
 
     /// Has a message of a topic or a feed that is not well judged.

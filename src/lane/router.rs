@@ -7,6 +7,8 @@
 //! leaves in large batches, a lone message at once; and [`Router::tick`] at least as often as
 //! [`Router::due_in`] says.
 
+mod together;
+
 use std::{ops::Deref, time::Duration};
 
 use crate::{
@@ -14,20 +16,19 @@ use crate::{
     envelope::{Envelope, Fields, Inflater, Inflation, pinfeed, raw},
     error::Result,
     flight::FlightRecord,
-    handoff::Run,
     lane::{
         Dispatch, LineRoute, MoveOrder,
         dispatch::LOOK_AFTER,
         join::Desk,
         line::{Told, Watch},
-        merge::Arrival,
+        merge::{Arrival, Merge, Share},
         sorter::Sorter,
         tally::Tally,
     },
     ledger::{LaneLedger, Rejection, Sample},
     message::{FRAMES_MAX, Origin},
     sequence::{TrackVerdict, Tracker},
-    shard::{shard_of, topic_hash},
+    shard::topic_hash,
     wait::IDLE_AFTER,
 };
 
@@ -67,6 +68,30 @@ impl Way {
         let mut told = self.told(origin, now_ns);
         tracker.note_reached(reached, &mut |event| told.tell(event));
         told.outcome
+    }
+
+    /// Takes this lane's turn among those that share a merge.
+    #[inline(always)]
+    fn merge<T>(
+        &mut self,
+        share: &Share,
+        clock: &Clock,
+        take: impl FnOnce(&mut Merge, &mut Tally, &FlightRecord) -> Result<T>,
+    ) -> Result<T> {
+        let Self {
+            dispatch,
+            tally,
+            flight,
+        } = self;
+        // What one lane has received another may hand over; and what is ready for workers must not
+        // wait where this one waits for its turn, or for a worker.
+        tally.settle();
+        dispatch.offer(tally)?;
+        let mut merge = share.lock_for(tally, clock);
+        let blocked_ns = tally.counters().blocked_ns.get();
+        let taken = take(&mut merge, tally, flight)?;
+        merge.note_deaf(tally.counters().blocked_ns.get() - blocked_ns);
+        Ok(taken)
     }
 
     fn desk<'a>(
@@ -189,68 +214,6 @@ impl Router {
         self.pass(line, received_ns, rest.iter().map(|frames| &frames[..]))
     }
 
-    /// Passes on what a run begins with that needs no closer look: messages that fit, in sequence where that is looked
-    /// at. Returns how many they are.
-    #[inline(always)]
-    fn pass_together<const N: usize>(
-        &mut self,
-        line: usize,
-        received_ns: u64,
-        messages: &[[&[u8]; N]],
-        open: impl Fn(&[&[u8]]) -> std::result::Result<Fields, Rejection>,
-    ) -> Result<usize> {
-        let Self {
-            way: Way {
-                dispatch, tally, ..
-            },
-            lines,
-            sorter,
-            message_bytes_max,
-            ..
-        } = self;
-        let LineRoute { origin, watch, .. } = &mut lines[line];
-        let Some(table) = dispatch.sorting_table() else {
-            return Ok(0);
-        };
-        let bytes_max = *message_bytes_max;
-        let sorted = match watch {
-            Watch::Nothing => sorter.sort(messages, |frames| {
-                let (_, hash) = address_by(&open, bytes_max, frames).ok()?;
-                Some((table.owner_of(shard_of(hash)), hash))
-            }),
-            Watch::Tracked(tracker) => {
-                tracker.hear(tally.heard(received_ns));
-                match tracker.followed() {
-                    Some(mut followed) => sorter.sort(messages, |frames| {
-                        let (fields, hash) = address_by(&open, bytes_max, frames).ok()?;
-                        followed
-                            .follow(hash, fields.stamp.position()?)
-                            .then(|| (table.owner_of(shard_of(hash)), hash))
-                    }),
-                    None => sorter.sort(messages, |frames| {
-                        let (fields, hash) = address_by(&open, bytes_max, frames).ok()?;
-                        tracker
-                            .follow(hash, fields.stamp.position())
-                            .then(|| (table.owner_of(shard_of(hash)), hash))
-                    }),
-                }
-            }
-            Watch::Merged(_) | Watch::Joined(_) => return Ok(0),
-        };
-        let run = Run {
-            origin: *origin,
-            received_ns,
-            messages,
-            hashes: sorter.hashes(),
-        };
-        for (outlet, places) in sorter.by_outlet(sorted) {
-            dispatch.put_run(tally, outlet, run, places, |frames| {
-                open(frames).expect("it was opened before")
-            })?;
-        }
-        Ok(sorted.messages)
-    }
-
     /// As [`pass`](Self::pass), with what a frame inflates to in its place. The ledger counts the bytes
     /// that were received.
     #[inline(never)]
@@ -335,7 +298,7 @@ impl Router {
                         match told.judge(tracker, topic, hash, position)? {
                             TrackVerdict::Deliver => {}
                             TrackVerdict::Duplicate => {
-                                way.tally.note_duplicate(received_ns);
+                                way.tally.note_duplicates(received_ns, 1);
                                 continue;
                             }
                         }
@@ -345,34 +308,25 @@ impl Router {
                 }
             }
             Watch::Merged(share) => {
-                let Way {
-                    dispatch,
-                    tally,
-                    flight,
-                } = way;
-                // What one lane has received another may hand over; and what is ready for workers must not
-                // wait where this one waits for its turn, or for a worker.
-                tally.settle();
-                dispatch.offer(tally)?;
-                let mut merge = share.lock_for(tally, clock);
-                let blocked_ns = tally.counters().blocked_ns.get();
-                for frames in messages {
-                    match address(envelope, bytes_max, frames) {
-                        Ok((fields, hash)) => {
-                            let arrival = Arrival {
-                                origin,
-                                received_ns,
-                                hash,
-                                fields: &fields,
-                                frames,
-                                bytes: frames.iter().map(|frame| frame.len()).sum(),
-                            };
-                            merge.take(tally, flight, &arrival)?;
+                way.merge(share, clock, |merge, tally, flight| {
+                    for frames in messages {
+                        match address(envelope, bytes_max, frames) {
+                            Ok((fields, hash)) => {
+                                let arrival = Arrival {
+                                    origin,
+                                    received_ns,
+                                    hash,
+                                    fields: &fields,
+                                    frames,
+                                    bytes: frames.iter().map(|frame| frame.len()).sum(),
+                                };
+                                merge.take(tally, flight, &arrival)?;
+                            }
+                            Err(reason) => tally.reject(origin, received_ns, reason, frames),
                         }
-                        Err(reason) => tally.reject(origin, received_ns, reason, frames),
                     }
-                }
-                merge.note_deaf(tally.counters().blocked_ns.get() - blocked_ns);
+                    Ok(())
+                })?;
             }
             Watch::Joined(join) => {
                 join.tracker().hear(way.tally.heard(received_ns));

@@ -3,6 +3,8 @@
 //! What a lane does a message is bounded by its stores. Messages of one outlet that are copied together cost a
 //! third of them less, since where they go is kept in registers meanwhile.
 
+use crate::handoff::Picked;
+
 /// Short messages that are cut off at once.
 pub(super) const RUN_MAX: usize = 32;
 /// The outlets that a run can be sorted by: as many as their counts fit into one number.
@@ -22,6 +24,16 @@ pub(super) struct Sorter {
     places: [[u8; RUN_MAX]; OUTLETS_MAX],
 }
 
+/// Where a message goes.
+pub(super) enum Destination {
+    /// This outlet; with the hash of its topic.
+    Outlet(usize, u64),
+    /// None: it is a copy of another one.
+    Nowhere,
+    /// It needs a closer look to tell.
+    Unknown,
+}
+
 /// How many messages were sorted, and for which outlets.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Sorted {
@@ -38,42 +50,43 @@ impl Sorter {
         }
     }
 
-    /// Sorts the first messages of a run, up to one that has no outlet. `find` gives each one's outlet and hash.
+    /// Sorts the first messages of a run, up to one that it is unknown of where it goes.
     #[inline(always)]
     pub(super) fn sort<M>(
         &mut self,
         messages: &[M],
-        mut find: impl FnMut(&M) -> Option<(usize, u64)>,
+        mut find: impl FnMut(&M) -> Destination,
     ) -> Sorted {
         let mut sorted = Sorted::default();
         for (message, kept) in messages.iter().zip(&mut self.hashes) {
-            let Some((outlet, hash)) = find(message) else {
-                break;
-            };
-            *kept = hash;
-            // Both are below that: so that nothing has to be checked.
-            let outlet = outlet % OUTLETS_MAX;
-            let count = sorted.count(outlet) % RUN_MAX;
-            self.places[outlet][count] = sorted.messages as u8;
-            sorted.counts += 1 << (outlet * COUNT_BITS);
+            match find(message) {
+                Destination::Outlet(outlet, hash) => {
+                    *kept = hash;
+                    // Both are below that: so that nothing has to be checked.
+                    let outlet = outlet % OUTLETS_MAX;
+                    let count = sorted.count(outlet) % RUN_MAX;
+                    self.places[outlet][count] = sorted.messages as u8;
+                    sorted.counts += 1 << (outlet * COUNT_BITS);
+                }
+                Destination::Nowhere => {}
+                Destination::Unknown => break,
+            }
             sorted.messages += 1;
         }
         sorted
     }
 
-    /// The hashes of the messages' topics, by place.
+    /// The outlets that messages were sorted to, each with its messages.
     #[inline]
-    pub(super) fn hashes(&self) -> &[u64] {
-        &self.hashes
-    }
-
-    /// The outlets that messages were sorted to, each with their places.
-    #[inline]
-    pub(super) fn by_outlet(&self, sorted: Sorted) -> impl Iterator<Item = (usize, &[u8])> {
+    pub(super) fn by_outlet(&self, sorted: Sorted) -> impl Iterator<Item = (usize, Picked<'_>)> {
         let places = self.places.iter().enumerate();
         places
-            .map(move |(outlet, places)| (outlet, &places[..sorted.count(outlet).min(RUN_MAX)]))
-            .filter(|(_, places)| !places.is_empty())
+            .map(move |(outlet, places)| {
+                let places = &places[..sorted.count(outlet).min(RUN_MAX)];
+                let hashes = &self.hashes;
+                (outlet, Picked { places, hashes })
+            })
+            .filter(|(_, picked)| !picked.places.is_empty())
     }
 }
 
@@ -92,25 +105,33 @@ mod tests {
 
     proptest! {
         #[test]
-        fn each_has_its_place_in_order(outlets in proptest::collection::vec(0..OUTLETS_MAX, 0..40), end in 0_usize..40) {
+        fn each_has_its_place_in_order(
+            outlets in proptest::collection::vec(proptest::option::of(0..OUTLETS_MAX), 0..40),
+            end in 0_usize..40,
+        ) {
             let mut sorter = Sorter::new();
             let mut next = 0;
             let sorted = sorter.sort(&outlets, |&outlet| {
                 next += 1;
-                (next <= end).then_some((outlet, next as u64))
+                match outlet {
+                    _ if next > end => Destination::Unknown,
+                    Some(outlet) => Destination::Outlet(outlet, next as u64),
+                    None => Destination::Nowhere,
+                }
             });
             prop_assert_eq!(sorted.messages, outlets.len().min(end).min(RUN_MAX));
             let mut seen = [false; RUN_MAX];
-            for (outlet, places) in sorter.by_outlet(sorted) {
-                prop_assert!(places.is_sorted());
-                for &place in places {
-                    let place = usize::from(place);
-                    prop_assert_eq!(outlets[place], outlet);
-                    prop_assert_eq!(sorter.hashes()[place], place as u64 + 1);
+            for (outlet, picked) in sorter.by_outlet(sorted) {
+                prop_assert!(picked.places.is_sorted());
+                for (place, hash) in picked.iter() {
+                    prop_assert_eq!(outlets[place], Some(outlet));
+                    prop_assert_eq!(hash, place as u64 + 1);
                     prop_assert!(!std::mem::replace(&mut seen[place], true));
                 }
             }
-            prop_assert_eq!(seen.iter().filter(|&&seen| seen).count(), sorted.messages);
+            for (seen, outlet) in seen.iter().zip(&outlets[..sorted.messages]) {
+                prop_assert_eq!(*seen, outlet.is_some());
+            }
         }
     }
 }

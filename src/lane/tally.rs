@@ -158,10 +158,10 @@ impl Tally {
         }
     }
 
-    /// Counts a copy of a message that was received before.
+    /// Counts copies of messages that were received before.
     #[inline]
-    pub(super) fn note_duplicate(&mut self, received_ns: u64) {
-        self.pending.duplicates += 1;
+    pub(super) fn note_duplicates(&mut self, received_ns: u64, messages: u64) {
+        self.pending.duplicates += messages;
         self.note_accounted(received_ns);
     }
 

@@ -173,6 +173,13 @@ impl Tracker {
         in_step.then(|| self.awaited.followed(self.generation))
     }
 
+    /// Tells whether [`follow`](Self::follow) would take any message, as where there are neither numbers nor topics to
+    /// look at.
+    #[inline]
+    pub(crate) fn follows_all(&self) -> bool {
+        !(self.looks_up || self.by_line || self.feed.listens)
+    }
+
     /// Takes a message if it is the expected one, of a topic that is well. Otherwise nothing has changed, and it is
     /// to be [judged](Self::judge).
     #[inline(always)]

@@ -280,13 +280,52 @@ impl<M> Arbiter<M> {
     /// Where there is no such line.
     #[inline]
     pub fn offer(&mut self, line: u8, hash: u64, position: Position, now_ns: u64) -> Verdict {
+        match self.offer_in_step(line, hash, position, now_ns) {
+            Some(verdict) => verdict,
+            None => self.offer_out_of_step(line, hash, position, now_ns),
+        }
+    }
+
+    /// As [`offer`](Self::offer), for a copy that is in step with its line, of a series that nothing is held of:
+    /// [`Verdict::Pass`] or [`Verdict::Duplicate`]. `None` for any other, of which no note is taken.
+    ///
+    /// # Panics
+    /// Where there is no such line.
+    #[inline]
+    pub fn offer_in_step(
+        &mut self,
+        line: u8,
+        hash: u64,
+        position: Position,
+        now_ns: u64,
+    ) -> Option<Verdict> {
         let core = &mut self.core;
-        core.lines[usize::from(line)].copies += 1;
         let stream = match self.scope {
             Scope::Line => self.feed.as_mut(),
             Scope::Topic => self.topics.find_mut(hash, |stream| stream.hash == hash),
+        }?;
+        let sequence = position.sequence;
+        let epoch = if self.has_epoch {
+            position.epoch
+        } else {
+            stream.life_in_step(core, line, sequence)?
         };
-        let Some(stream) = stream else {
+        let verdict = stream.judge_in_step(core, line, epoch, sequence, now_ns);
+        core.lines[usize::from(line)].copies += u64::from(verdict.is_some());
+        verdict
+    }
+
+    #[cold]
+    fn offer_out_of_step(
+        &mut self,
+        line: u8,
+        hash: u64,
+        position: Position,
+        now_ns: u64,
+    ) -> Verdict {
+        let core = &mut self.core;
+        core.lines[usize::from(line)].copies += 1;
+        let Some(stream) = find(self.scope, &mut self.feed, &mut self.topics, hash) else {
             return self.open(line, hash, position, now_ns);
         };
         let sequence = position.sequence;
@@ -295,10 +334,7 @@ impl<M> Arbiter<M> {
         } else {
             stream.life(core, line, sequence)
         };
-        match stream.judge_in_step(core, line, epoch, sequence, now_ns) {
-            Some(verdict) => verdict,
-            None => stream.judge(core, line, epoch, sequence, now_ns),
-        }
+        stream.judge(core, line, epoch, sequence, now_ns)
     }
 
     /// Begins a series.

@@ -211,17 +211,19 @@ impl<M> Stream<M> {
     /// Tells which life of the publisher a number is of, where nothing but the numbers tells.
     ///
     /// A line is in the stream's epoch, ahead of it, or left behind in an earlier one.
-    #[inline]
     pub(super) fn life(&mut self, core: &Core, line: u8, sequence: u64) -> u64 {
+        self.life_in_step(core, line, sequence)
+            .unwrap_or_else(|| self.life_out_of_step(core, line, sequence))
+    }
+
+    /// As [`life`](Self::life), where the number goes on from what the line has shown of the stream's epoch.
+    #[inline]
+    pub(super) fn life_in_step(&self, core: &Core, line: u8, sequence: u64) -> Option<u64> {
         let at = usize::from(line);
         let in_step = self.current & bit(line) != 0
             && self.connections[at] == core.connections[at]
             && core.numbers.goes_on(self.highest[at], sequence);
-        if in_step {
-            self.epoch
-        } else {
-            self.life_out_of_step(core, line, sequence)
-        }
+        in_step.then_some(self.epoch)
     }
 
     #[cold]

@@ -1,0 +1,78 @@
+//! Messages that were cut off together, and need no closer look: sorted by worker, and copied worker by worker.
+
+use crate::{
+    envelope::Fields,
+    error::Result,
+    handoff::Run,
+    lane::{
+        LineRoute,
+        line::Watch,
+        router::{Router, Way, address_by},
+        sorter::Destination,
+    },
+    ledger::Rejection,
+    shard::shard_of,
+};
+
+impl Router {
+    /// Passes on what a run begins with that needs no closer look: messages that fit, in sequence where that is looked
+    /// at. Returns how many they are.
+    #[inline(always)]
+    pub(super) fn pass_together<const N: usize>(
+        &mut self,
+        line: usize,
+        received_ns: u64,
+        messages: &[[&[u8]; N]],
+        open: impl Fn(&[&[u8]]) -> std::result::Result<Fields, Rejection>,
+    ) -> Result<usize> {
+        let LineRoute { origin, watch, .. } = &mut self.lines[line];
+        let (sorter, bytes_max) = (&mut *self.sorter, self.message_bytes_max);
+        let run = Run {
+            origin: *origin,
+            received_ns,
+            messages,
+        };
+        let address = |frames: &[&[u8]; N]| address_by(&open, bytes_max, frames).ok();
+        let opened = |frames: &[&[u8]; N]| open(frames).expect("it was opened before");
+        if let Watch::Merged(share) = watch {
+            return self.way.merge(share, &self.clock, |merge, tally, _| {
+                merge.take_run(tally, sorter, run, address, opened)
+            });
+        }
+        let Way {
+            dispatch, tally, ..
+        } = &mut self.way;
+        let Some(table) = dispatch.sorting_table() else {
+            return Ok(0);
+        };
+        let to_outlet = |hash: Option<u64>| match hash {
+            Some(hash) => Destination::Outlet(table.owner_of(shard_of(hash)), hash),
+            None => Destination::Unknown,
+        };
+        let sorted = match watch {
+            Watch::Nothing => sorter.sort(messages, |frames| {
+                to_outlet(address(frames).map(|(_, hash)| hash))
+            }),
+            Watch::Tracked(tracker) => {
+                tracker.hear(tally.heard(received_ns));
+                match tracker.followed() {
+                    Some(mut followed) => sorter.sort(messages, |frames| {
+                        to_outlet(address(frames).and_then(|(fields, hash)| {
+                            let position = fields.stamp.position()?;
+                            followed.follow(hash, position).then_some(hash)
+                        }))
+                    }),
+                    None => sorter.sort(messages, |frames| {
+                        to_outlet(address(frames).and_then(|(fields, hash)| {
+                            let position = fields.stamp.position();
+                            tracker.follow(hash, position).then_some(hash)
+                        }))
+                    }),
+                }
+            }
+            Watch::Merged(_) | Watch::Joined(_) => return Ok(0),
+        };
+        dispatch.put_sorted(tally, sorter, sorted, run, opened)?;
+        Ok(sorted.messages)
+    }
+}
