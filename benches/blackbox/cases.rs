@@ -333,6 +333,12 @@ pub fn targets() -> Vec<Target> {
             AtMost(10.0),
         ),
         Target::new(
+            CpuMore,
+            "two lines, arbitrated",
+            "two lines, all copies delivered",
+            AtMost(15.0),
+        ),
+        Target::new(
             MessagesPerSecond,
             case("64 connections"),
             case("1 connection"),

@@ -124,6 +124,8 @@ pub struct Threads {
     pub fifo: u32,
     /// Whether all memory of this process is locked, what it comes to have included: `mlockall`.
     pub lock_memory: bool,
+    /// Whether what memory this process has when it starts is to be in huge pages: `madvise`.
+    pub huge_pages: bool,
 }
 
 /// A pinned receive thread, tied to one network card.

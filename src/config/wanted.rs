@@ -50,6 +50,7 @@ impl Config {
             open_files: open_files as u64,
             fifo: self.threads.fifo,
             lock_memory: self.threads.lock_memory,
+            huge_pages: self.threads.huge_pages,
         }
     }
 }

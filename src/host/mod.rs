@@ -4,6 +4,7 @@
 pub mod cpulist;
 pub mod doctor;
 pub mod environment;
+pub mod huge_pages;
 pub mod machine;
 pub mod pin;
 pub mod plan;

@@ -29,7 +29,7 @@ use crate::{
     config::{Config, Engine, Feed, SocketKind},
     error::{Error, Result},
     flight::FlightRecord,
-    host::{pin::Placement, realtime},
+    host::{huge_pages, pin::Placement, realtime},
     lane::{Change, Lane, Order, OrderSender, Quota, Reach, Unreached},
     latency::{Collector, FeedClocks, Stages},
     ledger::{LaneTotals, Ledger, RejectedSample, Totals, WorkerTotals},
@@ -123,6 +123,9 @@ impl<H: Handler> Pipeline<H> {
         let shards = assembly.shards()?;
         let (lanes, merges, reaches) = assembly.start_lanes(lanes, outlets)?;
         // When all has its memory, and before anything depends on it.
+        if config.threads.huge_pages {
+            huge_pages::advise()?;
+        }
         if config.threads.lock_memory {
             realtime::lock_memory()?;
         }

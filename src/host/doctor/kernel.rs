@@ -11,9 +11,11 @@ pub(super) fn clock_source(case: &Case) -> Finding {
 
 pub(super) fn transparent_hugepage(case: &Case) -> Finding {
     let enabled = &case.machine.settings.transparent_hugepage;
-    Finding::number("never or madvise", enabled, |enabled| {
-        matches!(enabled.as_str(), "never" | "madvise")
-    })
+    let (wanted, suits): (_, &[&str]) = match case.wanted.huge_pages {
+        true => ("madvise, for threads.huge_pages", &["madvise"]),
+        false => ("never or madvise", &["madvise", "never"]),
+    };
+    Finding::number(wanted, enabled, |enabled| suits.contains(&enabled.as_str()))
 }
 
 pub(super) fn ksm(case: &Case) -> Finding {

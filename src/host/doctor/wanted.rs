@@ -26,6 +26,8 @@ pub struct Wanted {
     pub fifo: u32,
     /// Whether all memory is to be locked.
     pub lock_memory: bool,
+    /// Whether memory is to be in huge pages.
+    pub huge_pages: bool,
 }
 
 /// A busy thread.
@@ -83,6 +85,7 @@ impl Wanted {
             open_files: 0,
             fifo: 0,
             lock_memory: false,
+            huge_pages: false,
         }
     }
 

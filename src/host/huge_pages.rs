@@ -1,0 +1,192 @@
+//! Huge pages for the memory that a process has: a core keeps few translations of addresses, and one of a huge page
+//! stands for 512 others.
+//!
+//! They are the kernel's transparent ones, so none have to be set aside beforehand. Some allocators ask for them, and say
+//! nothing where there are none; this does. Memory gets one where as much of it as one has is touched for the first
+//! time, so this is to be called when all has its memory and little of it is in use.
+
+#![allow(
+    unsafe_code,
+    reason = "advice on memory can be harmful; this one is not"
+)]
+
+use std::{ffi::c_void, fs, ptr};
+
+use rustix::mm::{Advice, madvise};
+
+use crate::error::{Error, Result};
+
+/// Which memory gets huge pages: what is in brackets.
+const ENABLED: &str = "/sys/kernel/mm/transparent_hugepage/enabled";
+/// Their bytes.
+const SIZE: &str = "/sys/kernel/mm/transparent_hugepage/hpage_pmd_size";
+
+/// What the kernel says of this process.
+const STATUS: &str = "/proc/self/status";
+const MAPS: &str = "/proc/self/maps";
+
+/// Asks for huge pages for all anonymous memory that this process has so far.
+///
+/// # Errors
+/// [`Error::Config`] for `threads.huge_pages`, where the kernel gives none, or the allocator does not keep as much as one
+/// has together.
+pub fn advise() -> Result<()> {
+    check(&read(ENABLED)?, &read(STATUS)?)?;
+    let said = read(SIZE)?;
+    let size = said.trim().parse();
+    let size = size.map_err(|_| refused(format!("{SIZE} is {:?}", said.trim())))?;
+    let mut advised = 0;
+    for (start, bytes) in anonymous(&read(MAPS)?).filter(|&(_, bytes)| bytes >= size) {
+        let start = ptr::without_provenance_mut::<c_void>(start);
+        // SAFETY: which pages hold memory changes nothing of what is in it, whoever has it by now.
+        unsafe { madvise(start, bytes, Advice::LinuxHugepage) }
+            .map_err(|reason| refused(format!("the kernel refused them ({reason})")))?;
+        advised += 1;
+    }
+    if advised == 0 {
+        return Err(refused(format!(
+            "no {size} bytes of memory are in one piece: the allocator keeps them apart"
+        )));
+    }
+    Ok(())
+}
+
+fn refused(problem: String) -> Error {
+    Error::config(
+        "threads.huge_pages",
+        true,
+        problem,
+        format!("allow them with `echo madvise >{ENABLED}`, as root; or leave huge_pages out"),
+    )
+}
+
+fn read(path: &str) -> Result<String> {
+    fs::read_to_string(path).map_err(|reason| refused(format!("{path}: {reason}")))
+}
+
+/// Checks that the kernel gives huge pages, and gives them to this process.
+fn check(enabled: &str, status: &str) -> Result<()> {
+    if !["[always]", "[madvise]"]
+        .iter()
+        .any(|word| enabled.contains(word))
+    {
+        return Err(refused(format!("{ENABLED} is {:?}", enabled.trim())));
+    }
+    let mut words = status.lines().map(|line| line.split_whitespace());
+    if words.any(|line| line.eq(["THP_enabled:", "0"])) {
+        return Err(Error::config(
+            "threads.huge_pages",
+            true,
+            format!("{STATUS} says THP_enabled: 0"),
+            "start it without MIMALLOC_ALLOW_THP=0 in the environment, and not by a program that has disabled them; \
+             or leave huge_pages out",
+        ));
+    }
+    Ok(())
+}
+
+/// Returns start and length of the private mappings that are of no file, of what `/proc/PID/maps` shows: address, rights,
+/// offset, device, inode, name.
+fn anonymous(maps: &str) -> impl Iterator<Item = (usize, usize)> {
+    maps.lines().filter_map(|line| {
+        let mut fields = line.split_whitespace();
+        let (start, end) = fields.next()?.split_once('-')?;
+        let (rights, inode) = (fields.next()?, fields.nth(2)?);
+        let is_heap = fields
+            .next()
+            .is_none_or(|name| name == "[heap]" || name.starts_with("[anon"));
+        if !rights.ends_with('p') || inode != "0" || !is_heap {
+            return None;
+        }
+        let number = |digits| usize::from_str_radix(digits, 16).ok();
+        let (start, end) = (number(start)?, number(end)?);
+        Some((start, end - start))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_that_gives_none_is_named_with_the_remedy() {
+        assert!(check("always [madvise] never\n", "Pid:\t1\nTHP_enabled:\t1\n").is_ok());
+        // As kernels before 5.0 say.
+        assert!(check("[always] madvise never\n", "Pid:\t1\n").is_ok());
+        for (enabled, status, named) in [
+            (
+                "always madvise [never]\n",
+                "",
+                ["madvise [never]", "echo madvise >"],
+            ),
+            (
+                "[always] madvise never\n",
+                "THP_enabled:\t0\n",
+                ["THP_enabled: 0", "MIMALLOC_ALLOW_THP"],
+            ),
+        ] {
+            let error = check(enabled, status).unwrap_err().to_string();
+            for text in [&["threads.huge_pages = true"][..], &named].concat() {
+                assert!(error.contains(text), "{text:?} is not in {error}");
+            }
+        }
+    }
+
+    /// The bytes in huge pages of the mapping that a place is in.
+    fn huge_bytes(place: usize) -> u64 {
+        let smaps = fs::read_to_string("/proc/self/smaps").unwrap();
+        let mut lines = smaps.lines();
+        lines.find(|line| {
+            let (range, _) = line.split_once(' ').unwrap_or_default();
+            let bound = |digits| usize::from_str_radix(digits, 16).ok();
+            let bounds = range
+                .split_once('-')
+                .map(|(start, end)| (bound(start), bound(end)));
+            matches!(bounds, Some((Some(start), Some(end))) if (start..end).contains(&place))
+        });
+        let said = lines
+            .find_map(|line| line.strip_prefix("AnonHugePages:"))
+            .unwrap();
+        1_024
+            * said
+                .split_whitespace()
+                .next()
+                .unwrap()
+                .parse::<u64>()
+                .unwrap()
+    }
+
+    #[test]
+    fn memory_touched_from_then_on_is_in_huge_pages() {
+        const BYTES: usize = 16 << 20;
+        if let Err(refused) = advise() {
+            println!("SKIPPED: {refused}");
+            return;
+        }
+        let mut memory = Vec::<u8>::with_capacity(BYTES);
+        let place = memory.as_ptr().addr() + BYTES / 2;
+        advise().unwrap();
+        memory.resize(BYTES, 1);
+        assert!(
+            huge_bytes(place) >= BYTES as u64 / 2,
+            "{} bytes",
+            huge_bytes(place)
+        );
+    }
+
+    #[test]
+    fn only_private_memory_of_no_file_is_asked_for() {
+        let maps = "\
+            2000-5000 rw-p 00000000 00:00 0 \n\
+            6000-7000 ---p 00000000 00:00 0                          [anon:arena]\n\
+            7000-8000 rw-p 00000000 00:00 0                          [heap]\n\
+            8000-9000 rw-p 00000000 00:00 0                          [stack]\n\
+            9000-a000 rw-p 00001000 08:01 77                         /usr/bin/it\n\
+            a000-b000 rw-s 00000000 00:00 0\n";
+        let found: Vec<_> = anonymous(maps).collect();
+        assert_eq!(
+            found,
+            [(0x2000, 0x3000), (0x6000, 0x1000), (0x7000, 0x1000)]
+        );
+    }
+}
