@@ -76,6 +76,10 @@ fn what_cannot_be_shared_or_spread_is_refused() {
             "--lanes = 2: 1 endpoint(s) can't be spread over so many lanes; give no more than that, or more --connect",
         ),
         (
+            &["run", "--connect", "tcp://127.0.0.1:1", "--lanes", "0"],
+            "--lanes = 0: nothing would receive; give 1 or more",
+        ),
+        (
             &[
                 "run",
                 "--connect",

@@ -259,7 +259,15 @@ impl Shape {
             }
         }
         let connections = self.connections_in_all();
-        if self.lanes == 0 || self.lanes > connections {
+        if self.lanes == 0 {
+            return Err(Error::config(
+                "--lanes",
+                0,
+                "nothing would receive",
+                "give 1 or more",
+            ));
+        }
+        if self.lanes > connections {
             return Err(Error::config(
                 "--lanes",
                 self.lanes,
@@ -448,6 +456,10 @@ mod tests {
                 "--frames = 29: it is out of range; give 1 to 28",
             ),
             (|shape| shape.frames = 0, "--frames = 0: "),
+            (
+                |shape| shape.lanes = 0,
+                "--lanes = 0: nothing would receive; give 1 or more",
+            ),
             (
                 |shape| shape.publishers = 65,
                 "--publishers = 65: it is out of range; give 1 to 64",

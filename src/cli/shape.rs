@@ -277,7 +277,15 @@ impl Shape {
     /// Spreads the endpoints to connect to over lanes like the first, neighbours together.
     fn spread(&self, config: &mut Config) -> Result<()> {
         let (lanes, endpoints) = (self.lanes, self.connect.len());
-        if lanes == 0 || lanes > endpoints {
+        if lanes == 0 {
+            return Err(Error::config(
+                "--lanes",
+                0,
+                "nothing would receive",
+                "give 1 or more",
+            ));
+        }
+        if lanes > endpoints {
             return Err(Error::config(
                 "--lanes",
                 lanes,
