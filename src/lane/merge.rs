@@ -67,14 +67,14 @@ pub(crate) struct Share {
 }
 
 /// A message as it came.
-pub(super) struct Arrival<'a, F> {
-    pub origin: Origin,
-    pub received_ns: u64,
-    pub hash: u64,
-    pub fields: &'a Fields,
-    pub frames: &'a [F],
+struct Arrival<'a, F> {
+    origin: Origin,
+    received_ns: u64,
+    hash: u64,
+    fields: &'a Fields,
+    frames: &'a [F],
     /// Bytes of all frames.
-    pub bytes: usize,
+    bytes: usize,
 }
 
 /// A message that waits for others.
@@ -183,12 +183,44 @@ impl Merge {
         self.deaf_ns += waited_ns;
     }
 
+    /// Takes messages of a line one by one, each with its fields and its topic's hash, or with why it is rejected.
+    ///
+    /// # Errors
+    /// As [`Dispatch::put`].
+    #[inline]
+    pub(super) fn take_each<'a, F: Deref<Target = [u8]> + 'a>(
+        &mut self,
+        tally: &mut Tally,
+        flight: &FlightRecord,
+        origin: Origin,
+        received_ns: u64,
+        mut messages: impl Iterator<Item = (std::result::Result<(Fields, u64), Rejection>, &'a [F])>,
+    ) -> Result<()> {
+        messages.try_for_each(|(addressed, frames)| match addressed {
+            Ok((fields, hash)) => {
+                let arrival = Arrival {
+                    origin,
+                    received_ns,
+                    hash,
+                    fields: &fields,
+                    frames,
+                    bytes: frames.iter().map(|frame| frame.len()).sum(),
+                };
+                self.take(tally, flight, &arrival)
+            }
+            Err(reason) => {
+                tally.reject(origin, received_ns, reason, frames);
+                Ok(())
+            }
+        })
+    }
+
     /// Passes a message on, keeps it until those before it have come, or finds that it came before.
     ///
     /// # Errors
     /// As [`Dispatch::put`].
     #[inline]
-    pub(super) fn take<F: Deref<Target = [u8]>>(
+    fn take<F: Deref<Target = [u8]>>(
         &mut self,
         tally: &mut Tally,
         flight: &FlightRecord,

@@ -21,7 +21,7 @@ use crate::{
         dispatch::LOOK_AFTER,
         join::Desk,
         line::{Told, Watch},
-        merge::{Arrival, Merge, Share},
+        merge::{Merge, Share},
         sorter::Sorter,
         tally::Tally,
     },
@@ -308,24 +308,10 @@ impl Router {
                 }
             }
             Watch::Merged(share) => {
+                let messages =
+                    messages.map(|frames| (address(envelope, bytes_max, frames), frames));
                 way.merge(share, clock, |merge, tally, flight| {
-                    for frames in messages {
-                        match address(envelope, bytes_max, frames) {
-                            Ok((fields, hash)) => {
-                                let arrival = Arrival {
-                                    origin,
-                                    received_ns,
-                                    hash,
-                                    fields: &fields,
-                                    frames,
-                                    bytes: frames.iter().map(|frame| frame.len()).sum(),
-                                };
-                                merge.take(tally, flight, &arrival)?;
-                            }
-                            Err(reason) => tally.reject(origin, received_ns, reason, frames),
-                        }
-                    }
-                    Ok(())
+                    merge.take_each(tally, flight, origin, received_ns, messages)
                 })?;
             }
             Watch::Joined(join) => {

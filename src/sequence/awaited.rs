@@ -1,9 +1,9 @@
 //! What topics in step await: all that a message in sequence touches.
 //!
 //! Of a topic whose numbers come one after the other there is nothing to know but the next one. So such
-//! topics have a slot beside their entry in the [table](super::topics): 8 bytes instead of 64, of which
-//! eight times as many stay in a cache that a lane's batches stream through. Anything but the awaited
-//! number is for the table, which is brought up to date first.
+//! topics have a slot beside their entry in the [table](super::topics): 8 bytes instead of 64, though half to three
+//! quarters of the slots are empty, so that two to four times as many stay in a cache that a lane's batches stream
+//! through. Anything but the awaited number is for the table, which is brought up to date first.
 //!
 //! A position is kept as one number, its mark: odd multiples of the sequence number and of what is special to the life,
 //! its epoch and the connection, in sum. Within a life marks differ as numbers do; that the first number of a new life

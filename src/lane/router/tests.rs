@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    handoff::{BatchLimits, HandoffLimits, Inlet, Outlet, Received, ring},
+    handoff::{BatchLimits, HandoffLimits, Inlet, Outlet, Received, Run, ring},
     lane::{Pressure, Routing, Work},
     ledger::{Ledger, Totals},
     message::Stamp,
@@ -45,7 +45,7 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(envelope: &Envelope, watched: Watched, workers: usize) -> Self {
+    fn new(envelope: &Envelope, watched: Watched, workers: usize, topics_max: usize) -> Self {
         let (mut of_lane, mut of_merge, mut inlets) = (Vec::new(), Vec::new(), Vec::new());
         for worker in 0..workers {
             let (ends, inlet) = ring::connect(worker, &[false, false], LIMITS, Wait::Park);
@@ -74,7 +74,7 @@ impl Bench {
         let options = TrackerOptions {
             numbering: numbering.filter(|_| watched == Watched::Tracked),
             from_start: false,
-            topics_max: 6,
+            topics_max,
             stale_after_ns: None,
             stale_rules: Vec::new(),
             recover_ns: 0,
@@ -90,7 +90,7 @@ impl Bench {
                     wait_ns: 3,
                     held_messages_max: 20,
                     held_bytes_max: 10_000,
-                    topics_max: 6,
+                    topics_max,
                     from_start: false,
                 };
                 let numbering = numbering.expect("what is merged is numbered");
@@ -115,8 +115,16 @@ impl Bench {
         }
     }
 
+    /// Has what merged lines wait for done, at a time of theirs.
+    fn tick(&mut self, now_ns: u64) {
+        if let Some(merge) = &self.merge {
+            let Way { tally, flight, .. } = &mut self.router.way;
+            merge.lock().unwrap().tick(tally, flight, now_ns).unwrap();
+        }
+    }
+
     /// Ends. Returns what each worker got, in order, what was counted, and what was of each line.
-    fn end(mut self) -> (Vec<Vec<String>>, Totals, Vec<[u64; 5]>) {
+    fn end(mut self) -> (Vec<Vec<String>>, Totals, Vec<[u64; 6]>) {
         self.router.end().unwrap();
         // How many batches they come in is another matter.
         let counts = Totals {
@@ -126,8 +134,9 @@ impl Bench {
         let lines = self.merge.iter().flat_map(|merge| {
             let merge = merge.lock().unwrap();
             let lines = merge.glance().map(|(line, _)| {
-                let lags = line.lag.len();
-                [line.copies, line.wins, line.duplicates, line.too_late, lags]
+                let (late, lags) = (line.too_late, line.lag.len());
+                let (copies, wins) = (line.copies, line.wins);
+                [copies, wins, line.duplicates, late, line.repaired, lags]
             });
             lines.collect::<Vec<_>>()
         });
@@ -166,22 +175,37 @@ impl Bench {
     }
 }
 
-/// Routes messages in runs as well as one by one, and compares. Where lines are merged, each run comes by the first
-/// one, and some runs later all but some of it by the other.
+/// How messages are routed.
+#[derive(Clone, Copy, Debug)]
+struct Course {
+    workers: usize,
+    topics_max: usize,
+    /// Messages at once.
+    run: usize,
+    /// By merged line: one of so many messages does not come by it.
+    lost_every: [usize; 2],
+}
+
+/// Routes messages in runs as well as one by one, and compares. Where lines are merged, each run comes by both, some
+/// runs later by the one that lags, and now one lags, now the other.
 fn compare<const N: usize>(
     envelope: &Envelope,
     watched: Watched,
-    workers: usize,
     messages: &[[Vec<u8>; N]],
-    run: usize,
+    course: Course,
 ) {
-    let mut together = Bench::new(envelope, watched, workers);
-    let mut apart = Bench::new(envelope, watched, workers);
+    const LAG: usize = 2;
+    let bench = || Bench::new(envelope, watched, course.workers, course.topics_max);
+    let (mut together, mut apart) = (bench(), bench());
     let mut received = 0;
-    let mut route = |now_ns: u64, line: usize, messages: &[[Vec<u8>; N]]| {
-        let frames: Vec<[&[u8]; N]> = messages
-            .iter()
-            .map(|frames| frames.each_ref().map(|frame| &frame[..]))
+    let mut route = |now_ns: u64, line: usize, (first, messages): (usize, &[[Vec<u8>; N]])| {
+        let is_lost = |index: &usize| {
+            let every = course.lost_every[line];
+            watched == Watched::Merged && (first + index) % every == every - 1
+        };
+        let frames: Vec<[&[u8]; N]> = (0..messages.len())
+            .filter(|index| !is_lost(index))
+            .map(|index| messages[index].each_ref().map(|frame| &frame[..]))
             .collect();
         together.router.route_run(line, now_ns, &frames).unwrap();
         for frames in &frames {
@@ -192,17 +216,20 @@ fn compare<const N: usize>(
             together.router.offer().unwrap();
             apart.router.flush().unwrap();
         }
+        together.tick(now_ns);
+        apart.tick(now_ns);
     };
-    let runs: Vec<_> = messages.chunks(run).collect();
-    for (number, messages) in runs.iter().enumerate() {
-        let now_ns = number as u64 + 1;
-        route(now_ns, 0, messages);
-        if watched == Watched::Merged
-            && let Some(before) = number.checked_sub(2)
-        {
-            // Lost where the other line is whole, and the other way round.
-            let lost = (number % 3).min(runs[before].len());
-            route(now_ns, 1, &runs[before][lost..]);
+    let runs: Vec<_> = messages.chunks(course.run).collect();
+    let run = |number: usize| (number * course.run, runs[number]);
+    for number in 0..runs.len() {
+        let (now_ns, ahead) = (number as u64 + 1, number / 8 % 2);
+        if watched == Watched::Merged {
+            route(now_ns, ahead, run(number));
+            if let Some(before) = number.checked_sub(LAG) {
+                route(now_ns, 1 - ahead, run(before));
+            }
+        } else {
+            route(now_ns, 0, run(number));
         }
     }
     let (together, apart) = (together.end(), apart.end());
@@ -226,7 +253,10 @@ proptest! {
         workers in prop_oneof![Just(1), Just(2), Just(3), Just(7), Just(8)],
         run in 1_usize..=32,
         watched in prop_oneof![Just(Watched::Not), Just(Watched::Tracked), Just(Watched::Merged)],
+        topics_max in 6_usize..=8,
+        lost_every in [2_usize..60, 2_usize..60],
     ) {
+        let course = Course { workers, topics_max, run, lost_every };
         // Mostly in sequence; now and then with a gap, again, or not readable; one topic too many; some too large.
         let mut next = [0_u64; 8];
         let mut numbered = Vec::new();
@@ -234,7 +264,8 @@ proptest! {
         for (index, (topic, step, payload_bytes)) in steps.into_iter().enumerate() {
             let topic_bytes = vec![b'a' + topic; 1 + usize::from(topic) * 4];
             let sequence = match step {
-                0 => next[usize::from(topic)] + 3,
+                // Merged lines have gaps of their own.
+                0 if watched != Watched::Merged => next[usize::from(topic)] + 3,
                 1 => next[usize::from(topic)].saturating_sub(1),
                 _ => next[usize::from(topic)],
             };
@@ -249,8 +280,63 @@ proptest! {
             numbered.push([frame]);
             plain.push([topic_bytes, vec![index as u8; payload_bytes]]);
         }
-        compare(&Envelope::Pinfeed, watched, workers, &numbered, run);
-        compare(&Envelope::Raw, Watched::Not, workers, &plain, run);
-        compare(&Envelope::Delimited(b'a'), Watched::Not, workers, &plain, run);
+        compare(&Envelope::Pinfeed, watched, &numbered, course);
+        compare(&Envelope::Raw, Watched::Not, &plain, course);
+        compare(&Envelope::Delimited(b'a'), Watched::Not, &plain, course);
     }
+}
+
+/// What comes first and what is a copy stand between each other in one run.
+#[test]
+fn a_run_of_merged_lines_is_taken_whole() {
+    let mut bench = Bench::new(&Envelope::Pinfeed, Watched::Merged, 2, 8);
+    let message = |topic: &[u8], sequence| {
+        let mut frame = Vec::new();
+        let stamp = Stamp {
+            epoch: 9,
+            sequence,
+            timestamp_ns: 1,
+        };
+        pinfeed::seal(&mut frame, topic, b"payload", stamp);
+        frame
+    };
+    let (a, b) = (
+        |number| message(b"a", number),
+        |number| message(b"b", number),
+    );
+    let mut route = |line: usize, messages: &[Vec<u8>]| {
+        let frames: Vec<[&[u8]; 1]> = messages.iter().map(|frame| [&frame[..]]).collect();
+        bench.router.route_run(line, 1, &frames).unwrap();
+    };
+    // Each line is known to each topic then, and line 0 is ahead with one of them.
+    route(0, &[a(0), b(0)]);
+    route(1, &[a(0), b(0)]);
+    route(0, &[a(1), a(2)]);
+    let messages = [a(1), b(1), a(2), b(2), a(3)];
+    let frames = messages.each_ref().map(|frame| [&frame[..]]);
+    let run = Run {
+        origin: Origin { line: 1, ..ORIGIN },
+        received_ns: 2,
+        messages: &frames,
+    };
+    let open = |frames: &[&[u8]; 1]| pinfeed::open(frames[0]).unwrap();
+    let address = |frames: &[&[u8]; 1]| {
+        let fields = open(frames);
+        Some((fields, topic_hash(fields.topic.of(&frames[..]))))
+    };
+    let Router { way, sorter, .. } = &mut bench.router;
+    way.tally.note_received(2, frames.len() as u64, 0);
+    let merge = bench.merge.clone().expect("they are merged");
+    let taken = merge
+        .lock()
+        .unwrap()
+        .take_run(&mut way.tally, sorter, run, address, open);
+    assert_eq!(taken.unwrap(), 5);
+    let (got, counts, lines) = bench.end();
+    // Beside what is told of their quality.
+    let messages = got.concat().into_iter().filter(|got| got.starts_with('['));
+    assert_eq!(messages.count(), 7);
+    assert_eq!((counts.received, counts.duplicates), (11, 4));
+    let wins: Vec<_> = lines.iter().map(|[_, wins, ..]| *wins).collect();
+    assert_eq!(wins, [4, 3]);
 }

@@ -35,8 +35,13 @@ impl Router {
         let address = |frames: &[&[u8]; N]| address_by(&open, bytes_max, frames).ok();
         let opened = |frames: &[&[u8]; N]| open(frames).expect("it was opened before");
         if let Watch::Merged(share) = watch {
-            return self.way.merge(share, &self.clock, |merge, tally, _| {
-                merge.take_run(tally, sorter, run, address, opened)
+            return self.way.merge(share, &self.clock, |merge, tally, flight| {
+                let passed = merge.take_run(tally, sorter, run, address, opened)?;
+                // In the same turn.
+                let rest = messages[passed..].iter().map(|frames| &frames[..]);
+                let rest = rest.map(|frames| (address_by(&open, bytes_max, frames), frames));
+                merge.take_each(tally, flight, run.origin, received_ns, rest)?;
+                Ok(messages.len())
             });
         }
         let Way {
@@ -70,7 +75,9 @@ impl Router {
                     }),
                 }
             }
-            Watch::Merged(_) | Watch::Joined(_) => return Ok(0),
+            // Its feed's past is looked at with each.
+            Watch::Joined(_) => return Ok(0),
+            Watch::Merged(_) => unreachable!("they have gone another way"),
         };
         dispatch.put_sorted(tally, sorter, sorted, run, opened)?;
         Ok(sorted.messages)

@@ -288,11 +288,8 @@ impl<M> Arbiter<M> {
 
     /// As [`offer`](Self::offer), for a copy that is in step with its line, of a series that nothing is held of:
     /// [`Verdict::Pass`] or [`Verdict::Duplicate`]. `None` for any other, of which no note is taken.
-    ///
-    /// # Panics
-    /// Where there is no such line.
     #[inline]
-    pub fn offer_in_step(
+    pub(crate) fn offer_in_step(
         &mut self,
         line: u8,
         hash: u64,
@@ -300,10 +297,7 @@ impl<M> Arbiter<M> {
         now_ns: u64,
     ) -> Option<Verdict> {
         let core = &mut self.core;
-        let stream = match self.scope {
-            Scope::Line => self.feed.as_mut(),
-            Scope::Topic => self.topics.find_mut(hash, |stream| stream.hash == hash),
-        }?;
+        let stream = find(self.scope, &mut self.feed, &mut self.topics, hash)?;
         let sequence = position.sequence;
         let epoch = if self.has_epoch {
             position.epoch
@@ -447,6 +441,7 @@ impl<M> Arbiter<M> {
     }
 }
 
+#[inline(always)]
 fn find<'a, M>(
     scope: Scope,
     feed: &'a mut Option<Stream<M>>,
