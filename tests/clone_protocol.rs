@@ -207,7 +207,7 @@ fn bad_input_is_named_with_its_remedy() {
     let folder = tempfile::tempdir().expect("a folder");
     let no_store = folder.path().join("none/store");
     let no_store = no_store.to_str().expect("text");
-    let nobody = support::free_endpoint();
+    let (_nobody, nobody) = support::nobody();
     let long_key = "k".repeat(64 * 1024);
     let refused = format!("{nobody}: Connection refused");
     for (arguments, code, expected) in [
@@ -328,7 +328,7 @@ fn each_port_is_named_and_the_one_that_is_taken() {
     let (host, port) = endpoint.rsplit_once(':').expect("a port");
     let port: u16 = port.parse().expect("a port");
     let behind = |offset| format!("{host}:{}", port + offset);
-    let nobody = support::free_endpoint();
+    let (_nobody, nobody) = support::nobody();
     let pair = ["clone", "serve", "--primary", "--peer", &nobody];
     let mut server = Pinfeed::start(&[&pair[..], &["--endpoint", &endpoint]].concat());
     assert_eq!(server.wait_for_line("serving on "), endpoint);
@@ -385,10 +385,8 @@ fn heartbeats_are_messages_without_a_number_to_a_black_box() {
     assert_eq!(number(&summary, "topics"), 1, "{summary}");
 }
 
-#[test]
-fn a_server_goes_on_where_nobody_reads_what_it_says() {
-    let nobody = support::free_endpoint();
-    let (mut server, endpoint) = serve(&["--primary", "--peer", &nobody]);
+/// Leaves a server no room to say anything.
+fn fill_stderr(server: &Pinfeed) {
     // A file of its own, so that only its writes don't wait.
     let path = format!("/proc/{}/fd/2", server.id());
     let flags = OFlags::WRONLY | OFlags::NONBLOCK;
@@ -396,7 +394,13 @@ fn a_server_goes_on_where_nobody_reads_what_it_says() {
     for bytes in [4_096, 1] {
         while stderr.write(&vec![b'.'; bytes]).is_ok() {}
     }
-    drop(stderr);
+}
+
+#[test]
+fn a_server_goes_on_where_nobody_reads_what_it_says() {
+    let (_nobody, nobody) = support::nobody();
+    let (mut server, endpoint) = serve(&["--primary", "--peer", &nobody]);
+    fill_stderr(&server);
     // It becomes active when a client asks, and has no room to say so.
     let (code, _, said) = client(&["set", "key", "value", "--connect", &endpoint]);
     assert_eq!(code, Some(0), "{said}");

@@ -17,7 +17,7 @@ pub mod python;
 use std::{
     ffi::OsStr,
     io::{BufRead, BufReader, Read},
-    net::TcpListener,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     path::PathBuf,
     process::{Child, ChildStderr, Command, ExitStatus, Stdio},
     sync::{
@@ -38,6 +38,7 @@ use pinfeed::{
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 
 /// All engines. What one does, the other has to do.
 pub const ENGINES: [Engine; 2] = [Engine::Native, Engine::Libzmq];
@@ -272,6 +273,16 @@ pub fn sealed(topic: &str, epoch: u64, sequence: u64) -> Vec<u8> {
 pub fn free_endpoint() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     format!("tcp://{}", listener.local_addr().expect("an address"))
+}
+
+/// An endpoint where nobody answers, as long as the socket is kept: it has the port, and does not listen.
+pub fn nobody() -> (Socket, String) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    socket.bind(&any_port.into()).expect("a free port");
+    let address = socket.local_addr().expect("it is bound").as_socket();
+    let endpoint = format!("tcp://{}", address.expect("it is of TCP"));
+    (socket, endpoint)
 }
 
 /// Waits until `done` holds.
