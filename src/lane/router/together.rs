@@ -16,7 +16,7 @@ use crate::{
 
 impl Router {
     /// Passes on what a run begins with that needs no closer look: messages that fit, in sequence where that is looked
-    /// at. Returns how many they are.
+    /// at. Returns how many they are; of merged lines all, since the rest is looked at in the same turn.
     #[inline(always)]
     pub(super) fn pass_together<const N: usize>(
         &mut self,
