@@ -40,14 +40,16 @@ impl TopicCount {
 /// A handler that counts messages and bytes by topic.
 #[derive(Clone, Debug, Default)]
 pub struct Count {
-    topics: HashTable<TopicCount>,
+    rows: Vec<TopicCount>,
+    /// Where each topic's row is, by the topic's hash: half of a table's slots may be empty, and these are small.
+    places: HashTable<u32>,
     uncounted: u64,
 }
 
 impl Count {
     /// Returns the counts by topic, in no order.
     pub fn topics(&self) -> impl ExactSizeIterator<Item = &TopicCount> {
-        self.topics.iter()
+        self.rows.iter()
     }
 
     /// Returns the messages whose topics came after [`TOPICS_MAX`] others.
@@ -62,10 +64,11 @@ impl Count {
     /// is 0: there is no order to digest.
     #[must_use]
     pub fn merge(handlers: impl IntoIterator<Item = Self>) -> Vec<TopicCount> {
-        let mut rows: Vec<TopicCount> = handlers
-            .into_iter()
-            .flat_map(|handler| handler.topics)
-            .collect();
+        let mut handlers = handlers.into_iter();
+        let mut rows = handlers.next().unwrap_or_default().rows;
+        for handler in handlers {
+            rows.extend(handler.rows);
+        }
         rows.sort_unstable_by(|a, b| a.topic.cmp(&b.topic));
         rows.dedup_by(|later, kept| {
             let same = later.topic == kept.topic;
@@ -76,7 +79,11 @@ impl Count {
             }
             same
         });
-        rows.sort_by_key(|row| std::cmp::Reverse(row.messages));
+        // In place: there may be millions.
+        rows.sort_unstable_by(|a, b| {
+            let most_first = b.messages.cmp(&a.messages);
+            most_first.then_with(|| a.topic.cmp(&b.topic))
+        });
         rows
     }
 }
@@ -85,19 +92,25 @@ impl Handler for Count {
     #[inline]
     fn on_message(&mut self, message: &Message<'_>) {
         let (topic, payload) = (message.topic(), message.payload());
-        let may_grow = self.topics.len() < TOPICS_MAX;
-        let row = match self.topics.entry(
+        let rows = &mut self.rows;
+        let place = match self.places.entry(
             message.topic_hash(),
-            |row| &*row.topic == topic,
-            |row| topic_hash(&row.topic),
+            |&place| *rows[place as usize].topic == *topic,
+            |&place| topic_hash(&rows[place as usize].topic),
         ) {
-            Entry::Occupied(row) => row.into_mut(),
-            Entry::Vacant(place) if may_grow => place.insert(TopicCount::new(topic)).into_mut(),
-            Entry::Vacant(_) => {
+            Entry::Occupied(place) => *place.get(),
+            Entry::Vacant(_) if rows.len() >= TOPICS_MAX => {
                 self.uncounted += 1;
                 return;
             }
+            Entry::Vacant(vacant) => {
+                let place = rows.len() as u32;
+                vacant.insert(place);
+                rows.push(TopicCount::new(topic));
+                place
+            }
         };
+        let row = &mut rows[place as usize];
         row.messages += 1;
         row.payload_bytes += payload.len() as u64;
         row.digest = xxh3_64_with_seed(payload, row.digest);
