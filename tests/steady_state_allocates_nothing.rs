@@ -30,18 +30,43 @@ use pinfeed::{
     worker::{Handler, handlers::Count},
 };
 use support::{
-    ENGINES, finish,
+    ENGINES, Gate, finish,
     peer::{Door, message},
-    publisher,
+    publisher, wait_until,
 };
 
-const WARM_UP: u64 = 200_000;
-const MEASURED: u64 = 1_000_000;
-const MEASURED_TO: u64 = WARM_UP + MEASURED;
-/// Ending is not steady, and this keeps it away.
-const REST: u64 = 300_000;
-const ALL: u64 = MEASURED_TO + REST;
-/// What the whole process may allocate over a million messages: a thread that waits for the first
+/// How many messages there are, by what part of the run they belong to.
+#[derive(Clone, Copy)]
+struct Scale {
+    warm_up: u64,
+    measured: u64,
+    /// Ending is not steady, and this keeps it away.
+    rest: u64,
+}
+
+impl Scale {
+    const fn all(self) -> u64 {
+        self.measured_to() + self.rest
+    }
+
+    const fn measured_to(self) -> u64 {
+        self.warm_up + self.measured
+    }
+}
+
+const SMALL: Scale = Scale {
+    warm_up: 200_000,
+    measured: 1_000_000,
+    rest: 300_000,
+};
+/// Each larger than a batch.
+const LARGE: Scale = Scale {
+    warm_up: 400,
+    measured: 1_000,
+    rest: 300,
+};
+const LARGE_BYTES: usize = 300_000;
+/// What the whole process may allocate meanwhile: a thread that waits for the first
 /// time for a full handoff makes itself known to the channel.
 const ALLOWED: u64 = 16;
 /// What an entry of the flight record may: a busy machine holds lanes and workers up, and that is noted.
@@ -87,15 +112,19 @@ struct Marks {
 struct Marking {
     count: Count,
     marks: Arc<Marks>,
+    scale: Scale,
+    /// Closed until all batches of a worker have been filled once.
+    gate: Gate,
 }
 
 impl Handler for Marking {
     fn on_message(&mut self, message: &Message<'_>) {
+        self.gate.pass();
         self.count.on_message(message);
         let marks = &self.marks;
         let mark = match marks.messages.fetch_add(1, Relaxed) + 1 {
-            WARM_UP => &marks.before,
-            MEASURED_TO => &marks.after,
+            count if count == self.scale.warm_up => &marks.before,
+            count if count == self.scale.measured_to() => &marks.after,
             _ => return,
         };
         mark.store(ALLOCATIONS.load(Relaxed), Relaxed);
@@ -115,6 +144,7 @@ fn over_a_million_messages() {
         let written = Envelope::Delimited(b' ');
         published(engine, HandoffKind::Ring, &written, &described);
         compressed(engine);
+        large(engine);
     }
 }
 
@@ -142,7 +172,7 @@ fn described() -> pinfeed::envelope::Layout {
 
 /// Measures over what `pinfeed publish` writes in one envelope and another one reads.
 fn published(engine: Engine, handoff: HandoffKind, written: &Envelope, read: &Envelope) {
-    let total = ALL.to_string();
+    let total = SMALL.all().to_string();
     let (_publisher, endpoint) = publisher(&[
         "--rate",
         "max",
@@ -151,22 +181,34 @@ fn published(engine: Engine, handoff: HandoffKind, written: &Envelope, read: &En
         "--envelope",
         &written.to_string(),
     ]);
-    measure(engine, handoff, &endpoint, read);
+    measure(engine, handoff, &endpoint, read, SMALL);
 }
 
 /// Measures over compressed messages, which are encoded beforehand: writing them allocates nothing.
 fn compressed(engine: Engine) {
-    const BLOCK_MESSAGES: u64 = 1_000;
     let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(&[b'x'; 300]).unwrap();
     let frame = encoder.finish().unwrap();
-    let block = message(&[&frame]).repeat(BLOCK_MESSAGES as usize);
+    let envelope = "eddn".parse().expect("a name");
+    repeated(engine, &message(&[&frame]), &envelope, SMALL);
+}
+
+/// Measures over messages that no batch was made for.
+fn large(engine: Engine) {
+    let sent = message(&[b"topic", &vec![7; LARGE_BYTES]]);
+    repeated(engine, &sent, &Envelope::Raw, LARGE);
+}
+
+/// Measures over a message that is sent over and over, which allocates nothing.
+fn repeated(engine: Engine, sent: &[u8], envelope: &Envelope, scale: Scale) {
+    const BLOCK_MESSAGES: u64 = 100;
+    let block = sent.repeat(BLOCK_MESSAGES as usize);
     let door = Door::open();
     let endpoint = door.endpoint.clone();
     let publisher = thread::spawn(move || {
         let mut peer = door.accept();
         peer.welcome(1);
-        for _ in 0..ALL / BLOCK_MESSAGES {
+        for _ in 0..scale.all() / BLOCK_MESSAGES {
             if !peer.try_send(&block) {
                 break;
             }
@@ -174,28 +216,41 @@ fn compressed(engine: Engine) {
         // Closed before all is read, it would take the end with it.
         peer
     });
-    let envelope = "eddn".parse().expect("a name");
-    measure(engine, HandoffKind::Ring, &endpoint, &envelope);
+    measure(engine, HandoffKind::Ring, &endpoint, envelope, scale);
     drop(publisher.join().expect("it has sent all"));
 }
 
-fn measure(engine: Engine, handoff: HandoffKind, endpoint: &str, envelope: &Envelope) {
+fn measure(
+    engine: Engine,
+    handoff: HandoffKind,
+    endpoint: &str,
+    envelope: &Envelope,
+    scale: Scale,
+) {
     let mut config = Config::connect(endpoint, envelope.clone());
     config.engine = Some(engine);
     config.handoff.kind = handoff;
     let marks = Arc::new(Marks::default());
-    let pipeline = Pipeline::start(&config, Quota::of(ALL), Stop::default(), |_| Marking {
-        count: Count::default(),
-        marks: marks.clone(),
+    let gate = Gate::default();
+    let mut pipeline = Pipeline::start(&config, Quota::of(scale.all()), Stop::default(), |_| {
+        Marking {
+            count: Count::default(),
+            marks: marks.clone(),
+            scale,
+            gate: gate.clone(),
+        }
     })
     .unwrap();
+    wait_until("the lane waits for a batch", || pipeline.look().blocked > 0);
+    gate.open();
     let outcome = finish(pipeline);
-    assert_eq!(outcome.totals.delivered, ALL);
+    assert_eq!(outcome.totals.delivered, scale.all());
     let allocations = marks.after.load(Relaxed) - marks.before.load(Relaxed);
     let entries = outcome.flight.entries();
     let noted = entries.len() as u64 + outcome.flight.forgotten();
     assert!(
         allocations <= ALLOWED + noted * ALLOWED_FOR_AN_ENTRY,
-        "{allocations} allocations over {MEASURED} messages: {engine:?}, {handoff}, {envelope}, {entries:?}"
+        "{allocations} allocations over {} messages: {engine:?}, {handoff}, {envelope}, {entries:?}",
+        scale.measured
     );
 }

@@ -272,15 +272,17 @@ impl Batch {
             || self.bounds.len() >= self.limits.bounds()
     }
 
-    /// Empties the batch, and gives back what a large message made it grow by.
+    /// Empties the batch, and gives back what a large message made it grow by, unless this one had one, too: where
+    /// they follow each other nothing is allocated.
     pub(crate) fn clear(&mut self) {
+        let was_large = self.bytes.len() > self.limits.bytes;
         self.bytes.clear();
         self.headers.clear();
         self.receipts.clear();
         self.bounds.truncate(1);
         self.notes.clear();
         self.mark = None;
-        if self.bytes.capacity() > 2 * self.limits.bytes {
+        if !was_large && self.bytes.capacity() > 2 * self.limits.bytes {
             self.bytes.shrink_to(self.limits.bytes);
         }
     }
@@ -401,7 +403,12 @@ mod tests {
     #[test]
     fn a_large_message_is_not_paid_for_ever() {
         let mut batch = Batch::new(LIMITS, 0, 0);
-        push(&mut batch, &[&[0; 4096]]);
+        for _ in 0..2 {
+            push(&mut batch, &[&[0; 4096]]);
+            batch.clear();
+            assert!(batch.bytes.capacity() >= 4096, "another may follow");
+        }
+        push(&mut batch, &[b"small"]);
         batch.clear();
         assert!(batch.bytes.capacity() <= 2 * LIMITS.bytes);
     }
