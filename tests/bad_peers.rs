@@ -277,6 +277,13 @@ fn who_connects_and_breaks_the_protocol() {
     assert_eq!(totals.connects, 1 + after_handshake);
     assert_eq!(totals.disconnects, after_handshake);
     assert_eq!(totals.handshake_failures, all - after_handshake);
+    // Of some, what is wrong comes within a message.
+    let began = violations.iter().filter(|(_, bytes)| {
+        let ready = bytes.windows(READY.len()).position(|part| part == READY);
+        let sent = ready.map(|at| &bytes[at + READY.len()..]);
+        sent.is_some_and(|sent| matches!(sent.first(), Some(1..=3)))
+    });
+    assert_eq!(totals.truncated, 3 * began.count() as u64);
 }
 
 #[test]
@@ -336,19 +343,63 @@ fn who_leaves_within_a_message() {
     assert_eq!(seen.bad.load(Relaxed), all, "the whole ones");
 }
 
+/// Of any version, with heartbeats or without.
 #[test]
 fn who_stops_within_a_message() {
+    for heartbeat_ms in [0, 50] {
+        let mut lane = Lane::start(|config| {
+            config.receive.heartbeat_ms = heartbeat_ms;
+            config.receive.heartbeat_timeout_ms = 500;
+        });
+        let parts: [&[u8]; 3] = [b"\0", b"\x01\x03bad\0\x05cut", b"\x02\0\0\0"];
+        let mut stuck = Vec::new();
+        for (minor, part) in [0, 1]
+            .into_iter()
+            .flat_map(|minor| parts.map(|part| (minor, part)))
+        {
+            let mut peer = lane.connect();
+            peer.welcome(minor);
+            peer.send(part);
+            stuck.push(peer);
+        }
+        // Silent as well, but between two messages: only the one that should answer heartbeats and does not has to go.
+        let mut silent = lane.connect();
+        silent.welcome(0);
+        lane.goes_on();
+        let all = stuck.len() as u64;
+        for peer in stuck {
+            peer.wait_for_end();
+        }
+        lane.wait_for("all are counted", |totals| totals.message_timeouts == all);
+        lane.goes_on();
+        silent.send(&message(&[b"bad", b"late"]));
+        wait_until("what came late is delivered", || {
+            lane.seen.bad.load(Relaxed) == 1
+        });
+        let totals = lane.finish();
+        assert_eq!((totals.truncated, totals.disconnects), (all, all));
+        assert_eq!(totals.heartbeat_timeouts, 0);
+    }
+}
+
+/// Its host is slow, but it goes on.
+#[test]
+fn who_takes_long_for_a_message() {
     let mut lane = Lane::start(|config| {
-        config.receive.heartbeat_ms = 50;
-        config.receive.heartbeat_timeout_ms = 1_000;
+        config.receive.heartbeat_ms = 100;
+        config.receive.heartbeat_timeout_ms = 500;
     });
-    let mut stuck = lane.welcome();
-    stuck.send(b"\x01\x03bad\0\x05cut");
-    lane.goes_on();
-    stuck.wait_for_end();
-    lane.wait_for("it is counted", |totals| totals.heartbeat_timeouts == 1);
-    let totals = lane.finish();
-    assert_eq!((totals.truncated, totals.disconnects), (1, 1));
+    let mut slow = lane.welcome();
+    for byte in message(&[b"bad", b"slow"]) {
+        slow.send(&[byte]);
+        // A pace, not a wait for anything: 1.4 s in all, of which no part is silent for long.
+        thread::sleep(Duration::from_millis(100));
+    }
+    let seen = lane.seen.clone();
+    wait_until("it is delivered", || seen.bad.load(Relaxed) == 1);
+    let totals = lane.totals();
+    assert_eq!((totals.message_timeouts, totals.disconnects), (0, 0));
+    lane.finish();
 }
 
 #[test]

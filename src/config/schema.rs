@@ -431,7 +431,8 @@ pub struct Receive {
     pub heartbeat_ms: u32,
     /// How long what was sent, heartbeats included, may stay unacknowledged before the peer's host is
     /// taken for dead, in milliseconds (`TCP_USER_TIMEOUT`). The native engine takes a peer for dead,
-    /// too, that has not answered a heartbeat for so long; libzmq's own timeout is off, because it would
+    /// too, that has not answered a heartbeat for so long, or that has stopped within a message for as long as both
+    /// times together, whether it knows heartbeats or not; libzmq's own timeout is off, because it would
     /// hang up on a publisher that is well while a slow worker makes the lane wait.
     pub heartbeat_timeout_ms: u32,
     /// How long a connection may take to be made, handshake included, in milliseconds.
@@ -447,6 +448,9 @@ pub struct Receive {
     /// With the native engine: how long a receive call may poll the network card for, in microseconds
     /// (`SO_BUSY_POLL`), 0 for the system's default.
     pub busy_poll_us: u32,
+    /// With the native engine, as libzmq always does: whether subscriptions and heartbeats are sent at once, rather than
+    /// when what was sent before is acknowledged (`TCP_NODELAY`).
+    pub no_delay: bool,
 }
 
 impl Default for Receive {
@@ -461,6 +465,7 @@ impl Default for Receive {
             reconnect_max_ms: 2_000,
             buffer_bytes: 0,
             busy_poll_us: 0,
+            no_delay: true,
         }
     }
 }

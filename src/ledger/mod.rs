@@ -148,6 +148,8 @@ pub struct LaneLedger {
     pub handshake_timeouts: Counter,
     /// Connections ended because their peer was silent for too long.
     pub heartbeat_timeouts: Counter,
+    /// Connections ended because their peer began a message and did not go on with it.
+    pub message_timeouts: Counter,
     /// Connections that ended within a message, which was thrown away. It was never received.
     pub truncated: Counter,
     /// Messages thrown away because nothing is subscribed to them: no longer, or their publisher does
@@ -294,6 +296,7 @@ impl Ledger {
             given_up: lane(|one| &one.given_up),
             handshake_timeouts: lane(|one| &one.handshake_timeouts),
             heartbeat_timeouts: lane(|one| &one.heartbeat_timeouts),
+            message_timeouts: lane(|one| &one.message_timeouts),
             truncated: lane(|one| &one.truncated),
             unwanted: lane(|one| &one.unwanted),
             refused: lane(|one| &one.refused),
@@ -382,6 +385,8 @@ pub struct Totals {
     pub handshake_timeouts: u64,
     /// Connections ended because their peer was silent for too long.
     pub heartbeat_timeouts: u64,
+    /// Connections ended because their peer began a message and did not go on with it.
+    pub message_timeouts: u64,
     /// Connections that ended within a message, which was thrown away.
     pub truncated: u64,
     /// Messages thrown away because nothing is subscribed to them.

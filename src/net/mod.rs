@@ -11,4 +11,4 @@ pub use backoff::Backoff;
 pub use endpoint::{Endpoint, Host, Malformed};
 pub use poller::{Interest, Poller, Ready};
 pub use resolver::{Answer, Resolver};
-pub use socket::{Listener, SocketOptions, begin_connect, is_not_ready};
+pub use socket::{Listener, SocketOptions, begin_connect, is_exhausted, is_not_ready};

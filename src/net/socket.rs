@@ -16,8 +16,8 @@ use crate::net::{Endpoint, Host, endpoint::unix_address};
 /// Connections that the kernel completes before they are accepted.
 const BACKLOG: i32 = 128;
 
-/// What a connection's socket is set to. TCP's own delay of small writes is always off.
-#[derive(Clone, Debug, Default)]
+/// What a connection's socket is set to.
+#[derive(Clone, Debug)]
 pub struct SocketOptions {
     /// The network card that a TCP socket is tied to, by name.
     pub nic: Option<String>,
@@ -28,11 +28,27 @@ pub struct SocketOptions {
     /// How long a receive call may poll the network card for, in microseconds, 0 for the system's
     /// default.
     pub busy_poll_us: u32,
+    /// Whether small writes over TCP are sent at once, rather than with those that follow.
+    pub no_delay: bool,
     /// How long what was sent over TCP may stay unacknowledged before the peer is taken for dead.
     pub user_timeout: Option<Duration>,
     /// After how long a silence the kernel asks over TCP whether the peer's host is there, and how often
     /// then. It gives up after `user_timeout`.
     pub keepalive: Option<Duration>,
+}
+
+impl Default for SocketOptions {
+    fn default() -> Self {
+        Self {
+            nic: None,
+            source: None,
+            buffer_bytes: 0,
+            busy_poll_us: 0,
+            no_delay: true,
+            user_timeout: None,
+            keepalive: None,
+        }
+    }
 }
 
 impl SocketOptions {
@@ -63,7 +79,7 @@ impl SocketOptions {
     /// Sets what a connection has and a listening socket has not.
     fn settle(&self, socket: &Socket, tcp: bool) -> io::Result<()> {
         if tcp {
-            socket.set_tcp_nodelay(true)?;
+            socket.set_tcp_nodelay(self.no_delay)?;
             socket.set_tcp_user_timeout(self.user_timeout)?;
             if let Some(every) = self.keepalive {
                 // The kernel counts whole seconds.
@@ -213,6 +229,13 @@ pub fn is_not_ready(error: &io::Error) -> bool {
     )
 }
 
+/// Tells whether a call failed because the process or the machine has no more files or memory for it.
+#[must_use]
+pub fn is_exhausted(error: &io::Error) -> bool {
+    let short_of = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    Errno::from_io_error(error).is_some_and(|errno| short_of.contains(&errno))
+}
+
 /// Removes the Unix socket that a process left at a path, and nothing else.
 fn remove_socket(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
@@ -242,16 +265,11 @@ mod tests {
     };
     use std::io::{Read, Write};
 
-    fn meet(bind: &str) -> (Listener, Socket, Socket) {
-        let options = SocketOptions {
-            buffer_bytes: 65_536,
-            user_timeout: Some(Duration::from_secs(3)),
-            ..SocketOptions::default()
-        };
-        let listener = Listener::bind(&bind.parse().unwrap(), &options).unwrap();
+    fn meet(bind: &str, options: &SocketOptions) -> (Listener, Socket, Socket) {
+        let listener = Listener::bind(&bind.parse().unwrap(), options).unwrap();
         let endpoint: Endpoint = listener.endpoint().parse().unwrap();
         let address = endpoint.addresses().unwrap().remove(0);
-        let near = begin_connect(&address, &options).unwrap();
+        let near = begin_connect(&address, options).unwrap();
         let mut poller = Poller::new().unwrap();
         poller.add(listener.socket(), 7, Interest::Read).unwrap();
         let deadline = Deadline::after(Duration::from_secs(10));
@@ -277,7 +295,7 @@ mod tests {
             "ipc://*",
             &path,
         ] {
-            let (listener, mut near, far) = meet(bind);
+            let (listener, mut near, far) = meet(bind, &SocketOptions::default());
             near.write_all(b"hello").unwrap();
             far.set_nonblocking(false).unwrap();
             let mut bytes = [0; 5];
@@ -288,6 +306,46 @@ mod tests {
             !folder.path().join("feed").exists(),
             "the file goes with the socket"
         );
+    }
+
+    #[test]
+    fn what_is_asked_for_is_set_on_both_sides() {
+        for no_delay in [true, false] {
+            let options = SocketOptions {
+                buffer_bytes: 65_536,
+                no_delay,
+                user_timeout: Some(Duration::from_secs(3)),
+                keepalive: Some(Duration::from_secs(7)),
+                ..SocketOptions::default()
+            };
+            let (_listener, near, far) = meet("tcp://127.0.0.1:*", &options);
+            for socket in [near, far] {
+                // Linux doubles it, for its own use.
+                assert_eq!(socket.recv_buffer_size().unwrap(), 2 * 65_536);
+                assert_eq!(socket.tcp_nodelay().unwrap(), no_delay);
+                assert_eq!(
+                    socket.tcp_user_timeout().unwrap(),
+                    Some(Duration::from_secs(3))
+                );
+                assert!(socket.keepalive().unwrap());
+                assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(7));
+            }
+        }
+    }
+
+    #[test]
+    fn the_card_is_polled_for_as_long_as_asked_where_that_is_permitted() {
+        let options = SocketOptions {
+            busy_poll_us: 50,
+            ..SocketOptions::default()
+        };
+        if let Err(refused) = options.probe() {
+            println!("SKIPPED: SO_BUSY_POLL: {refused}");
+            return;
+        }
+        let (_listener, near, far) = meet("tcp://127.0.0.1:*", &options);
+        let polled = |socket: &Socket| socket.busy_poll().unwrap();
+        assert_eq!((polled(&near), polled(&far)), (50, 50));
     }
 
     #[test]

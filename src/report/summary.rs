@@ -96,6 +96,8 @@ pub struct Summary {
     pub handshake_timeouts: u64,
     /// Connections ended because the peer was silent for too long.
     pub heartbeat_timeouts: u64,
+    /// Connections ended because the peer began a message and did not go on with it.
+    pub message_timeouts: u64,
     /// Connections refused because there were too many.
     pub refused: u64,
     /// Connections that ended within a message, which was thrown away and does not count as received.
@@ -243,6 +245,7 @@ impl Summary {
             },
             handshake_timeouts: totals.handshake_timeouts,
             heartbeat_timeouts: totals.heartbeat_timeouts,
+            message_timeouts: totals.message_timeouts,
             refused: totals.refused,
             truncated: totals.truncated,
             unwanted: totals.unwanted,
@@ -422,6 +425,7 @@ impl Summary {
         for (reason, number) in [
             ("too long a handshake", self.handshake_timeouts),
             ("silence", self.heartbeat_timeouts),
+            ("silence within a message", self.message_timeouts),
         ] {
             if number > 0 {
                 note += &format!(", {} ended for {reason}", count(number));

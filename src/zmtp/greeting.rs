@@ -64,9 +64,16 @@ pub fn decode(bytes: &[u8]) -> Result<Option<Version>, Violation> {
     if mechanism.into_iter().any(|(got, expected)| got != expected) {
         return Err(Violation::WrongMechanism);
     }
-    let minor = bytes[..bytes.len().min(GREETING_BYTES)].get(VERSION_AT + 1);
-    let whole = bytes.len() >= GREETING_BYTES;
-    Ok(minor.filter(|_| whole).map(|&minor| Version { minor }))
+    if bytes.len() < GREETING_BYTES {
+        return Ok(None);
+    }
+    Ok(Some(match bytes[VERSION_AT] {
+        3 => Version {
+            minor: bytes[VERSION_AT + 1],
+        },
+        // One that can speak a later version speaks the latest of ours with us.
+        _ => Version::V3_1,
+    }))
 }
 
 #[cfg(test)]
@@ -90,7 +97,8 @@ mod tests {
         greeting[32] = 1;
         assert_eq!(decode(&greeting), Ok(Some(Version { minor: 7 })));
         greeting[VERSION_AT] = 4;
-        assert_eq!(decode(&greeting), Ok(Some(Version { minor: 7 })));
+        greeting[VERSION_AT + 1] = 0;
+        assert_eq!(decode(&greeting), Ok(Some(Version::V3_1)));
     }
 
     #[test]

@@ -8,7 +8,7 @@
 
 use crate::zmtp::{
     Violation,
-    frame::{COMMAND, Head, MORE, decode_head},
+    frame::{COMMAND, Head, LONG, MORE, decode_head},
 };
 
 /// The most frames of a message that a [`Splitter`] can cut off, and one more.
@@ -103,6 +103,16 @@ impl Splitter {
     #[must_use]
     pub fn is_skipping(&self) -> bool {
         self.skipping.is_some()
+    }
+
+    /// Tells whether what is `left` of a peer's bytes is part of a message, rather than of a command or of nothing that
+    /// has a meaning.
+    #[must_use]
+    pub fn is_within_message(&self, left: &[u8]) -> bool {
+        self.is_skipping()
+            || left
+                .first()
+                .is_some_and(|flags| flags & !(MORE | LONG) == 0)
     }
 
     /// Cuts off what nearly all of a feed is, messages of `N` short frames, as long as `bytes` start with

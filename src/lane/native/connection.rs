@@ -62,6 +62,8 @@ pub(super) enum End {
     HandshakeTimeout,
     /// The peer was silent for too long.
     HeartbeatTimeout,
+    /// Likewise, with part of a message sent.
+    MessageTimeout,
 }
 
 impl End {
@@ -72,7 +74,7 @@ impl End {
             Self::Violation(violation) => violation.to_string(),
             Self::HandshakeTimeout if is_connected => "the handshake took too long".to_owned(),
             Self::HandshakeTimeout => "no answer".to_owned(),
-            Self::Lost | Self::HeartbeatTimeout => {
+            Self::Lost | Self::HeartbeatTimeout | Self::MessageTimeout => {
                 "the peer hung up before the handshake was done".to_owned()
             }
         }
@@ -219,7 +221,7 @@ impl Connection {
     /// Tells whether part of a message has come.
     pub(super) fn is_within_message(&self) -> bool {
         match &self.state {
-            State::Up(splitter, _) => self.held_bytes > 0 || splitter.is_skipping(),
+            State::Up(splitter, _) => splitter.is_within_message(&self.held[..self.held_bytes]),
             _ => false,
         }
     }
@@ -272,6 +274,10 @@ impl Connection {
             return self.read_large(sink);
         }
         let held = self.held_bytes;
+        // Nothing has been passed on for so long because the quota is used up: this waits for the stop.
+        if held >= buffer.len() {
+            return Ok(Turn::Open);
+        }
         buffer[..held].copy_from_slice(&self.held[..held]);
         let read = match receive(&self.socket, &mut buffer[held..]) {
             Ok(read) => read,
@@ -393,8 +399,9 @@ impl Connection {
     /// Looks at what time has done to the connection, and sends heartbeats. To be called after what
     /// the kernel holds has been read, so that the peer is not blamed for this side's delays.
     pub(super) fn look(&mut self, now_ns: u64, receive: &Receive) -> Turn {
+        let milliseconds = |ms: u32| u64::from(ms) * MILLISECOND_NS;
         let State::Up(_, version) = self.state else {
-            let limit_ns = u64::from(receive.handshake_timeout_ms) * MILLISECOND_NS;
+            let limit_ns = milliseconds(receive.handshake_timeout_ms);
             return if now_ns.saturating_sub(self.begun_ns) < limit_ns {
                 Turn::Open
             } else {
@@ -405,6 +412,11 @@ impl Connection {
         if self.peer_silence_ns > 0 && silent_ns > self.peer_silence_ns {
             return Turn::Ended(End::HeartbeatTimeout);
         }
+        let answer_ns = milliseconds(receive.heartbeat_timeout_ms);
+        let ask_ns = milliseconds(receive.heartbeat_ms);
+        if silent_ns >= ask_ns + answer_ns && self.is_within_message() {
+            return Turn::Ended(End::MessageTimeout);
+        }
         // ZMTP 3.0 has no heartbeats.
         if receive.heartbeat_ms == 0 || version < Version::V3_1 {
             return Turn::Open;
@@ -413,13 +425,12 @@ impl Connection {
             // Counted from the question, not from the last word: a lane that waits for a worker asks
             // late.
             Some(asked_ns) => {
-                let limit_ns = u64::from(receive.heartbeat_timeout_ms) * MILLISECOND_NS;
-                if now_ns.saturating_sub(asked_ns) >= limit_ns {
+                if now_ns.saturating_sub(asked_ns) >= answer_ns {
                     return Turn::Ended(End::HeartbeatTimeout);
                 }
                 Turn::Open
             }
-            None if silent_ns >= u64::from(receive.heartbeat_ms) * MILLISECOND_NS => {
+            None if silent_ns >= ask_ns => {
                 self.asked_ns = Some(now_ns);
                 // No limit on our silence: while a slow worker makes the lane wait, nothing is sent.
                 encode_ping(&mut self.out, 0);
@@ -592,10 +603,6 @@ fn keep_covered<const N: usize>(
 /// Receives into `room`.
 #[inline]
 fn receive(socket: &Socket, room: &mut [u8]) -> std::result::Result<usize, Turn> {
-    // Nothing has been passed on for so long because the quota is used up: this waits for the stop.
-    if room.is_empty() {
-        return Err(Turn::Open);
-    }
     let mut socket = socket;
     match socket.read(room) {
         Ok(0) => Err(Turn::Ended(End::Lost)),

@@ -25,6 +25,7 @@ use crate::{
     },
     net::{
         Backoff, Endpoint, Interest, Listener, Malformed, Poller, Ready, Resolver, SocketOptions,
+        is_exhausted,
     },
     zmtp::{Limits, SocketType, Subscription},
 };
@@ -43,10 +44,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How often it looks for the addresses of a name that it has asked for.
 const ASK_EVERY: Duration = Duration::from_millis(5);
 
-/// Rounds after which the router does what is due, even under full load.
-const ROUNDS_PER_TICK: u64 = 8;
-/// Rounds after which it looks whether that is due, even under full load.
-const ROUNDS_PER_LOOK: u64 = 64;
+/// Reads after which the router does what is due, even under full load.
+const READS_PER_TICK: usize = 8;
+/// Reads after which it looks whether that is due, even under full load: 32 MiB, some 10 ms.
+const READS_PER_LOOK: usize = 64;
 
 /// What the poller calls the lane's orders.
 const ORDERS: u64 = u64::MAX;
@@ -98,6 +99,7 @@ impl NativeLane {
             source: lane.source,
             buffer_bytes: receive.buffer_bytes,
             busy_poll_us: receive.busy_poll_us,
+            no_delay: receive.no_delay,
             user_timeout: Some(timeout),
             keepalive: Some(Duration::from_millis(
                 receive.heartbeat_ms.max(1_000).into(),
@@ -197,7 +199,7 @@ impl NativeLane {
 
     fn receive_all(&mut self, router: &mut Router) -> Result<()> {
         let mut look_at = Deadline::after(Duration::ZERO);
-        let mut rounds = 0_u64;
+        let (mut since_tick, mut since_look) = (0, 0);
         while !self.setup.stop.requested() {
             let waiting = "waiting for messages";
             let mut found = self
@@ -228,12 +230,17 @@ impl NativeLane {
             if self.setup.quota.is_used_up() {
                 self.setup.stop.request();
             }
-            rounds += 1;
-            if !found || rounds.is_multiple_of(ROUNDS_PER_TICK) {
+            since_tick += self.ready.len();
+            since_look += self.ready.len();
+            if !found || since_tick >= READS_PER_TICK {
+                since_tick = 0;
                 router.tick()?;
             }
-            if (!found || rounds.is_multiple_of(ROUNDS_PER_LOOK)) && look_at.passed() {
-                look_at = self.look(router)?;
+            if !found || since_look >= READS_PER_LOOK {
+                since_look = 0;
+                if look_at.passed() {
+                    look_at = self.look(router)?;
+                }
             }
         }
         Ok(())
@@ -330,11 +337,11 @@ impl NativeLane {
             }
             End::HandshakeTimeout => {}
             End::HeartbeatTimeout => counters.heartbeat_timeouts.add(1),
+            End::MessageTimeout => counters.message_timeouts.add(1),
         }
         if connection.is_up() {
             counters.disconnects.add(1);
-            let cut_off = matches!(end, End::Lost | End::HeartbeatTimeout);
-            if cut_off && connection.is_within_message() {
+            if connection.is_within_message() {
                 counters.truncated.add(1);
             }
         } else if connection.is_connected() {
@@ -381,9 +388,13 @@ impl NativeLane {
         let accepted = match bound.listener.accept() {
             Ok(Some(socket)) => socket,
             Ok(None) => return,
-            Err(_) => {
-                // Perhaps the process has too many files open, and would be told so again and again.
+            // It would be told so again and again.
+            Err(refused) if is_exhausted(&refused) => {
                 bound.paused = self.poller.remove(bound.listener.socket()).is_ok();
+                return;
+            }
+            Err(_) => {
+                router.counters().connect_failures.add(1);
                 return;
             }
         };
@@ -457,7 +468,10 @@ impl NativeLane {
                 continue;
             };
             let mut turn = connection.look(now_ns, &self.receive);
-            if turn == Turn::Ended(End::HeartbeatTimeout) {
+            if matches!(
+                turn,
+                Turn::Ended(End::HeartbeatTimeout | End::MessageTimeout)
+            ) {
                 // Its word may be waiting behind those of many others.
                 turn = match self.read(index, router)? {
                     Turn::Open => self.connections[index]
