@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::{fs, thread, time::Duration};
+use std::{fs, thread};
 
 use support::{Pinfeed, number, sealed};
 
@@ -12,13 +12,6 @@ const TRACKED: u64 = 100_000;
 /// What batches, tables within their limits and the program itself take, with room to spare. The names and
 /// entries of all topics would be a gigabyte.
 const MEMORY_KB_MAX: u64 = 400_000;
-
-/// The most memory that a process has had at once, in kilobytes; `None` where it has ended.
-fn peak_kb(id: u32) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    line.split_whitespace().nth(1)?.parse().ok()
-}
 
 #[test]
 fn ten_million_are_delivered_in_bounded_memory() {
@@ -42,16 +35,7 @@ fn ten_million_are_delivered_in_bounded_memory() {
             socket.send(message, 0).expect("an open socket");
         }
     });
-    let id = run.id();
-    let watch = thread::spawn(move || {
-        let mut peak = 0;
-        while let Some(now) = peak_kb(id) {
-            peak = now;
-            // It only grows: no more than the pace at which it is asked for.
-            thread::sleep(Duration::from_millis(20));
-        }
-        peak
-    });
+    let watch = run.watch_memory();
     let summary = run.json(0);
     pusher.join().expect("it sends all");
     let counted = ["received", "delivered", "lost", "duplicates", "untracked"];

@@ -16,6 +16,7 @@ pub mod python;
 
 use std::{
     ffi::OsStr,
+    fs,
     io::{BufRead, BufReader, Read},
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::PathBuf,
@@ -24,7 +25,7 @@ use std::{
         Arc, Condvar, Mutex,
         mpsc::{self, RecvTimeoutError, Sender},
     },
-    thread,
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
@@ -74,6 +75,13 @@ pub fn with_open_files(files_max: u32, arguments: &[&str]) -> Command {
         .arg(env!("CARGO_BIN_EXE_pinfeed"))
         .args(arguments);
     command
+}
+
+/// The most memory that a process has had at once, in kilobytes; `None` where it has ended.
+fn peak_kb(process: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    line.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// The CPU time that the threads of a process have used, in nanoseconds.
@@ -173,6 +181,20 @@ impl Pinfeed {
 
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Watches until it ends how much memory it has had at most, in kilobytes.
+    pub fn watch_memory(&self) -> JoinHandle<u64> {
+        let id = self.id();
+        thread::spawn(move || {
+            let mut peak = 0;
+            while let Some(now) = peak_kb(id) {
+                peak = now;
+                // It only grows: no more than the pace at which it is asked for.
+                thread::sleep(Duration::from_millis(20));
+            }
+            peak
+        })
     }
 
     pub fn signal(&self, signal: Signal) {

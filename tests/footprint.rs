@@ -1,0 +1,49 @@
+//! Goal: at default settings the program takes little memory however hard it is driven, and no processor where there
+//! is nothing to do.
+
+mod support;
+
+use std::{thread, time::Duration};
+
+use support::{
+    assert_all_delivered, bound_xpub, cpu_ns, publisher, sleeps, subscriber, wait_until,
+};
+
+/// What a program may take at full load: 64 MiB.
+const MEMORY_KB_MAX: u64 = 64 * 1024;
+/// For how long an idle one is watched.
+const IDLE: Duration = Duration::from_secs(4);
+/// How much of a core it may take meanwhile.
+const IDLE_SHARE_MAX: f64 = 0.01;
+
+#[test]
+fn full_load_takes_little_memory() {
+    const MESSAGES: u64 = 10_000_000;
+    let messages = MESSAGES.to_string();
+    let flood = ["--blast", "--rate", "max", "--messages", &messages];
+    let (_publisher, endpoint) = publisher(&flood);
+    let mut run = subscriber(&endpoint, &["--messages", &messages]);
+    let watch = run.watch_memory();
+    assert_all_delivered(&run.json(0), MESSAGES);
+    let peak = watch.join().expect("it sees the end");
+    assert!((1..MEMORY_KB_MAX).contains(&peak), "{peak} kB");
+    println!("{peak} kB at most");
+}
+
+#[test]
+fn an_idle_one_sleeps() {
+    let context = zmq::Context::new();
+    for engine in ["native", "libzmq"] {
+        let (publisher, endpoint) = bound_xpub(&context);
+        let run = subscriber(&endpoint, &["--engine", engine]);
+        assert_eq!(publisher.recv_bytes(0).expect("a subscription"), [1]);
+        wait_until("it has started", || sleeps(run.id()));
+        let before_ns = cpu_ns(run.id());
+        // What is measured is this time.
+        thread::sleep(IDLE);
+        let share = (cpu_ns(run.id()) - before_ns) as f64 / IDLE.as_nanos() as f64;
+        assert!(run.is_running());
+        assert!(share < IDLE_SHARE_MAX, "{engine}: {share:.4} of a core");
+        println!("{engine}: {share:.4} of a core");
+    }
+}
