@@ -514,3 +514,37 @@ fn who_wants_memory() {
     lane.wait_for("all are gone", |totals| totals.disconnects == all);
     lane.finish();
 }
+
+/// Sends as fast as it can, so that there is always more to read from it.
+#[test]
+fn who_never_rests() {
+    let lane = Lane::start(|_| {});
+    let block = message(&[b"bad"]).repeat(10_000);
+    let flooding = Arc::new(AtomicBool::new(true));
+    let flood = thread::spawn({
+        let (mut peer, flooding) = (lane.welcome(), flooding.clone());
+        move || {
+            let mut blocks = 0;
+            while flooding.load(Relaxed) {
+                peer.send(&block);
+                blocks += 1;
+            }
+            (blocks, peer)
+        }
+    });
+    wait_until("the flood has begun", || lane.seen.bad.load(Relaxed) > 0);
+    for _ in 0..20 {
+        let before = lane.seen.bad.load(Relaxed);
+        lane.goes_on();
+        wait_until("and so does the flood", || {
+            lane.seen.bad.load(Relaxed) > before
+        });
+    }
+    flooding.store(false, Relaxed);
+    let (blocks, _peer) = flood.join().expect("it does not panic");
+    let seen = lane.seen.clone();
+    wait_until("all of the flood is delivered", || {
+        seen.bad.load(Relaxed) == blocks * 10_000
+    });
+    lane.finish();
+}
