@@ -12,7 +12,7 @@ use std::{
 use pinfeed::{
     Result,
     envelope::{Envelope, pinfeed::OVERHEAD_BYTES},
-    publish::{Blaster, Item, PublisherOptions, Schedule, Source, Until},
+    publish::{Blaster, Item, PublisherOptions, Schedule, Source, Until, Wire},
     stop::Stop,
 };
 
@@ -38,6 +38,8 @@ pub struct Feed {
     pub topics: usize,
     /// Endpoints that the messages are spread over, each with topics of its own.
     pub connections: usize,
+    /// Of each message.
+    pub frames: usize,
     /// Subscribers that each get all messages, and start when all of them are there.
     pub copies: u64,
     /// Messages a second; `None` for as many as possible.
@@ -49,6 +51,7 @@ impl Feed {
         envelope: Envelope::Pinfeed,
         topics: 1_000,
         connections: 1,
+        frames: 1,
         copies: 1,
         rate: None,
     };
@@ -56,12 +59,12 @@ impl Feed {
     fn payload_bytes(&self) -> usize {
         MESSAGE_BYTES
             - TOPIC_BYTES
+            // Heads count as bytes of the message, but for the first.
+            - 2 * (self.frames - 1)
             - match &self.envelope {
                 Envelope::Pinfeed => OVERHEAD_BYTES,
                 Envelope::Delimited(_) => 1,
-                // The head of the second frame.
-                Envelope::Raw => 2,
-                Envelope::Layout(_) => unreachable!("it can't be published"),
+                Envelope::Raw | Envelope::Layout(_) => unreachable!("no case has it"),
             }
     }
 }
@@ -121,7 +124,11 @@ fn open(feed: &Feed, connection: usize) -> Result<Blaster> {
         burst: 1,
     };
     let messages = source.messages;
-    Blaster::open(&options, &mut source, messages, schedule)
+    let wire = Wire {
+        frames: feed.frames,
+        split: false,
+    };
+    Blaster::open_as(wire, &options, &mut source, messages, schedule)
 }
 
 /// Says on standard output where it listens, sends each subscriber its share of `messages` messages,
@@ -173,7 +180,7 @@ impl Publisher {
             .map_or_else(|| "max".to_owned(), |rate| rate.to_string());
         let mut child = Command::new(program)
             .args([WORD, &feed.envelope.to_string(), &rate])
-            .args([feed.topics, feed.connections].map(|number| number.to_string()))
+            .args([feed.topics, feed.connections, feed.frames].map(|number| number.to_string()))
             .args([feed.copies, messages / feed.copies].map(|number| number.to_string()))
             .stdout(Stdio::piped())
             .spawn()
@@ -199,7 +206,17 @@ impl Drop for Publisher {
 
 /// Runs the publisher's process, if that is what the arguments ask for.
 pub fn serve_if_asked(arguments: &[String]) -> bool {
-    let [word, envelope, rate, topics, connections, copies, messages] = arguments else {
+    let [
+        word,
+        envelope,
+        rate,
+        topics,
+        connections,
+        frames,
+        copies,
+        messages,
+    ] = arguments
+    else {
         return false;
     };
     if word != WORD {
@@ -209,6 +226,7 @@ pub fn serve_if_asked(arguments: &[String]) -> bool {
         envelope: envelope.parse().expect("an envelope"),
         topics: topics.parse().expect("a number of topics"),
         connections: connections.parse().expect("a number of connections"),
+        frames: frames.parse().expect("a number of frames"),
         copies: copies.parse().expect("a number of copies"),
         rate: rate.parse().ok(),
     };

@@ -7,7 +7,7 @@
 #![allow(missing_docs)]
 
 use std::{
-    hint::black_box,
+    hint::{self, black_box},
     sync::atomic::{AtomicU64, Ordering::Relaxed},
     thread,
     time::Duration,
@@ -15,6 +15,7 @@ use std::{
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use pinfeed::{
+    clock::Clock,
     envelope::{Envelope, Fields, pinfeed::seal},
     handoff::{Batch, BatchLimits, HandoffLimits, Inlet, Outlet, Received, ring},
     libzmq::Context,
@@ -66,9 +67,13 @@ pub fn over_ring(_context: &Context, limits: HandoffLimits) -> (Outlet, Inlet) {
     (Outlet::Ring(outlet), Inlet::Ring(inlet))
 }
 
+/// How long the worker is left alone, so that it sleeps.
+const REST: Duration = Duration::from_micros(200);
+
 /// Measures batches of several sizes on their way to a worker's thread, and the same batches filled and
-/// looked at without leaving theirs.
+/// looked at without leaving theirs; and how long a message takes to one that sleeps.
 pub fn measure_handoff(criterion: &mut Criterion, name: &str, connect: Connect) {
+    measure_wake(criterion, name, connect);
     let mut group = criterion.benchmark_group(name);
     group.throughput(Throughput::Elements(HANDED_OVER));
     for messages in [1, 16, 256, 1_024] {
@@ -106,6 +111,35 @@ pub fn measure_handoff(criterion: &mut Criterion, name: &str, connect: Connect) 
         assert_eq!(seen.load(Relaxed), sent);
     }
     group.finish();
+}
+
+/// Measures how long it takes from handing one message over to a worker that sleeps until that has looked at it.
+fn measure_wake(criterion: &mut Criterion, name: &str, connect: Connect) {
+    let (mut sent, seen) = (0, &AtomicU64::new(0));
+    let context = Context::new(0, 2).expect("a context");
+    let (mut outlet, mut inlet) = connect(&context, limits(1));
+    let clock = Clock::start();
+    thread::scope(|scope| {
+        scope.spawn(move || while look_at_next(&mut inlet, seen) {});
+        criterion.bench_function(&format!("{name}/a worker that sleeps"), |bencher| {
+            bencher.iter_custom(|times| {
+                let mut taken_ns = 0;
+                for _ in 0..times {
+                    thread::sleep(REST);
+                    let start_ns = clock.now_ns();
+                    send(&mut outlet, 1);
+                    sent += 1;
+                    while seen.load(Relaxed) < sent {
+                        hint::spin_loop();
+                    }
+                    taken_ns += clock.now_ns() - start_ns;
+                }
+                Duration::from_nanos(taken_ns)
+            });
+        });
+        drop(outlet);
+    });
+    assert_eq!(seen.load(Relaxed), sent);
 }
 
 fn send(outlet: &mut Outlet, messages: usize) {
