@@ -265,7 +265,7 @@ pub fn groups() -> Vec<Group> {
             baselines: vec![0],
         },
         Group {
-            title: "Latency at fixed rates, from the intended send time",
+            title: "Latency at fixed rates, from the intended send time, the publisher on a core of its own",
             word: "latency",
             cases: RATES
                 .into_iter()

@@ -6,6 +6,8 @@
 //! that nearly all of the machine is left to the subscriber. Each run checks that every message came.
 //! `prediction.rs` has no cases: it compares what `pinfeed plan` says with what the command then does.
 //!
+//! Latencies are measured with the publisher on a core of its own, and the subject on the others.
+//!
 //! `cargo bench --bench blackbox` prints Markdown tables; `-- --help` tells what can be chosen. What is
 //! unplaced varies much from run to run, since the kernel decides whether two threads share a core. So:
 //! compare only within one run, and only ratios.
@@ -20,11 +22,14 @@ mod tables;
 use std::fmt;
 
 use clap::Parser;
-use pinfeed::clock::{Clock, Stopwatch};
+use pinfeed::{
+    clock::{Clock, Stopwatch},
+    host::{pin::confine_current, topology::usable_cores},
+};
 
 use cases::{Case, groups, targets};
 use middle::stand_if_asked;
-use publisher::{Publisher, serve_if_asked};
+use publisher::{Feed, Publisher, serve_if_asked};
 use tables::{Measured, print_group, print_targets};
 
 #[global_allocator]
@@ -145,13 +150,47 @@ fn measure(cases: Vec<Case>, arguments: &Arguments, left: &mut TimeLeft) -> Vec<
             if arguments.bench {
                 eprintln!("round {round} of {}: {}{left}", arguments.rounds, case.name);
             }
+            let cores = Cores::share_out(&case.feed);
+            confine(&cores.publisher);
             let publisher = Publisher::start(&case.feed, case.messages);
+            confine(&cores.subject);
             costs.push(
                 case.subject
                     .run(&case.feed, &publisher.endpoints, case.messages),
             );
+            confine(&cores.all);
             left.runs_done += 1;
         }
     }
     measured
+}
+
+/// Who may run where.
+struct Cores {
+    publisher: Vec<usize>,
+    subject: Vec<usize>,
+    all: Vec<usize>,
+}
+
+impl Cores {
+    /// A publisher that keeps to a rate never rests, and what shares its core makes it late: it gets one of its own, and
+    /// the subject the others. Flat out, all have all.
+    fn share_out(feed: &Feed) -> Self {
+        let all = usable_cores();
+        let (publisher, subject) = match (feed.rate, &all[..]) {
+            (Some(_), [first, others @ ..]) if !others.is_empty() => {
+                (vec![*first], others.to_vec())
+            }
+            _ => (all.clone(), all.clone()),
+        };
+        Self {
+            publisher,
+            subject,
+            all,
+        }
+    }
+}
+
+fn confine(cores: &[usize]) {
+    confine_current(cores).expect("they are usable");
 }
