@@ -20,6 +20,9 @@ use tempfile::TempDir;
 const REFUSES: &str = "/proc/self/setgroups";
 const UNWRITABLE: &str = "/proc/sys/kernel/ostype";
 
+/// Settings of a card, as files that the `ethtool` of these tests keeps.
+const SETTINGS: [&str; 4] = ["adaptive-rx", "rx-usecs", "rx-frames", "combined"];
+
 /// A tree with four cores, cards and a cgroup.
 struct Host {
     root: TempDir,
@@ -84,10 +87,29 @@ impl Host {
         fs::read_to_string(self.path(path)).unwrap()
     }
 
+    /// Has a card that the `ethtool` of these tests sets.
+    fn put_card(&self, card: &str, values: [&str; 4]) {
+        self.put(&format!("sys/class/net/{card}/mtu"), "1500\n");
+        for (setting, value) in SETTINGS.iter().zip(values) {
+            self.put(&format!("cards/{card}/{setting}"), &format!("{value}\n"));
+        }
+    }
+
+    /// What that one sets.
+    fn card(&self, card: &str) -> [String; 4] {
+        let setting = |name| self.read(&format!("cards/{card}/{name}"));
+        SETTINGS.map(|name| setting(name).trim().to_owned())
+    }
+
     fn command(&self, script: &str, arguments: &[&str]) -> Command {
         let mut command = tuning(script);
+        let fake = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/fake");
+        let path = env::var_os("PATH").unwrap_or_default();
+        let path = env::join_paths([fake].into_iter().chain(env::split_paths(&path)));
         command
             .env("PINFEED_ROOT", self.root.path())
+            .env("FAKE_CARDS", self.path("cards"))
+            .env("PATH", path.unwrap())
             .args(arguments);
         command
     }
@@ -563,6 +585,77 @@ fn a_card_tells_at_once_and_goes_back() {
     assert_eq!(latency(&["undo", "--dry-run"]), "tap: rx-frames 1 -> 8\n");
     latency(&["undo"]);
     assert_eq!(namespace.gathers("tap"), "8");
+}
+
+#[test]
+fn a_card_that_forgets_with_new_queues_is_set_again() {
+    let host = Host::new();
+    host.put_card("eth1", ["on", "8", "32", "8"]);
+    // All but the queues is right, until these change.
+    host.put_card("eth2", ["off", "0", "1", "8"]);
+    // Nothing is to change here.
+    host.put_card("eth3", ["off", "0", "0", "4"]);
+    let before = host.all();
+    let arguments = ["--queues", "4", "eth1", "eth2", "eth3"];
+    let plan = host.done("nic-latency", &[&["--dry-run"], &arguments[..]].concat());
+    let wanted = [
+        "eth1: adaptive-rx on -> off",
+        "eth1: rx-usecs 8 -> 0",
+        "eth1: rx-frames 32 -> 1",
+        "eth1: combined 8 -> 4",
+        "eth2: combined 8 -> 4",
+    ];
+    assert_eq!(plan.lines().collect::<Vec<_>>(), wanted);
+    assert_eq!(host.all(), before, "a dry run changes nothing");
+
+    host.done("nic-latency", &arguments);
+    assert_eq!(host.card("eth1"), ["off", "0", "1", "4"]);
+    assert_eq!(host.card("eth2"), ["off", "0", "1", "4"]);
+    assert_eq!(host.card("eth3"), ["off", "0", "0", "4"]);
+    let again = host.done("nic-latency", &arguments);
+    assert!(again.starts_with("nothing to change"), "{again}");
+
+    let set = host.all();
+    let plan = host.done("nic-latency", &["undo", "--dry-run"]);
+    assert!(plan.contains("eth1: rx-usecs 0 -> 8\n"), "{plan}");
+    assert_eq!(host.all(), set, "a dry run changes nothing");
+    host.done("nic-latency", &["undo"]);
+    assert_eq!(
+        host.all(),
+        before,
+        "also what was forgotten on the way back"
+    );
+}
+
+#[test]
+fn all_cards_change_or_none() {
+    let host = Host::new();
+    host.put_card("eth1", ["on", "8", "32", "8"]);
+    // As it is with new queues: it can go back without being asked.
+    host.put_card("eth2", ["on", "50", "32", "8"]);
+    host.put_card("eth3", ["on", "8", "32", "8"]);
+    // A card in the middle refuses its queues, or what comes after them.
+    for option in ["-L", "-C"] {
+        let refuses = format!("cards/eth2/refuses{option}");
+        host.put(&refuses, "");
+        let text = "eth2 refuses (netlink error: Operation not supported; be root?), so nothing";
+        let arguments = ["--queues", "4", "eth1", "eth2", "eth3"];
+        host.refused("nic-latency", &arguments, 1, text);
+        fs::remove_file(host.path(&refuses)).unwrap();
+    }
+    // What can't be put back is said, and can be put back later.
+    host.put_card("eth2", ["on", "8", "32", "8"]);
+    let before = host.all();
+    host.put("cards/eth2/refuses-C", "");
+    let arguments = ["--queues", "4", "eth1", "eth2"];
+    let output = host.command("nic-latency", &arguments).output().unwrap();
+    refused(&output, 1, "did not all go back: undo tries again");
+    assert_eq!(host.card("eth1"), ["on", "8", "32", "8"]);
+    assert_eq!(host.card("eth2"), ["on", "50", "32", "8"]);
+    host.refused("nic-latency", &["undo"], 1, "eth2 (netlink error");
+    fs::remove_file(host.path("cards/eth2/refuses-C")).unwrap();
+    host.done("nic-latency", &["undo"]);
+    assert_eq!(host.all(), before);
 }
 
 #[test]
