@@ -235,6 +235,25 @@ fn all_interrupts_move_or_none() {
 }
 
 #[test]
+fn an_interrupt_that_is_of_another_card_by_now_is_left_alone() {
+    let host = Host::new();
+    host.done("irq-affinity", &["3", "eth1", "eth2", "eth3"]);
+    let vector = |card, irq| format!("sys/class/net/{card}/device/msi_irqs/{irq}");
+    fs::remove_file(host.path(&vector("eth1", 42))).unwrap();
+    host.put(&vector("eth4", 42), "msix\n");
+    // And a card that is gone altogether.
+    host.put("proc/interrupts", "      CPU0  CPU1  CPU2  CPU3\n");
+    let output = host.command("irq-affinity", &["undo"]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("interrupt 42, which went to cores 0,3, is not of eth1"));
+    assert!(said.contains("interrupt 50, which went to cores 1-2, is not of eth2"));
+    for (interrupt, cores) in [(40, "0-3"), (41, "2"), (42, "3"), (50, "3"), (60, "3")] {
+        assert_eq!(host.read(&affinity(interrupt)), format!("{cores}\n"));
+    }
+}
+
+#[test]
 fn bad_input_is_one_error_and_no_change() {
     let host = Host::new();
     for (arguments, text) in [
