@@ -90,9 +90,11 @@ remember() {
         if (!(what in known)) print
         known[what]
     }')
-    if ! { mkdir -p "$state" && printf 'boot %s\n%s\n' "$boot" "$lines" >"$saved.new" && mv "$saved.new" "$saved"; } 2>/dev/null; then
-        give_up "cannot write $saved; be root, or name another folder in PINFEED_STATE"
-    fi
+    save "$lines" || give_up "cannot write $saved; be root, or name another folder in PINFEED_STATE"
+}
+
+save() {
+    { mkdir -p "$state" && printf 'boot %s\n%s\n' "$boot" "$1" >"$saved.new" && mv "$saved.new" "$saved"; } 2>/dev/null
 }
 
 # Ends with what the host refused. Where all went back, the last `remember` is taken back too; else it is kept.
@@ -107,7 +109,7 @@ refuse() {
 # Takes the last `remember` back.
 forget() {
     if [ -n "$saved_before" ]; then
-        printf 'boot %s\n%s\n' "$boot" "$saved_before" >"$saved"
+        save "$saved_before"
     else
         rm -f "$saved"
         rmdir "$state" 2>/dev/null || true
