@@ -5,6 +5,7 @@
 mod support;
 
 use std::{
+    fs,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::SeqCst},
@@ -20,15 +21,18 @@ use pinfeed::{
     message::Message,
     pipeline::{Outcome, Pipeline},
     policy::Policy,
-    shard::{SHARDS, shard_of, topic_hash},
+    shard::{SHARDS, ShardTable, shard_of, topic_hash},
     stop::Stop,
     worker::Handler,
 };
+use rustix::process::Signal;
+use serde_json::Value;
 use support::{
-    ENGINES, finish,
+    ENGINES, Pinfeed, assert_all_delivered, finish,
     moves::{self, WORKERS, move_at_random},
     publisher, wait_until,
 };
+use tempfile::TempDir;
 
 const TOPICS: usize = 1_000;
 const MOVES: u64 = 100;
@@ -123,7 +127,10 @@ fn a_hundred_moves_under_full_load() {
                     continue;
                 }
                 let case = format!("{engine:?}, {kind}, {policy}");
-                let (_publisher, endpoint) = publisher(&["--blast", "--rate", "max"]);
+                // As evenly as it takes for each topic to be among the messages that are sent over and over.
+                let topics = TOPICS.to_string();
+                let feed = ["--blast", "--rate", "max", "--skew", "0.5", "--topics"];
+                let (_publisher, endpoint) = publisher(&[&feed[..], &[&topics]].concat());
                 let stop = Stop::default();
                 let config = config(&endpoint, engine, kind, policy);
                 let busy = Duration::from_micros(50);
@@ -134,6 +141,9 @@ fn a_hundred_moves_under_full_load() {
                 let conflates = policy == Policy::Conflate;
                 assert_eq!(totals.conflated > 0, conflates, "{case}: {totals:?}");
                 assert!(totals.delivered > 0, "{case}: {totals:?}");
+                let seen = &outcome.handlers[0].seen.0;
+                let unseen = seen.iter().filter(|next| next.load(SeqCst) == 0).count();
+                assert_eq!(unseen, 0, "{case}: of {TOPICS} topics");
             }
         }
     }
@@ -210,6 +220,72 @@ fn others_leave_the_busiest_topic(given_to: Option<usize>) {
     }
     stop.request();
     assert_exact(&finish(pipeline), "skew");
+}
+
+/// As a user has it, by flag and by file: once a second, as long as workers are behind.
+#[test]
+fn a_run_that_rebalances_leaves_the_busiest_topic_a_worker() {
+    // Few enough that each is there, and that each shard shows in a second's sample.
+    const TOPICS: usize = 40;
+    let shard = |topic: usize| shard_of(topic_hash(format!("sim.{topic:05}").as_bytes()));
+    let at_first = ShardTable::new(WORKERS, Vec::new()).unwrap();
+    let busy = shard(0);
+    let others: Vec<usize> = (1..TOPICS).map(shard).filter(|&one| one != busy).collect();
+    let beside_busy = |owner_of: &dyn Fn(usize) -> usize| {
+        let beside = others
+            .iter()
+            .filter(|&&one| owner_of(one) == owner_of(busy));
+        beside.count()
+    };
+    assert!(beside_busy(&|shard| at_first.owner_of(shard)) > 0);
+    let folder = TempDir::new().unwrap();
+    for (flags, sharding) in [
+        (&["--rebalance"][..], ""),
+        (&[], "[sharding]\nrebalance = true\n"),
+    ] {
+        let topics = TOPICS.to_string();
+        let feed = ["--blast", "--rate", "max", "--skew", "1.9", "--topics"];
+        let (_publisher, endpoint) = publisher(&[&feed[..], &[&topics]].concat());
+        let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+        let (feeds, socket, digests) = (path("feeds.toml"), path("socket"), path("digests.csv"));
+        // Handoffs that are soon full, so that workers are behind.
+        let text = format!(
+            "{sharding}[handoff]\nbatches = 2\nbatch_messages = 64\n[[lane]]\nname = \"a\"\n[[feed]]\nname = \"f\"\n\
+             envelope = \"pinfeed\"\n[[feed.line]]\nlane = \"a\"\nconnect = [\"{endpoint}\"]\n"
+        );
+        fs::write(&feeds, text).unwrap();
+        let fixed = [
+            "run",
+            &feeds,
+            "--workers",
+            "4",
+            "--json",
+            "--digests",
+            &digests,
+        ];
+        let mut run = Pinfeed::start(&[&fixed[..], &["--control", &socket], flags].concat());
+        run.wait_for_line("answering at ");
+        wait_until("the busiest topic has a worker to itself", || {
+            let (status, answer) = Pinfeed::start(&["ctl", &socket, "shards"]).finish();
+            assert!(status.success(), "{answer}");
+            let answer: Value = serde_json::from_str(&answer).unwrap();
+            let owner_of = |shard: usize| answer["workers"][shard].as_u64().unwrap() as usize;
+            answer["moving"] == false && beside_busy(&owner_of) == 0
+        });
+        run.signal(Signal::INT);
+        let summary = run.json(130);
+        assert_eq!(summary["lost"], 0, "{summary}");
+        assert_all_delivered(&summary, summary["received"].as_u64().unwrap());
+        let digests = fs::read_to_string(&digests).unwrap();
+        let messages = digests.lines().skip(1).map(|row| {
+            let mut fields = row.split(',').skip(1);
+            fields.next().unwrap().parse::<f64>().unwrap()
+        });
+        let messages: Vec<f64> = messages.collect();
+        assert_eq!(messages.len(), TOPICS);
+        let share = messages.iter().copied().fold(0.0, f64::max) / messages.iter().sum::<f64>();
+        assert!((0.5..0.6).contains(&share), "{share}");
+    }
 }
 
 #[test]
