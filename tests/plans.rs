@@ -5,10 +5,12 @@ mod support;
 
 use std::{env, fs, path::Path};
 
+use pinfeed::host::topology::usable_cores;
 use serde_json::Value;
 use support::{
-    Pinfeed, captures,
+    Pinfeed, assert_all_delivered, captures,
     machine::{Recorded, recorded_file},
+    publisher,
 };
 
 fn plan(arguments: &[&str], code: i32) -> String {
@@ -87,6 +89,71 @@ fn costs_are_measured_here_and_a_plan_can_be_run() {
     fs::write(&file, feeds).unwrap();
     let mut run = Pinfeed::start(&["run", path, "--for", "100ms", "--json"]);
     assert_eq!(run.json(0)["received"], 0);
+}
+
+/// A feeds.toml that leaves its cores to the planner, with lanes of these names and keys.
+fn auto(lanes: &[(&str, &str)], feed_from: &str) -> String {
+    let lane = |(name, keys): &(&str, &str)| format!("[[lane]]\nname = \"{name}\"\n{keys}\n");
+    let lanes: String = lanes.iter().map(lane).collect();
+    format!(
+        "cores = \"auto\"\n{lanes}[[feed]]\nname = \"prices\"\nenvelope = \"pinfeed\"\n[[feed.line]]\n\
+         lane = \"eth0\"\nconnect = [\"{feed_from}\"]\n"
+    )
+}
+
+/// Those that the doctor judges the recorded machine by are those of the plan for it.
+#[test]
+fn a_file_that_leaves_its_cores_to_the_planner_gets_those_of_the_plan() {
+    let golden = fs::read_to_string(recorded_file("two-socket.plan.txt")).unwrap();
+    let placed = golden.lines().filter_map(|line| {
+        let mut words = line.strip_prefix("    core ")?.split_whitespace();
+        let (core, thread) = (words.next()?, words.next()?);
+        let thread = thread.strip_prefix("lane-").unwrap_or(thread);
+        Some(format!("{thread} on {core}"))
+    });
+    let mut placed: Vec<String> = placed.collect();
+    placed.sort_unstable();
+    assert_eq!(placed.len(), 4, "two lanes, two workers: {golden}");
+    let machine = Recorded::named("two-socket");
+    let lanes = [("eth0", "nic = \"eth0\""), ("eth1", "nic = \"eth1\"")];
+    let text = auto(&lanes, "tcp://127.0.0.1:9");
+    let feeds = machine.write("feeds.toml", &text);
+    let root = machine.root().to_str().unwrap();
+    let mut doctor = Pinfeed::start(&["doctor", "--root", root, feeds.to_str().unwrap()]);
+    doctor.finish();
+    let threads = placed.join(", ");
+    assert!(doctor.said.contains(&threads), "{threads}: {}", doctor.said);
+}
+
+#[test]
+fn a_file_that_leaves_its_cores_to_the_planner_runs() {
+    const MESSAGES: u64 = 10_000;
+    let folder = tempfile::TempDir::new().unwrap();
+    let feeds = folder.path().join("feeds.toml");
+    let run = |text: &str| {
+        fs::write(&feeds, text).unwrap();
+        let limit = MESSAGES.to_string();
+        Pinfeed::start(&[
+            "run",
+            feeds.to_str().unwrap(),
+            "--json",
+            "--messages",
+            &limit,
+        ])
+    };
+    let (_publisher, endpoint) = publisher(&["--rate", "max", "--messages", "10000"]);
+    let summary = run(&auto(&[("eth0", "")], &endpoint)).json(0);
+    assert_all_delivered(&summary, MESSAGES);
+    let cores: Vec<&Value> = summary["threads"].as_array().unwrap().iter().collect();
+    assert!(cores[0]["core_wanted"].is_u64(), "{cores:?}");
+    for thread in cores {
+        assert_eq!(thread["core_got"], thread["core_wanted"], "{thread}");
+    }
+    let core = usable_cores()[0];
+    let mut refused = run(&auto(&[("eth0", &format!("core = {core}"))], &endpoint));
+    assert_eq!(refused.finish().0.code(), Some(2));
+    let reason = format!("cores = auto: core {core} is named as well");
+    assert!(refused.said.contains(&reason), "{}", refused.said);
 }
 
 /// Plans for a configuration with two workers on the machine of two sockets, and for a capture in which topic

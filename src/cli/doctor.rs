@@ -85,7 +85,7 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
     let config = args.file.as_deref().map(Config::load).transpose()?;
     let machine = Machine::read(root);
     let wanted = match &config {
-        Some(config) => config.wanted_on(&machine.usable_cores()),
+        Some(config) => config.wanted_on(&machine),
         None => Wanted::candidates(&machine),
     };
     let probed = match args.root {

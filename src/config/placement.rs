@@ -59,11 +59,19 @@ impl Config {
     /// counts for every message, which is dear when their caches don't share a level.
     #[must_use]
     pub fn cores(&self) -> Cores {
-        self.cores_on(&topology::usable_cores())
+        let plans = self.cores == Some(CoreChoice::Auto);
+        let machine = plans.then(|| Machine::read("/".as_ref()));
+        self.decide(&topology::usable_cores(), machine.as_ref())
+    }
+
+    /// As [`cores`](Self::cores), on a machine that need not be this one.
+    #[must_use]
+    pub fn cores_on(&self, machine: &Machine) -> Cores {
+        self.decide(&machine.usable_cores(), Some(machine))
     }
 
     /// Has the planner choose a core for each lane, with libzmq for both of its threads, and each worker.
-    pub(super) fn place_on(&mut self, machine: &Machine) {
+    fn place_on(&mut self, machine: &Machine) {
         let lanes = self.lanes.iter().map(|lane| Thread::Lane {
             name: lane.name.clone(),
             nic: lane.nic.clone(),
@@ -83,7 +91,8 @@ impl Config {
         self.workers.cores = workers.iter().filter_map(Placed::core).collect();
     }
 
-    pub(super) fn cores_on(&self, usable: &[usize]) -> Cores {
+    /// The machine is that of `cores = "auto"`.
+    fn decide(&self, usable: &[usize], machine: Option<&Machine>) -> Cores {
         let enough = usable.len() >= self.threads();
         let named = !self.workers.cores.is_empty()
             || self
@@ -92,8 +101,8 @@ impl Config {
                 .any(|lane| lane.core.is_some() || lane.io_core.is_some());
         let engine = self.engine();
         let mut config = self.clone();
-        if self.cores == Some(CoreChoice::Auto) {
-            config.place_on(&Machine::read("/".as_ref()));
+        if let (Some(CoreChoice::Auto), Some(machine)) = (self.cores, machine) {
+            config.place_on(machine);
         } else if !named && enough {
             let spare = usize::from(usable.len() > self.threads());
             config.hand_out(&usable[spare..spare + self.threads()]);
@@ -147,23 +156,23 @@ mod tests {
 
     #[test]
     fn enough_cores_are_handed_out_and_the_first_is_left_free() {
-        let cores = config(1, 2).cores_on(&[0, 2, 3, 4, 6]);
+        let cores = config(1, 2).decide(&[0, 2, 3, 4, 6], None);
         assert_eq!(cores.lanes, [(Some(2), Some(3))]);
         assert_eq!(cores.workers, [Some(4), Some(6)]);
         assert!(cores.strict);
         assert_eq!(
-            config(1, 2).cores_on(&[0, 1, 2, 3]).lanes,
+            config(1, 2).decide(&[0, 1, 2, 3], None).lanes,
             [(Some(0), Some(1))]
         );
     }
 
     #[test]
     fn with_too_few_cores_a_lane_gets_one_and_workers_none() {
-        let cores = config(1, 2).cores_on(&[0, 1]);
+        let cores = config(1, 2).decide(&[0, 1], None);
         assert_eq!(cores.lanes, [(Some(1), Some(1))]);
         assert_eq!(cores.workers, [None, None]);
         assert!(!cores.strict);
-        let cores = config(2, 2).cores_on(&[0]);
+        let cores = config(2, 2).decide(&[0], None);
         assert_eq!(
             (cores.lanes, cores.workers),
             (vec![(None, None); 2], vec![None, None])
@@ -175,10 +184,10 @@ mod tests {
     fn a_native_lane_is_one_thread() {
         let mut native = config(1, 2);
         native.engine = Some(Engine::Native);
-        let cores = native.cores_on(&[0, 1, 2, 3]);
+        let cores = native.decide(&[0, 1, 2, 3], None);
         assert_eq!(cores.lanes, [(None, Some(1))]);
         assert_eq!(cores.workers, [Some(2), Some(3)]);
-        let cores = native.cores_on(&[0, 1]);
+        let cores = native.decide(&[0, 1], None);
         assert_eq!(cores.lanes, [(None, Some(1))]);
         assert_eq!(cores.workers, [None, None]);
     }
@@ -209,7 +218,7 @@ mod tests {
     fn named_cores_are_kept_and_the_rest_stay_free() {
         let mut named = config(1, 2);
         named.hand_out(&[5, 6, 7]);
-        let cores = named.cores_on(&[0, 1, 2, 3, 4, 5, 6, 7]);
+        let cores = named.decide(&[0, 1, 2, 3, 4, 5, 6, 7], None);
         assert_eq!(cores.lanes, [(Some(5), Some(6))]);
         assert_eq!(cores.workers, [Some(7), None]);
     }

@@ -2,7 +2,10 @@
 
 use crate::{
     config::Config,
-    host::doctor::{HotThread, Role, Wanted, WantedNic},
+    host::{
+        doctor::{HotThread, Role, Wanted, WantedNic},
+        machine::Machine,
+    },
 };
 
 /// Files that a process has open beside its connections: standard streams, libraries' own, logs.
@@ -13,11 +16,11 @@ const OPEN_FILES_PER_THREAD: usize = 8;
 const OPEN_FILES_PER_ENDPOINT: usize = 4;
 
 impl Config {
-    /// Returns what this asks of a machine on which it may use some cores. Publishers that connect to bound
+    /// Returns what this asks of a machine. Publishers that connect to bound
     /// endpoints take a file each on top of [`Wanted::open_files`].
     #[must_use]
-    pub fn wanted_on(&self, usable: &[usize]) -> Wanted {
-        let cores = self.cores_on(usable);
+    pub fn wanted_on(&self, machine: &Machine) -> Wanted {
+        let cores = self.cores_on(machine);
         let mut threads = Vec::new();
         let mut thread = |name: String, core, role| threads.push(HotThread { name, core, role });
         let mut nics = Vec::new();

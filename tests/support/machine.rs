@@ -102,7 +102,7 @@ pub fn wanted(machine: &Machine, feeds_toml: Option<&str>) -> Wanted {
     let path = folder.path().join("feeds.toml");
     fs::write(&path, text).expect("it is written");
     let config = Config::load(&path).expect("a configuration");
-    config.wanted_on(&machine.usable_cores())
+    config.wanted_on(machine)
 }
 
 /// Asserts how a check came out, and that what it found names `texts`.
