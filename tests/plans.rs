@@ -159,6 +159,11 @@ fn a_file_that_leaves_its_cores_to_the_planner_runs() {
 /// Plans for a configuration with two workers on the machine of two sockets, and for a capture in which topic
 /// `a` has six of ten messages, and `b` to `e` one each.
 fn plan_two_workers(more: &str, arguments: &[&str], code: i32) -> String {
+    plan_capture("aaaaaabcde", more, arguments, code)
+}
+
+/// The same for a capture with a message of each of these topics.
+fn plan_capture(topics: &str, more: &str, arguments: &[&str], code: i32) -> String {
     let folder = tempfile::TempDir::new().unwrap();
     let (feeds, capture) = (
         folder.path().join("feeds.toml"),
@@ -167,7 +172,7 @@ fn plan_two_workers(more: &str, arguments: &[&str], code: i32) -> String {
     let lane = "[[lane]]\nname = \"x\"\n[[lane]]\nname = \"y\"\n";
     let feed = "[[feed]]\nname = \"f\"\nenvelope = \"raw\"\n[[feed.line]]\nlane = \"x\"\nconnect = [\"tcp://127.0.0.1:9\"]\n";
     fs::write(&feeds, format!("{lane}{more}{feed}")).unwrap();
-    let messages = "aaaaaabcde".chars().enumerate();
+    let messages = topics.chars().enumerate();
     let lines = messages.map(|(at, topic)| format!("{at} {{\"stream\":\"{topic}\"}}\n"));
     fs::write(&capture, lines.collect::<String>()).unwrap();
     let machine = Recorded::named("two-socket");
@@ -301,6 +306,23 @@ fn a_topic_that_is_too_much_for_a_worker_is_named() {
     let slow = ["--handler-ns", "1000000", "--speed", "100"];
     let busy = plan(&[&fixed[..], &slow].concat(), 0);
     assert!(busy.contains("a topic is never split"), "{busy}");
+}
+
+/// Four workers have twice the time that all messages take, and still one of them is not enough for its topic.
+#[test]
+fn a_topic_with_most_messages_is_too_much_for_one_of_four_workers() {
+    let topics = "a".repeat(56) + &"bcdefghijkl".repeat(4);
+    let demand = ["--workers", "4", "--handler-ns", "170", "--speed", "100000"];
+    let said = plan_capture(&topics, "", &demand, 0);
+    for text in [
+        "for 10,000,000 messages a second: a lane takes 40.0 ns of CPU a message, a worker 200.0\n",
+        "busiest topic: binance.a, 56.0 % of all messages\n",
+        "topic binance.a alone has 56 % of all messages, which is 1.12 of a worker: a topic is never split",
+        // At a worker's 5 millions a second.
+        "breaks at 8.93M: worker-",
+    ] {
+        assert!(said.contains(text), "{text}: {said}");
+    }
 }
 
 #[test]
