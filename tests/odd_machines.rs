@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path, thread};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command, thread};
 
 use pinfeed::host::{
     doctor::{
@@ -498,6 +498,22 @@ fn this_machine_is_measured() {
             .into_iter()
             .all(|check| check["outcome"] != "unavailable")
     );
+}
+
+/// The kernel is asked, not a program that may not be there.
+#[test]
+fn whether_the_clock_is_synchronised_is_told_without_programs() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pinfeed"));
+    let nowhere = tempfile::TempDir::new().unwrap();
+    command
+        .args(["doctor", "--json"])
+        .env("PATH", nowhere.path());
+    let (_, output) = Pinfeed::spawn(&mut command).finish();
+    let report: serde_json::Value = serde_json::from_str(&output).expect("one JSON object");
+    let checks = report["checks"].as_array().expect("a list").iter();
+    let mut found = checks.filter(|check| check["condition"] == "clock synchronised");
+    let outcome = &found.next().expect("it is checked")["outcome"];
+    assert!(outcome == "passed" || outcome == "failed", "{report}");
 }
 
 #[test]

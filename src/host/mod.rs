@@ -10,4 +10,5 @@ pub mod pin;
 pub mod plan;
 pub(crate) mod probe;
 pub mod realtime;
+pub(crate) mod time_sync;
 pub mod topology;

@@ -9,6 +9,7 @@ use crate::{
     host::{
         machine::{Fact, Machine, Unavailable},
         pin::{Placement, pin_current, pin_thread},
+        time_sync::synchronised,
     },
     libzmq::Context,
 };
@@ -51,7 +52,8 @@ impl Probed {
         Self {
             pins: pins(&wanted.hot_cores()),
             coalescing: coalescing.collect(),
-            time_synchronised: time_synchronised(),
+            time_synchronised: synchronised()
+                .map_err(|error| Unavailable::new("adjtimex", error.to_string())),
             ..Self::of_recorded()
         }
     }
@@ -66,7 +68,7 @@ impl Probed {
             libzmq_has_curve: zmq::has("curve").unwrap_or(false),
             pins: Err(unavailable("pins")),
             coalescing: BTreeMap::new(),
-            time_synchronised: Err(unavailable("timedatectl")),
+            time_synchronised: Err(unavailable("adjtimex")),
         }
     }
 }
@@ -141,17 +143,6 @@ fn coalescing(text: &str) -> Fact<Coalescing> {
         return Err(Unavailable::new("ethtool -c", "the driver does not say"));
     }
     Ok(found)
-}
-
-/// Asks for what `adjtimex` says, through a program, since a call to it would take unsafe code.
-fn time_synchronised() -> Fact<bool> {
-    let arguments = ["show", "--property=NTPSynchronized", "--value"];
-    let answer = ask("timedatectl", &arguments)?;
-    match answer.trim() {
-        "yes" => Ok(true),
-        "no" => Ok(false),
-        _ => Err(Unavailable::new("timedatectl", "it does not say")),
-    }
 }
 
 #[cfg(test)]

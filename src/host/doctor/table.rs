@@ -40,12 +40,12 @@ pub(super) const TABLE: &[Rule] = &[
     rule("pins", Required, ByAnd(Tuning::Cpuset, "or name other cores in feeds.toml"), cores::pins),
     rule("SMT siblings", Recommended, Do("name one core of each pair and isolate the other, or nosmt (tuning/kernel-command-line.md)"), cores::siblings),
     rule("isolation", Recommended, By(Tuning::Cpuset), isolation::isolated),
-    rule("housekeeping cores", Recommended, Do("leave a core of each node out of feeds.toml and of isolation"), isolation::housekeeping),
+    rule("housekeeping cores", Recommended, Do("pinfeed plan FEEDS.toml --why leaves a core of each node to the system; leave it out of tuning/cpuset, too"), isolation::housekeeping),
     rule("nohz_full", Recommended, ByAnd(Tuning::KernelCommandLine, "leave these cores out of it"), isolation::nohz_full),
     rule("kernel command line", Recommended, By(Tuning::KernelCommandLine), isolation::command_line),
     rule("governor", Recommended, By(Tuning::Tuned), cores::governor),
     rule("C-states", Recommended, ByAnd(Tuning::Tuned, "or intel_idle.max_cstate=1 (tuning/kernel-command-line.md)"), cores::idle_states),
-    rule("clock source", Recommended, By(Tuning::KernelCommandLine), kernel::clock_source),
+    rule("clock source", Recommended, Do("echo tsc > /sys/devices/system/clocksource/clocksource0/current_clocksource; where the kernel has given it up, see tsc=reliable (tuning/kernel-command-line.md)"), kernel::clock_source),
     rule("transparent huge pages", Recommended, By(Tuning::Tuned), kernel::transparent_hugepage),
     rule("KSM", Recommended, Do("echo 0 > /sys/kernel/mm/ksm/run"), kernel::ksm),
     rule("NUMA balancing", Recommended, By(Tuning::Sysctl), kernel::numa_balancing),
@@ -60,7 +60,7 @@ pub(super) const TABLE: &[Rule] = &[
     rule("irqbalance", Recommended, Do("systemctl disable --now irqbalance, or IRQBALANCE_BANNED_CPULIST with the hot cores in /etc/default/irqbalance or /etc/sysconfig/irqbalance, and restart it"), isolation::irqbalance),
     rule("workqueues", Recommended, ByAnd(Tuning::Tuned, "or an isolated partition, from Linux 6.8 on (tuning/cpuset)"), isolation::workqueues),
     rule("network cards", Required, Do("name a card that is there as `nic`, or plug it in and `ip link set NAME up`"), network::present),
-    rule("NIC locality", Recommended, Do("give the lane a core of the card's node"), network::locality),
+    rule("NIC locality", Recommended, Do("pinfeed plan FEEDS.toml --why gives the lane a core of the card's node"), network::locality),
     rule("coalescing", Recommended, By(Tuning::NicLatency), network::coalescing),
     rule("busy poll", Recommended, ByAnd(Tuning::Sysctl, "with the # before busy_poll and busy_read removed; or receive.busy_poll_us in feeds.toml"), network::busy_poll),
     rule("receive buffer (rmem_max)", Required, ByAnd(Tuning::Sysctl, "with a larger net.core.rmem_max where more is asked for"), network::receive_buffer),
@@ -70,11 +70,11 @@ pub(super) const TABLE: &[Rule] = &[
     rule("open files", Required, By(Tuning::Service), process::open_files),
     rule("tying sockets to a card", Required, ByAnd(Tuning::Service, "or setcap cap_net_raw+ep on the binary"), process::tie_to_card),
     rule("real-time rights", Required, By(Tuning::Service), process::realtime_rights),
-    rule("CPU quota", Required, ByAnd(Tuning::Service, "run it in a control group without cpu.max"), process::quota),
+    rule("CPU quota", Required, Do("systemctl set-property UNIT CPUQuota=, or echo max > /sys/fs/cgroup/GROUP/cpu.max; a container's is set where it is started"), process::quota),
     rule("CPU pressure", Recommended, Do("stop what else runs here, or isolate the hot cores (tuning/cpuset)"), kernel::pressure),
-    rule("clock synchronised", Recommended, Do("run chronyd, or ptp4l and phc2sys"), kernel::time_synchronised),
-    rule("libzmq", Required, Do("build with the zmq-sys of pinfeed's repository (zmq-sys/README.md)"), process::libzmq),
-    rule("CURVE", Recommended, Do("build with the zmq-sys of pinfeed's repository (zmq-sys/README.md)"), process::curve),
+    rule("clock synchronised", Recommended, Do("systemctl enable --now chronyd, or ptp4l and phc2sys"), kernel::time_synchronised),
+    rule("libzmq", Required, Do("cargo build --release with the zmq-sys of pinfeed's repository (zmq-sys/README.md)"), process::libzmq),
+    rule("CURVE", Recommended, Do("cargo build --release with the zmq-sys of pinfeed's repository (zmq-sys/README.md)"), process::curve),
     rule("hiccups", Recommended, ByAnd(Tuning::Cpuset, "a hypervisor's are its own to mend"), process::hiccups),
 ];
 
@@ -95,7 +95,6 @@ mod tests {
         // Its governor is performance.
         ("governor", &["include=network-latency"]),
         ("C-states", &["/cpuidle/state[2-9]/disable = 1"]),
-        ("clock source", &["tsc=reliable"]),
         // It sets them to never.
         ("transparent huge pages", &["include=network-latency"]),
         ("NUMA balancing", &["\nkernel.numa_balancing = 0"]),
@@ -115,7 +114,6 @@ mod tests {
         ("open files", &["\nLimitNOFILE="]),
         ("tying sockets to a card", &["\nAmbientCapabilities=CAP_NET_RAW"]),
         ("real-time rights", &["\nLimitRTPRIO=", "\nLimitMEMLOCK=infinity", "CAP_SYS_NICE"]),
-        ("CPU quota", &["\n[Service]"]),
         ("hiccups", &["partition=isolated"]),
     ];
     /// What others than the file named by a mend have to hold.
@@ -126,8 +124,13 @@ mod tests {
         ("interrupts", "tuning/kernel-command-line.md", "isolcpus=managed_irq"),
         ("irqbalance", "tuning/irq-affinity", "IRQBALANCE_BANNED_CPULIST"),
         ("CPU pressure", "tuning/cpuset", "partition=isolated"),
+        ("clock source", "tuning/kernel-command-line.md", "`tsc=reliable`"),
         ("CURVE", "zmq-sys/README.md", "CURVE"),
     ];
+
+    /// How commands begin that mends without a file name.
+    #[rustfmt::skip]
+    const COMMANDS: &[&str] = &["cargo build ", "echo ", "ip link set ", "pinfeed plan ", "swapoff ", "sysctl ", "systemctl "];
 
     fn text(path: &str) -> String {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
@@ -156,6 +159,19 @@ mod tests {
             assert!(
                 text(path).contains(setting),
                 "{condition}: {setting} in {path}"
+            );
+        }
+    }
+
+    #[test]
+    fn each_mend_names_a_file_or_a_command() {
+        for rule in TABLE {
+            let mend = rule.mend.to_string();
+            let names_command = COMMANDS.iter().any(|command| mend.contains(command));
+            assert!(
+                mend.contains("tuning/") || names_command,
+                "{}: {mend}",
+                rule.condition
             );
         }
     }
