@@ -11,6 +11,7 @@ use std::sync::{
 use hdrhistogram::Histogram;
 
 use crate::{
+    clock::WallTime,
     latency::log,
     message::{Header, Origin},
 };
@@ -19,6 +20,9 @@ pub(super) const HIGHEST_NS: u64 = 3_600_000_000_000;
 const SIGNIFICANT_DIGITS: u8 = 3;
 /// Bits of a nanosecond's parts, enough that the last message of the largest batch is not a nanosecond off.
 const PART_BITS: u32 = 16;
+/// How far ahead of ours a publisher's clock must have been for one message that shows nothing of that to tell that
+/// it was set right: rather than that the message took as long.
+const SET_RIGHT_NS: i64 = 60_000_000_000;
 
 /// What is known about the publishers' clocks against ours, line by line.
 ///
@@ -26,6 +30,13 @@ const PART_BITS: u32 = 16;
 /// line seems to have arrived before it was sent, its feed times are plain differences. Once one has,
 /// the clocks are known to differ, and what is recorded from then on is the excess over the smallest
 /// difference seen: zero for the fastest message, and true for how much longer the others took.
+///
+/// Clocks are set, too. Where ours was, a message may be stamped by a clock that was set with it, as on the same
+/// host, or by one that was not, and ours may have been wrong before or after. So its feed time is the one of the
+/// two, by [our clock](crate::clock::WallClock) as it went on and as it stands, that fits what the line has shown
+/// so far: no step of ours makes messages late or early. A publisher's clock that was more than a minute ahead,
+/// and shows it no more, was set right: plain differences again. One that is set back
+/// can't be told from late messages: what it says is taken as said.
 ///
 /// Copies share what they know, so all workers record the same for the same message.
 #[derive(Clone, Debug)]
@@ -39,16 +50,27 @@ impl FeedClocks {
         Self(lines.into_iter().map(unknown).collect())
     }
 
-    /// Returns the feed time to record for a message handled at `handled_ns` by our wall clock and
+    /// Returns the feed time to record for a message handled at `handled` by our wall clock and
     /// stamped at `stamped_ns` by the publisher's, and whether it seems to have come before it was
     /// sent.
     #[inline]
-    pub(crate) fn feed_ns(&self, origin: Origin, handled_ns: u64, stamped_ns: u64) -> (u64, bool) {
-        let difference = handled_ns.wrapping_sub(stamped_ns) as i64;
+    pub(crate) fn feed_ns(
+        &self,
+        origin: Origin,
+        handled: WallTime,
+        stamped_ns: u64,
+    ) -> (u64, bool) {
         let smallest = &self.0[usize::from(origin.feed)][usize::from(origin.line)];
         let mut behind = smallest.load(Relaxed);
+        let mut difference = handled.steady_ns.wrapping_sub(stamped_ns) as i64;
+        if handled.set_ns != 0 {
+            difference = closest(behind, difference, handled.set_ns);
+        }
         if difference < behind {
             behind = smallest.fetch_min(difference, Relaxed).min(difference);
+        } else if behind < -SET_RIGHT_NS && difference >= 0 {
+            smallest.store(0, Relaxed);
+            behind = 0;
         }
         (difference.saturating_sub(behind) as u64, difference < 0)
     }
@@ -59,6 +81,17 @@ impl FeedClocks {
     pub fn behind_ns(&self) -> u64 {
         let smallest = self.0.iter().flatten().map(|one| one.load(Relaxed)).min();
         smallest.unwrap_or(0).unsigned_abs()
+    }
+}
+
+/// Returns the difference to a clock as it went on, or as it was set, whichever is closer to what is known.
+#[cold]
+fn closest(known: i64, difference: i64, set_ns: i64) -> i64 {
+    let by_set = difference.saturating_add(set_ns);
+    if by_set.abs_diff(known) < difference.abs_diff(known) {
+        by_set
+    } else {
+        difference
     }
 }
 
@@ -142,8 +175,8 @@ pub struct HandledAt {
     pub start_ns: u64,
     /// After the last message, by the same clock.
     pub end_ns: u64,
-    /// Before the first message, by the wall clock, in nanoseconds since 1970.
-    pub start_wall_ns: u64,
+    /// Before the first message, by the wall clock.
+    pub start_wall: WallTime,
 }
 
 impl Stages {
@@ -165,8 +198,8 @@ impl Stages {
             let queue_ns = (at.start_ns + behind_ns).saturating_sub(header.received_ns);
             queue.record(&mut self.queue, queue_ns);
             if let Some(stamped_ns) = header.timestamp_ns() {
-                let handled_ns = at.start_wall_ns + behind_ns;
-                let (feed_ns, negative) = clocks.feed_ns(header.origin(), handled_ns, stamped_ns);
+                let handled = at.start_wall.after(behind_ns);
+                let (feed_ns, negative) = clocks.feed_ns(header.origin(), handled, stamped_ns);
                 self.feed_negative += u64::from(negative);
                 feed.record(&mut self.feed, feed_ns);
             }
@@ -214,12 +247,21 @@ mod tests {
 
     const FIRST: Origin = Origin { feed: 0, line: 0 };
     const SECOND: Origin = Origin { feed: 0, line: 1 };
+    const HOUR_NS: i64 = 3_600_000_000_000;
+
+    /// A moment by a clock that nobody set.
+    fn at(steady_ns: u64) -> WallTime {
+        WallTime {
+            steady_ns,
+            set_ns: 0,
+        }
+    }
 
     #[test]
     fn equal_clocks_give_plain_differences() {
         let clocks = FeedClocks::new([1]);
-        assert_eq!(clocks.feed_ns(FIRST, 150, 100), (50, false));
-        assert_eq!(clocks.feed_ns(FIRST, 220, 200), (20, false));
+        assert_eq!(clocks.feed_ns(FIRST, at(150), 100), (50, false));
+        assert_eq!(clocks.feed_ns(FIRST, at(220), 200), (20, false));
         assert_eq!(clocks.behind_ns(), 0);
     }
 
@@ -227,19 +269,73 @@ mod tests {
     fn a_publisher_ahead_of_us_gives_the_excess_over_the_fastest() {
         let clocks = FeedClocks::new([1]);
         let other_worker = clocks.clone();
-        assert_eq!(clocks.feed_ns(FIRST, 1_000, 1_500), (0, true));
-        assert_eq!(other_worker.feed_ns(FIRST, 2_000, 2_470), (30, true));
-        assert_eq!(clocks.feed_ns(FIRST, 3_000, 3_510), (0, true));
-        assert_eq!(other_worker.feed_ns(FIRST, 4_000, 4_500), (10, true));
+        assert_eq!(clocks.feed_ns(FIRST, at(1_000), 1_500), (0, true));
+        assert_eq!(other_worker.feed_ns(FIRST, at(2_000), 2_470), (30, true));
+        assert_eq!(clocks.feed_ns(FIRST, at(3_000), 3_510), (0, true));
+        assert_eq!(other_worker.feed_ns(FIRST, at(4_000), 4_500), (10, true));
         assert_eq!(clocks.behind_ns(), 510);
     }
 
     #[test]
     fn one_publishers_clock_says_nothing_of_anothers() {
         let clocks = FeedClocks::new([2]);
-        assert_eq!(clocks.feed_ns(FIRST, 1_000, 6_000), (0, true));
-        assert_eq!(clocks.feed_ns(SECOND, 1_000, 900), (100, false));
-        assert_eq!(clocks.feed_ns(FIRST, 1_000, 5_900), (100, true));
+        assert_eq!(clocks.feed_ns(FIRST, at(1_000), 6_000), (0, true));
+        assert_eq!(clocks.feed_ns(SECOND, at(1_000), 900), (100, false));
+        assert_eq!(clocks.feed_ns(FIRST, at(1_000), 5_900), (100, true));
+    }
+
+    #[test]
+    fn a_step_of_our_clock_makes_no_message_late_or_early() {
+        let now_ns = 10 * HOUR_NS as u64;
+        // How far the publisher's clock is ahead, and whether it is set with ours.
+        for ahead_ns in [0, 2_000_000_000, -300] {
+            for is_set_too in [false, true] {
+                let clocks = FeedClocks::new([1]);
+                for (step, set_ns) in [0, HOUR_NS, 0, -HOUR_NS, 2 * HOUR_NS, -10_000_000_000, 0]
+                    .into_iter()
+                    .enumerate()
+                {
+                    for took_ns in [500, 700, 400, 600] {
+                        let handled = at(now_ns + step as u64 * 1_000_000);
+                        let handled = WallTime { set_ns, ..handled };
+                        let stamped = handled.steady_ns - took_ns;
+                        let stamped = stamped.saturating_add_signed(ahead_ns);
+                        let set_too = if is_set_too { set_ns } else { 0 };
+                        let stamped = stamped.saturating_add_signed(set_too);
+                        let (feed_ns, negative) = clocks.feed_ns(FIRST, handled, stamped);
+                        assert!(feed_ns <= 1_000, "{feed_ns} {ahead_ns} {is_set_too} {step}");
+                        assert_eq!(negative, ahead_ns > 700, "{ahead_ns} {is_set_too} {step}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_clock_set_right_after_the_start_is_right_from_then_on() {
+        // Ours was ten seconds ahead.
+        let clocks = FeedClocks::new([1]);
+        let late_ns = 10_000_000_000;
+        assert_eq!(
+            clocks.feed_ns(FIRST, at(late_ns + 700), 200).0,
+            late_ns + 500
+        );
+        let handled = WallTime {
+            steady_ns: late_ns + 900,
+            set_ns: -(late_ns as i64),
+        };
+        assert_eq!(clocks.feed_ns(FIRST, handled, 300), (600, false));
+    }
+
+    #[test]
+    fn a_publisher_an_hour_ahead_that_is_set_right_is_not_an_hour_late() {
+        let clocks = FeedClocks::new([1]);
+        let hour_ns = HOUR_NS as u64;
+        assert_eq!(clocks.feed_ns(FIRST, at(1_000), hour_ns), (0, true));
+        assert_eq!(clocks.feed_ns(FIRST, at(2_000), hour_ns + 970), (30, true));
+        assert_eq!(clocks.feed_ns(FIRST, at(3_000), 2_950), (50, false));
+        assert_eq!(clocks.feed_ns(FIRST, at(4_000), 3_980), (20, false));
+        assert_eq!(clocks.behind_ns(), 0);
     }
 
     #[test]
@@ -248,7 +344,7 @@ mod tests {
         let mut stages = Stages::default();
         let hours = 48 * 3_600_000_000_000;
         for (handled, stamped) in [(hours, 1), (1, hours), (0, u64::MAX), (u64::MAX, 1)] {
-            let (feed_ns, _) = clocks.feed_ns(FIRST, handled, stamped);
+            let (feed_ns, _) = clocks.feed_ns(FIRST, at(handled), stamped);
             stages.feed.saturating_record(feed_ns);
         }
         assert_eq!(stages.feed.len(), 4);
@@ -277,7 +373,7 @@ mod tests {
             for (handled, stamped) in times {
                 let difference = i64::from(handled) - i64::from(stamped);
                 smallest = smallest.min(difference);
-                let (feed_ns, negative) = clocks.feed_ns(FIRST, handled.into(), stamped.into());
+                let (feed_ns, negative) = clocks.feed_ns(FIRST, at(handled.into()), stamped.into());
                 prop_assert_eq!(feed_ns as i64, difference - smallest);
                 prop_assert_eq!(negative, difference < 0);
             }

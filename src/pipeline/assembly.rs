@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use crate::{
-    clock::Clock,
+    clock::{Clock, WallClock},
     config::{self, Config, Cores, Engine, Feed, HandlerPanic, ShardingMode},
     error::{Error, Result},
     flight::FlightRecord,
@@ -33,6 +33,7 @@ pub(super) struct Assembly<'a> {
     pub context: Option<Context>,
     pub crew: Crew,
     pub clock: Clock,
+    pub wall: WallClock,
     pub ledger: Arc<Ledger>,
     pub feed_clocks: FeedClocks,
     pub stop: Stop,
@@ -65,6 +66,7 @@ impl<'a> Assembly<'a> {
             crew: Crew::new(cores.strict, config.threads.fifo),
             cores,
             clock: Clock::start(),
+            wall: WallClock::start(),
             ledger: Arc::new(Ledger::new(lanes, workers)),
             feed_clocks: FeedClocks::new(config.feeds.iter().map(|feed| feed.lines.len())),
             stop,
@@ -109,6 +111,7 @@ impl<'a> Assembly<'a> {
                 feed_clocks: self.feed_clocks.clone(),
                 ledger: self.ledger.clone(),
                 clock: self.clock.clone(),
+                wall: self.wall.clone(),
                 stop: self.stop.clone(),
                 handler_panic: config.workers.handler_panic,
                 patience: Patience {

@@ -24,6 +24,8 @@ use std::{
     thread::JoinHandle,
 };
 
+#[cfg(test)]
+use crate::clock::WallClock;
 use crate::{
     clock::Clock,
     config::{Config, Engine, Feed, SocketKind},
@@ -91,6 +93,9 @@ pub struct Pipeline<H> {
     feed_clocks: FeedClocks,
     ledger: Arc<Ledger>,
     clock: Clock,
+    /// What a test sets.
+    #[cfg(test)]
+    wall: WallClock,
     stop: Stop,
     cpu: CpuMarks,
     flight: FlightRecord,
@@ -157,6 +162,8 @@ impl<H: Handler> Pipeline<H> {
             feed_clocks: assembly.feed_clocks,
             ledger: assembly.ledger,
             clock: assembly.clock,
+            #[cfg(test)]
+            wall: assembly.wall,
             stop: assembly.stop,
             cpu: assembly.cpu,
             flight: assembly.flight,
@@ -448,3 +455,6 @@ impl<H> Drop for Pipeline<H> {
         self.stop.request();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -143,8 +143,8 @@ impl Patience {
             return None;
         }
         let late_ns = newest.timestamp_ns().map_or(queue_ns, |stamped_ns| {
-            let done_wall_ns = at.start_wall_ns + at.end_ns.saturating_sub(at.start_ns);
-            clocks.feed_ns(newest.origin(), done_wall_ns, stamped_ns).0
+            let done = at.start_wall.after(at.end_ns.saturating_sub(at.start_ns));
+            clocks.feed_ns(newest.origin(), done, stamped_ns).0
         });
         let Verdict::TooLong { for_ns } = self.work.lateness.judge(at.end_ns, late_ns) else {
             return None;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    clock::{Clock, wall_ns},
+    clock::{Clock, WallClock},
     config::HandlerPanic,
     error::{Error, Result},
     handoff::{Batch, Inlet, Received},
@@ -27,6 +27,7 @@ pub(crate) struct Worker<H> {
     pub feed_clocks: FeedClocks,
     pub ledger: Arc<Ledger>,
     pub clock: Clock,
+    pub wall: WallClock,
     pub stop: Stop,
     pub handler_panic: HandlerPanic,
     pub patience: Patience,
@@ -117,7 +118,7 @@ impl<H: Handler> Worker<H> {
 
     /// Runs the handler on a batch and accounts for it. Returns why it is the last one, if it is.
     fn handle(&mut self, batch: &Batch) -> Option<Error> {
-        let start_wall_ns = wall_ns();
+        let start_wall = self.wall.now();
         let start_ns = self.clock.now_ns();
         let mut handled = 0;
         let panic = self.call(|handler| {
@@ -135,7 +136,7 @@ impl<H: Handler> Worker<H> {
         let at = HandledAt {
             start_ns,
             end_ns,
-            start_wall_ns,
+            start_wall,
         };
         self.recorder
             .stages()
