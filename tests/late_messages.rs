@@ -1,21 +1,23 @@
 //! Goal: messages that a worker was late with are in the flight record whatever their policy, with how late
-//! they were by our own clock, and none are where all were in time.
+//! they were by our own clock, and none are where all were in time. A snail gives up over a feed that is always
+//! late, whatever others are.
 
 mod support;
 
 use std::time::Duration;
 
 use pinfeed::{
-    clock::Deadline,
+    clock::{Deadline, wall_ns},
     config::{Config, Engine, TopicPolicy},
-    envelope::Envelope,
+    envelope::{Envelope, pinfeed::seal},
+    error::Error,
     flight::{Anomaly, AnomalyKind, Hop},
     lane::Quota,
-    message::Message,
+    message::{Message, Stamp},
     pipeline::Pipeline,
     policy::Policy,
     stop::Stop,
-    worker::Handler,
+    worker::{Handler, handlers::Count},
 };
 use support::{ENGINES, Gate, LIMIT, bound_xpub, finish, sealed, wait_until};
 
@@ -94,4 +96,56 @@ fn none_are_where_all_were_in_time() {
     let mut config = config(Engine::Native, Policy::Block);
     config.policy.late_after_ms = LIMIT.as_millis() as u32;
     assert_eq!(late(&mut config, Duration::ZERO), []);
+}
+
+#[test]
+fn a_snail_gives_up_over_one_feed_of_two_that_share_a_worker() {
+    let context = zmq::Context::new();
+    let (late, late_endpoint) = bound_xpub(&context);
+    let (fresh, fresh_endpoint) = bound_xpub(&context);
+    let mut config = config(Engine::Native, Policy::Snail);
+    (config.policy.late_after_ms, config.policy.grace_ms) = (LIMIT.as_millis() as u32, 100);
+    config.workers.count = 1;
+    config.feeds.push(config.feeds[0].clone());
+    for (feed, endpoint) in [late_endpoint, fresh_endpoint].into_iter().enumerate() {
+        config.feeds[feed].name = ["late", "fresh"][feed].to_owned();
+        config.feeds[feed].lines[0].connect = vec![endpoint];
+    }
+    let stop = Stop::default();
+    let start = Pipeline::start(&config, Quota::unlimited(), stop.clone(), |_| {
+        Count::default()
+    });
+    let mut pipeline = start.unwrap();
+    late.recv_bytes(0).unwrap();
+    fresh.recv_bytes(0).unwrap();
+    let deadline = Deadline::after(LIMIT);
+    for sequence in 0.. {
+        if stop.requested() {
+            break;
+        }
+        assert!(!deadline.passed(), "nothing says that a feed is late");
+        // Of 1970.
+        late.send(sealed("BTC", 1, sequence), 0).unwrap();
+        let mut frame = Vec::new();
+        let stamp = Stamp {
+            epoch: 1,
+            sequence,
+            timestamp_ns: wall_ns(),
+        };
+        seal(&mut frame, b"ETH", b"", stamp);
+        fresh.send(frame, 0).unwrap();
+        wait_until("both have come", || {
+            pipeline.look().received == 2 * (sequence + 1) || stop.requested()
+        });
+    }
+    let outcome = finish(pipeline);
+    assert!(
+        matches!(outcome.failure, Some(Error::Late { .. })),
+        "{:?}",
+        outcome.failure
+    );
+    let mut entries = outcome.flight.entries();
+    entries.retain(|entry| entry.kind == AnomalyKind::Late);
+    assert_eq!(entries.len(), 1, "{entries:?}");
+    assert_eq!(entries[0].feed, "late");
 }

@@ -121,7 +121,7 @@ impl<'a> Assembly<'a> {
                     limits: config.policy.clone(),
                     flight: self.flight.clone(),
                     topics: self.topics[sources + index].clone(),
-                    work: worker::Work::new(&config.policy),
+                    work: worker::Work::new(&config.policy, config.feeds.len()),
                 },
                 probe: self.probes[index].clone(),
             };

@@ -12,6 +12,7 @@ use crate::{
     flight::{AnomalyKind, FlightRecord, Hop, Sighting},
     handoff::{Batch, Inlet},
     latency::{FeedClocks, HandledAt},
+    message::Header,
     policy::{Conflator, Lateness, Policy, TopicTally, Verdict},
 };
 
@@ -40,18 +41,24 @@ pub(crate) struct Work {
     taken: Vec<Box<Batch>>,
     #[expect(clippy::vec_box, reason = "they travel in their boxes")]
     emptied: Vec<Box<Batch>>,
-    lateness: Lateness,
+    /// By feed, since one that is in time says nothing of another.
+    lateness: Vec<Lateness>,
+    /// By feed: whether it was judged in the batch at hand.
+    judged: Vec<bool>,
     late_after_ns: u64,
 }
 
 impl Work {
-    pub(crate) fn new(limits: &PolicyLimits) -> Self {
+    /// Begins with nothing late, of as many feeds.
+    pub(crate) fn new(limits: &PolicyLimits, feeds: usize) -> Self {
         let late_after_ns = u64::from(limits.late_after_ms) * MS_NS;
+        let lateness = Lateness::new(late_after_ns, u64::from(limits.grace_ms) * MS_NS);
         Self {
             conflator: Conflator::default(),
             taken: Vec::new(),
             emptied: Vec::new(),
-            lateness: Lateness::new(late_after_ns, u64::from(limits.grace_ms) * MS_NS),
+            lateness: vec![lateness; feeds],
+            judged: vec![false; feeds],
             late_after_ns,
         }
     }
@@ -133,20 +140,43 @@ impl Patience {
         if at.end_ns.saturating_sub(at.start_ns) > SLOW_NS {
             self.note_slow(batch, at);
         }
-        // If even the newest is late, all are.
-        let newest = batch.headers().last()?;
-        let queue_ns = at.end_ns.saturating_sub(newest.received_ns);
         if self.policies[batch.source] != Policy::Snail {
+            // If even the newest is late, all are.
+            let newest = batch.headers().last()?;
+            let queue_ns = at.end_ns.saturating_sub(newest.received_ns);
             if queue_ns > self.work.late_after_ns {
                 self.note_late(batch, newest.origin().feed, at, queue_ns);
             }
             return None;
         }
+        self.work.judged.fill(false);
+        let (mut left, mut failure) = (self.work.judged.len(), None);
+        for header in batch.headers().iter().rev() {
+            if mem::replace(
+                &mut self.work.judged[usize::from(header.origin().feed)],
+                true,
+            ) {
+                continue;
+            }
+            failure = failure.or(self.judge_feed(header, at, clocks));
+            left -= 1;
+            if left == 0 {
+                break;
+            }
+        }
+        failure
+    }
+
+    /// Judges a feed by its newest message of a batch: if even that is late, all are.
+    fn judge_feed(&mut self, newest: &Header, at: HandledAt, clocks: &FeedClocks) -> Option<Error> {
+        let feed = newest.origin().feed;
+        let queue_ns = at.end_ns.saturating_sub(newest.received_ns);
         let late_ns = newest.timestamp_ns().map_or(queue_ns, |stamped_ns| {
             let done = at.start_wall.after(at.end_ns.saturating_sub(at.start_ns));
             clocks.feed_ns(newest.origin(), done, stamped_ns).0
         });
-        let Verdict::TooLong { for_ns } = self.work.lateness.judge(at.end_ns, late_ns) else {
+        let lateness = &mut self.work.lateness[usize::from(feed)];
+        let Verdict::TooLong { for_ns } = lateness.judge(at.end_ns, late_ns) else {
             return None;
         };
         let sighting = Sighting {
@@ -157,14 +187,14 @@ impl Patience {
             } else {
                 Hop::Network
             },
-            feed: Some(newest.origin().feed),
+            feed: Some(feed),
             topic: None,
             count: 1,
         };
         let limit_ms = u64::from(self.limits.late_after_ms);
         self.flight.note(sighting, || {
             format!(
-                "worker-{} was done with nothing within {limit_ms} ms for {} ms; the last message was {} ms \
+                "worker-{} was done with nothing of the feed within {limit_ms} ms for {} ms; the last message was {} ms \
                  late, {} ms of that since it was received",
                 self.worker,
                 for_ns / MS_NS,
