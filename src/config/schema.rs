@@ -388,7 +388,8 @@ pub struct PolicyLimits {
     pub grace_ms: u32,
     /// With [`Policy::Snail`]: what happens then.
     pub on_late: OnLate,
-    /// Topics whose dropped and superseded messages each lane and each worker counts apart.
+    /// Topics, of up to [`NAME_BYTES_MAX`](crate::sequence::topics::NAME_BYTES_MAX) bytes, whose dropped and
+    /// superseded messages each lane and each worker counts apart.
     pub topics_max: usize,
 }
 

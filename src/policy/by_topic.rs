@@ -10,7 +10,9 @@ use std::{
 
 use hashbrown::HashTable;
 
-use crate::{handoff::Batch, message::Message, shard::topic_hash};
+use crate::{
+    handoff::Batch, message::Message, sequence::topics::NAME_BYTES_MAX, shard::topic_hash,
+};
 
 /// What became of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,9 +39,9 @@ pub struct TopicFate {
 pub struct ByTopic {
     /// Most messages first.
     pub topics: Vec<TopicFate>,
-    /// Messages dropped of topics beyond `policy.topics_max`.
+    /// Messages dropped of topics beyond `policy.topics_max`, or longer than [`NAME_BYTES_MAX`].
     pub other_dropped: u64,
-    /// Messages superseded of topics beyond `policy.topics_max`.
+    /// Messages superseded of such topics.
     pub other_conflated: u64,
 }
 
@@ -63,7 +65,7 @@ impl Table {
                 Fate::Dropped => row.dropped += count,
                 Fate::Conflated => row.conflated += count,
             }
-        } else if self.topics.len() < self.topics_max {
+        } else if self.topics.len() < self.topics_max && topic.len() <= NAME_BYTES_MAX {
             let (dropped, conflated) = match fate {
                 Fate::Dropped => (count, 0),
                 Fate::Conflated => (0, count),
@@ -86,7 +88,7 @@ impl Table {
 }
 
 impl TopicTally {
-    /// Starts at zero. Topics beyond `topics_max` are counted together.
+    /// Starts at zero. Topics beyond `topics_max`, and long ones, are counted together.
     pub(crate) fn new(topics_max: usize) -> Self {
         Self(Arc::new(Mutex::new(Table {
             topics_max,
@@ -189,5 +191,21 @@ mod tests {
         let first = &merged.topics[0];
         assert_eq!((first.feed, &*first.topic), (0, &b"b"[..]));
         assert_eq!((first.dropped, first.conflated), (2, 1));
+    }
+
+    #[test]
+    fn keeps_no_long_topics_and_counts_their_messages() {
+        let tally = TopicTally::new(10);
+        for bytes in [NAME_BYTES_MAX, NAME_BYTES_MAX + 1, 1 << 20] {
+            let topic = vec![b'x'; bytes];
+            for fate in [Fate::Dropped, Fate::Conflated] {
+                tally.add(0, topic_hash(&topic), &topic, fate);
+            }
+        }
+        let merged = ByTopic::merge([&tally]);
+        assert_eq!((merged.dropped(), merged.conflated()), (3, 3));
+        assert_eq!((merged.other_dropped, merged.other_conflated), (2, 2));
+        let kept = merged.topics.iter().map(|row| row.topic.len());
+        assert_eq!(kept.collect::<Vec<_>>(), [NAME_BYTES_MAX]);
     }
 }

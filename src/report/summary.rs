@@ -121,9 +121,9 @@ pub struct UndeliveredSummary {
     pub topics: usize,
     /// Those with the most messages, of which there are no more than 10.
     pub most: Vec<UndeliveredTopic>,
-    /// Messages dropped of topics beyond `policy.topics_max`.
+    /// Messages dropped of topics that are not counted apart.
     pub other_dropped: u64,
-    /// Messages superseded of topics beyond `policy.topics_max`.
+    /// Messages superseded of such topics.
     pub other_conflated: u64,
 }
 
