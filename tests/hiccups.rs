@@ -23,7 +23,16 @@ use support::LIMIT;
 const MS: u64 = 1_000_000;
 
 #[test]
-fn a_busy_core_shows() {
+fn a_busy_core_shows_to_a_thread_that_sleeps() {
+    a_busy_core_shows(Hiccups::start);
+}
+
+#[test]
+fn a_busy_core_shows_to_a_thread_that_spins() {
+    a_busy_core_shows(Hiccups::start_spinning);
+}
+
+fn a_busy_core_shows(start: fn(&[usize]) -> pinfeed::Result<Hiccups>) {
     let core = usable_cores()[0];
     let stop = Stop::default();
     thread::scope(|scope| {
@@ -37,7 +46,7 @@ fn a_busy_core_shows() {
                 }
             });
         }
-        let mut hiccups = Hiccups::start(&[core]).expect("a core of ours");
+        let mut hiccups = start(&[core]).expect("a core of ours");
         let deadline = Deadline::after(LIMIT);
         let mut longest_ns = 0;
         while longest_ns < MS && !deadline.passed() {

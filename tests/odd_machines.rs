@@ -18,6 +18,7 @@ use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use support::{
     Pinfeed,
     machine::{Recorded, assert_check, recorded_file, wanted},
+    number,
 };
 
 /// A lane and a worker on cores of their own, with `more` keys of the lane and `rest` behind.
@@ -405,6 +406,7 @@ fn what_grows_is_measured() {
         p99_ns: 900_000,
         p99_9_ns: 2_000_000,
         max_ns: 4_000_000,
+        stolen_ns: 20_000_000,
     }];
     let wanted = wanted(&after, None);
     let measured = Measured::between(&before, &after, 1.0, hiccups, &wanted);
@@ -485,9 +487,17 @@ fn this_machine_is_measured() {
     let hot = usable.iter().filter(|core| **core != 0).count();
     let hiccups = report["measured"]["hiccups"].as_array().expect("a list");
     assert_eq!(hiccups.len(), hot, "{report}");
+    let elapsed_ns = report["measured"]["elapsed_s"].as_f64().expect("a time") * 1e9;
     for core in hiccups {
-        assert!(core["count"].as_u64() > Some(0), "{core}");
-        assert!(core["p99_ns"].as_u64() <= core["max_ns"].as_u64(), "{core}");
+        // None at all on a core that is well isolated.
+        let count = number(core, "count");
+        let [p99_ns, max_ns, stolen_ns] =
+            ["p99_ns", "max_ns", "stolen_ns"].map(|key| number(core, key));
+        assert_eq!(count == 0, max_ns == 0, "{core}");
+        assert!(p99_ns <= max_ns, "{core}");
+        // As exact as a histogram is.
+        assert!(max_ns <= stolen_ns + stolen_ns / 100, "{core}");
+        assert!(stolen_ns as f64 <= 1.01 * elapsed_ns, "{core}");
     }
     let conditions = report["checks"].as_array().expect("a list");
     let measured = conditions

@@ -44,8 +44,8 @@ pub(super) struct Args {
     #[arg(long)]
     json: bool,
 
-    /// Measure for this long, for instance 5s: how late each hot core wakes a thread, interrupts that come
-    /// there, and packets dropped
+    /// Measure for this long, for instance 5s: what holds up a thread that spins on each hot core, interrupts that
+    /// come there, and packets dropped
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     measure: Option<Duration>,
 
@@ -146,7 +146,7 @@ fn measure(
     ));
     let before = Machine::read(Path::new("/"));
     let clock = Stopwatch::start();
-    let hiccups = Hiccups::start(&cores)?;
+    let hiccups = Hiccups::start_spinning(&cores)?;
     let deadline = Deadline::after(measure_for);
     let mut countdown = Countdown::new("measuring", Some(measure_for));
     while !deadline.passed() && !signals.interrupted() {
@@ -163,14 +163,15 @@ fn measure(
     ))
 }
 
-fn summary_of((core, late_ns): &(usize, Histogram<u64>)) -> CoreHiccups {
+fn summary_of((core, gaps_ns): &(usize, Histogram<u64>)) -> CoreHiccups {
     CoreHiccups {
         core: *core,
-        count: late_ns.len(),
-        over_1_ms: late_ns.count_between(HICCUP_NS, u64::MAX),
-        p99_ns: late_ns.value_at_quantile(0.99),
-        p99_9_ns: late_ns.value_at_quantile(0.999),
-        max_ns: late_ns.max(),
+        count: gaps_ns.len(),
+        over_1_ms: gaps_ns.count_between(HICCUP_NS, u64::MAX),
+        p99_ns: gaps_ns.value_at_quantile(0.99),
+        p99_9_ns: gaps_ns.value_at_quantile(0.999),
+        max_ns: gaps_ns.max(),
+        stolen_ns: (gaps_ns.mean() * gaps_ns.len() as f64) as u64,
     }
 }
 
@@ -272,14 +273,14 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
 
 fn show_hiccups(measured: &Measured) {
     say(format_args!(
-        "\nhiccups in {:.1} s{:>10}{:>12}{:>10}{:>10}{:>10}",
-        measured.elapsed_s, "counts", "over 1 ms", "p99", "p99.9", "max"
+        "\nhiccups in {:.1} s{:>10}{:>12}{:>10}{:>10}{:>10}{:>10}",
+        measured.elapsed_s, "counts", "over 1 ms", "p99", "p99.9", "max", "in all"
     ));
     for core in &measured.hiccups {
-        let times = [core.p99_ns, core.p99_9_ns, core.max_ns];
-        let [p99, p99_9, max] = times.map(|time_ns| time(time_ns as f64));
+        let times = [core.p99_ns, core.p99_9_ns, core.max_ns, core.stolen_ns];
+        let [p99, p99_9, max, in_all] = times.map(|time_ns| time(time_ns as f64));
         say(format_args!(
-            "  core {:<11}{:>10}{:>12}{p99:>10}{p99_9:>10}{max:>10}",
+            "  core {:<11}{:>10}{:>12}{p99:>10}{p99_9:>10}{max:>10}{in_all:>10}",
             core.core,
             count(core.count),
             count(core.over_1_ms),

@@ -1,15 +1,23 @@
-//! The platform's hiccups: how late a thread is woken that does nothing but sleep, core by core.
+//! The platform's hiccups: what holds up a thread that does nothing but sleep, or nothing but spin, core by core.
 //!
 //! What holds up such a thread (other threads, interrupts, a hypervisor, a frozen process) holds up lanes and
-//! workers there just as well, so a delay that hiccups show as well is not their doing. The method is
+//! workers there just as well, so a delay that hiccups show as well is not their doing. There are two ways to look.
+//!
+//! By sleeping, beside lanes and workers: how late a thread is woken. The method is
 //! that of jHiccup (Gil Tene): a thread a core sleeps for 1 ms again and again, and records how late it
 //! woke, less the smallest lateness seen, which is the timer's own. The times it should have woken at in
 //! the meantime are made up for (coordinated omission): of a hiccup of 100 ms, 99 ms, 98 ms and so on are
 //! recorded with it. Moments to wake at are on a grid, so that lateness does not add up.
 //!
-//! Values are nanoseconds. A thread wakes a thousand times a second, which takes 2 to 3 % of a core of a virtual
+//! A thread wakes a thousand times a second, which takes 2 to 3 % of a core of a virtual
 //! machine of two (13 to 23 of its 30 µs a wake are a bare `nanosleep`'s); so measure cores that lanes poll on only
 //! while you look for something.
+//!
+//! By spinning, on cores that do nothing else yet: a thread reads the clock over and over, and records each gap between
+//! two readings that is longer than what the reading itself takes. So whatever came between shows, at any moment, and what
+//! it took in all; as with `hiccups` (Erik Rigtorp) and `rtla osnoise`. It takes the whole core.
+//!
+//! Values are nanoseconds.
 
 use std::{
     mem,
@@ -32,6 +40,8 @@ use crate::{
 
 /// How often a thread is to wake.
 const EVERY_NS: u64 = 1_000_000;
+/// Of a thread that spins, shorter gaps are its own: reading the clock, and what misses a cache.
+const GAP_NS: u64 = 5_000;
 
 /// Threads that measure hiccups. They end when it is dropped.
 ///
@@ -60,25 +70,41 @@ struct Meter {
     thread: Option<JoinHandle<()>>,
 }
 
+/// What a thread does until the stop.
+type Measure = fn(&Mutex<Histogram<u64>>, &Stop);
+
 impl Hiccups {
-    /// Starts a thread on each of these cores, and returns when all of them are there.
+    /// Starts a thread that sleeps on each of these cores, and returns when all of them are there.
     ///
     /// # Errors
     /// [`Error::Pin`] and [`Error::Thread`].
     pub fn start(cores: &[usize]) -> Result<Self> {
+        Self::start_by(cores, sleep)
+    }
+
+    /// Starts a thread that spins on each of these cores, and returns when all of them are there. What is collected is
+    /// then for how long each was held up, times of more than 5 µs.
+    ///
+    /// # Errors
+    /// [`Error::Pin`] and [`Error::Thread`].
+    pub fn start_spinning(cores: &[usize]) -> Result<Self> {
+        Self::start_by(cores, spin)
+    }
+
+    fn start_by(cores: &[usize], measure: Measure) -> Result<Self> {
         let mut hiccups = Self {
             meters: Vec::new(),
             stop: Stop::default(),
         };
         for &core in cores {
-            let meter = Meter::start(core, hiccups.stop.clone())?;
+            let meter = Meter::start(core, hiccups.stop.clone(), measure)?;
             hiccups.meters.push(meter);
         }
         Ok(hiccups)
     }
 
-    /// Returns for each core how late its thread woke since the last call, in nanoseconds: a count a
-    /// millisecond.
+    /// Returns for each core how late its thread woke since the last call, in nanoseconds, a count a
+    /// millisecond; or for how long it was held up, where it spins.
     pub fn collect(&mut self) -> Vec<(usize, Histogram<u64>)> {
         let collect = |meter: &Meter| (meter.core, meter.collect());
         self.meters.iter().map(collect).collect()
@@ -107,7 +133,7 @@ impl Drop for Hiccups {
 }
 
 impl Meter {
-    fn start(core: usize, stop: Stop) -> Result<Self> {
+    fn start(core: usize, stop: Stop, measure: Measure) -> Result<Self> {
         let name = format!("hiccups-{core}");
         let recorded = Arc::new(Mutex::new(empty_histogram()));
         let (say, word) = channel::bounded(1);
@@ -143,7 +169,7 @@ impl Meter {
     }
 }
 
-fn measure(recorded: &Mutex<Histogram<u64>>, stop: &Stop) {
+fn sleep(recorded: &Mutex<Histogram<u64>>, stop: &Stop) {
     // Where it is not granted, the usual 50 µs are part of the smallest lateness.
     let _ = set_current_timer_slack(std::num::NonZeroU64::new(1));
     let clock = Stopwatch::start();
@@ -161,6 +187,23 @@ fn measure(recorded: &Mutex<Histogram<u64>>, stop: &Stop) {
             .record_correct(hiccup_ns, EVERY_NS)
             .expect("the value is within the bounds");
         due_ns += (late_ns / EVERY_NS + 1) * EVERY_NS;
+    }
+}
+
+fn spin(recorded: &Mutex<Histogram<u64>>, stop: &Stop) {
+    let clock = Stopwatch::start();
+    let mut last_ns = clock.elapsed_ns();
+    while !stop.requested() {
+        let now_ns = clock.elapsed_ns();
+        let gap_ns = now_ns - last_ns;
+        if gap_ns > GAP_NS {
+            recorded
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .record(gap_ns.min(HIGHEST_NS))
+                .expect("the value is within the bounds");
+        }
+        last_ns = now_ns;
     }
 }
 

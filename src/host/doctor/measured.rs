@@ -12,7 +12,7 @@ use crate::host::machine::{Machine, Softnet};
 pub struct Measured {
     /// The time between them in seconds.
     pub elapsed_s: f64,
-    /// How late threads that only sleep were woken, by core.
+    /// What held up threads that only spin, by core.
     pub hiccups: Vec<CoreHiccups>,
     /// How many interrupts came to each hot core, the timer's and other cores' own not counted.
     pub interrupts: Vec<CoreInterrupts>,
@@ -20,21 +20,23 @@ pub struct Measured {
     pub drops: Vec<Drops>,
 }
 
-/// How late a thread was woken that only sleeps, on one core.
+/// What held up a thread that only spins, on one core: other threads, interrupts, a hypervisor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct CoreHiccups {
     /// The core.
     pub core: usize,
-    /// Times it was to wake, one a millisecond.
+    /// Times it was held up, for more than 5 µs.
     pub count: u64,
-    /// Times it woke more than a millisecond late.
+    /// Those of more than a millisecond.
     pub over_1_ms: u64,
-    /// 99 % were no later than this, in nanoseconds.
+    /// 99 % were no longer than this, in nanoseconds.
     pub p99_ns: u64,
-    /// 99.9 % were no later than this.
+    /// 99.9 % were no longer than this.
     pub p99_9_ns: u64,
-    /// The latest.
+    /// The longest.
     pub max_ns: u64,
+    /// All together.
+    pub stolen_ns: u64,
 }
 
 /// Interrupts that came to a core.

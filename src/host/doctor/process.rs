@@ -116,7 +116,7 @@ pub(super) fn curve(case: &Case) -> Finding {
 }
 
 pub(super) fn hiccups(case: &Case) -> Finding {
-    let required = "no thread that sleeps wakes more than 1 ms late";
+    let required = "no thread that spins is held up for more than 1 ms";
     case.measured(required, |measured| {
         let hiccups = measured.hiccups.iter();
         Finding::by_core(
