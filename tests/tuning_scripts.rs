@@ -733,13 +733,18 @@ fn all_cards_change_or_none() {
     // As it is with new queues: it can go back without being asked.
     host.put_card("eth2", ["on", "50", "32", "8"]);
     host.put_card("eth3", ["on", "8", "32", "8"]);
-    // A card in the middle refuses its queues, or what comes after them.
-    for option in ["-L", "-C"] {
-        let refuses = format!("cards/eth2/refuses{option}");
+    // A card in the middle refuses its queues, or what comes after them, or does not do what it has not refused.
+    let error = "netlink error: Operation not supported";
+    for (file, reason) in [
+        ("refuses-L", error),
+        ("refuses-C", error),
+        ("keeps-rx-frames", "rx-frames stays 32"),
+    ] {
+        let refuses = format!("cards/eth2/{file}");
         host.put(&refuses, "");
-        let text = "eth2 refuses (netlink error: Operation not supported; be root?), so nothing";
+        let text = format!("eth2 refuses ({reason}; be root?), so nothing");
         let arguments = ["--queues", "4", "eth1", "eth2", "eth3"];
-        host.refused("nic-latency", &arguments, 1, text);
+        host.refused("nic-latency", &arguments, 1, &text);
         fs::remove_file(host.path(&refuses)).unwrap();
     }
     // What can't be put back is said, and can be put back later.
