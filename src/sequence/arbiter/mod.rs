@@ -13,8 +13,14 @@
 //! is left, and nothing of it is passed on any more. Of its tail only the numbers below one that came can
 //! be known to be missing; they are reported, and whatever followed the last that came is not. The new epoch
 //! begins at [`Numbering::start`] where that is known, otherwise at the lowest number held. Where a line
-//! is dead, each restart of a publisher so costs one wait. It is taken for granted that a line does not
-//! fall back to an epoch it has left.
+//! is dead, each restart of a publisher so costs one wait.
+//!
+//! Publishers may restart one by one, and clocks that epochs are made of go back. So a lower epoch is a later one
+//! as well where its line has shown a higher one before, which tells it from the tail of a line that lags. A
+//! publisher that restarts alone takes the feed with it, after the wait; the copies of the others are too late as
+//! long as a line with a connection shows what it publishes now. Once none does, the epoch of those that are left
+//! is gone back to, where it stands: what was too late stays so, and nothing is passed on twice.
+//! A damaged epoch costs two restarts, and no message.
 //!
 //! **Without epochs** each line's restarts are told from its numbers alone: the start of the series below
 //! what the line has shown, a fall by more than a thousand, or any fall after the line's connection was
@@ -49,7 +55,7 @@ use hashbrown::HashTable;
 pub use self::lines::LineCounts;
 use self::{
     numbers::Numbers,
-    stream::{Stream, first_number},
+    stream::{Life, Stream, first_number},
 };
 use super::{Gap, Numbering, Position, Scope};
 
@@ -58,7 +64,7 @@ pub const LINES_MAX: usize = 4;
 /// One message of so many that a line wins is marked, to tell the other lines' lag.
 pub const LAG_SAMPLE_EVERY: u64 = 16;
 /// Runs of lost messages that a series remembers, to tell late copies from duplicates. Of older ones a
-/// copy is counted as a duplicate.
+/// copy is counted as a duplicate. As many epochs are remembered that it has left, or that are later.
 const RUNS_MAX: usize = 8;
 /// Topics that there is room for from the start.
 const TOPICS_RESERVED: usize = 1_024;
@@ -189,7 +195,7 @@ struct Core {
 /// A place among the messages held.
 struct Parked {
     hash: u64,
-    epoch: u64,
+    life: Life,
     number: u64,
     now_ns: u64,
 }
@@ -323,12 +329,13 @@ impl<M> Arbiter<M> {
             return self.open(line, hash, position, now_ns);
         };
         let sequence = position.sequence;
-        let epoch = if self.has_epoch {
-            position.epoch
+        let life = if self.has_epoch {
+            stream.life_of(core, line, position.epoch, sequence)
         } else {
-            stream.life(core, line, sequence)
+            let epoch = stream.life(core, line, sequence);
+            Life { turn: 0, epoch }
         };
-        stream.judge(core, line, epoch, sequence, now_ns)
+        stream.judge(core, line, life, sequence, now_ns)
     }
 
     /// Begins a series.
@@ -350,7 +357,7 @@ impl<M> Arbiter<M> {
             }
         };
         stream.life(core, line, sequence);
-        stream.judge(core, line, epoch, sequence, now_ns)
+        stream.judge(core, line, Life { turn: 0, epoch }, sequence, now_ns)
     }
 
     /// Keeps the message whose copy was just judged [`Verdict::Hold`]. `bytes` is what it takes.
@@ -401,7 +408,8 @@ impl<M> Arbiter<M> {
     }
 
     /// Takes note that the last connection of `line` was lost. What it brought is not forgotten, and
-    /// holes and restarts are waited for as before: it may be back in time.
+    /// holes and restarts are waited for as before: it may be back in time. An epoch that only such lines
+    /// have shown is left for that of another.
     ///
     /// # Panics
     /// Where there is no such line.

@@ -3,7 +3,10 @@
 //! What each copy needs lies in the stream itself; what only losses, restarts and disorder need is in a
 //! box of its own, made when the first of them comes and kept.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    mem,
+};
 
 use super::{
     Core, LAG_SAMPLE_EVERY, LINES_MAX, Parked, RUNS_MAX, Released, Verdict,
@@ -13,6 +16,15 @@ use crate::sequence::{Gap, Position, stream::GAP_COUNT_MAX};
 
 /// The line whose copy is marked, where none is.
 const NO_LINE: u8 = u8::MAX;
+
+/// A life of the publisher, in the order in which a series goes through them: by epoch, but for those it goes
+/// back to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Life {
+    /// How often the series has gone back to an epoch that is lower, or that it had left.
+    pub turn: u32,
+    pub epoch: u64,
+}
 
 /// One series.
 pub(super) struct Stream<M> {
@@ -42,18 +54,36 @@ pub(super) struct Stream<M> {
 
 /// What only losses, restarts and disorder need.
 struct Aside<M> {
-    /// By epoch and number.
-    held: BTreeMap<(u64, u64), Held<M>>,
-    /// The latest epoch each line has shown, where it is later than the stream's.
-    epochs: [u64; LINES_MAX],
+    /// By life and number.
+    held: BTreeMap<(Life, u64), Held<M>>,
+    /// The turn that the stream's epoch is of.
+    turn: u32,
+    /// The latest life each line has shown, where it is later than the stream's.
+    shown: [Life; LINES_MAX],
+    /// The epoch that each line has shown last, where it is not the stream's, nor later; 0 where it has shown none.
+    past: [u64; LINES_MAX],
+    /// Lives later than the stream's, as far as they are remembered.
+    later: VecDeque<Life>,
     /// When the first in `held` may go on, as the arbiter's table of deadlines has it.
     deadline_ns: Option<u64>,
     /// The first number taken of the epoch.
     first: u64,
     /// The last runs reported lost, oldest first: epoch, first and last number.
     lost: VecDeque<(u64, u64, u64)>,
-    /// The epoch before this one, and the number it had come to.
-    left: Option<(u64, u64)>,
+    /// The epochs before this one, as far as they are remembered, oldest first.
+    left: VecDeque<Left>,
+}
+
+/// An epoch that a series has left.
+#[derive(Clone, Copy)]
+struct Left {
+    epoch: u64,
+    /// The first number taken of it.
+    first: u64,
+    /// The number it had come to.
+    end: u64,
+    /// Where it would go on: behind what was judged to be too late since.
+    resume: u64,
 }
 
 struct Held<M> {
@@ -113,21 +143,70 @@ impl<M> Stream<M> {
         }
     }
 
+    /// The life that the stream is in.
+    fn now(&self) -> Life {
+        Life {
+            turn: self.aside.as_ref().map_or(0, |aside| aside.turn),
+            epoch: self.epoch,
+        }
+    }
+
+    /// Tells which life an epoch is that a line shows.
+    ///
+    /// A higher one is later. A lower one is, too, where the line has shown a higher one before, since no line
+    /// falls back; and so is any, or one that was left, where no other line that is connected is in the stream's
+    /// life or a later one. Else the line has just not come as far.
+    pub(super) fn life_of(&self, core: &Core, line: u8, epoch: u64, sequence: u64) -> Life {
+        let now = self.now();
+        if epoch == now.epoch {
+            return now;
+        }
+        let same = |life: &&Life| life.epoch == epoch;
+        let aside = self.aside.as_deref();
+        if let Some(later) = aside.and_then(|aside| aside.later.iter().find(same)) {
+            return *later;
+        }
+        let left = aside.and_then(|aside| aside.left(epoch));
+        let newest = aside.and_then(|aside| aside.later.iter().max());
+        let turn = newest.map_or(now.turn, |newest| newest.turn);
+        if epoch > now.epoch && left.is_none() {
+            return Life { turn, epoch };
+        }
+        let has_come = |line: usize| {
+            self.current & (1 << line) != 0 || aside.is_some_and(|aside| aside.shown[line] > now)
+        };
+        let is_news = left
+            .is_none_or(|left| distance(left.resume, core.numbers.place(left.end, sequence)) >= 0);
+        let mut others = (0..core.lines.len()).filter(|&other| other != usize::from(line));
+        let is_alone = !others.any(|other| core.connected[other] && has_come(other));
+        let at = usize::from(line);
+        let falls = has_come(at) || aside.is_some_and(|aside| epoch < aside.past[at]);
+        let goes_back = is_alone || (falls && left.is_none());
+        if is_news && goes_back {
+            let turn = turn + 1;
+            return Life { turn, epoch };
+        }
+        // Before the stream's, as higher ones are of an earlier turn.
+        let turn = now.turn.saturating_sub(1);
+        Life { turn, epoch }
+    }
+
     /// Judges any copy. For [`Verdict::Hold`] the place for the message is left in `core.parked`.
     #[cold]
     pub(super) fn judge(
         &mut self,
         core: &mut Core,
         line: u8,
-        epoch: u64,
+        life: Life,
         sequence: u64,
         now_ns: u64,
     ) -> Verdict {
-        if epoch < self.epoch {
-            return self.judge_left(core, line, epoch, sequence);
+        let now = self.now();
+        if life < now {
+            return self.judge_left(core, line, life.epoch, sequence);
         }
-        if epoch > self.epoch {
-            return self.judge_later(core, line, epoch, sequence, now_ns);
+        if life > now {
+            return self.judge_later(core, line, life, sequence, now_ns);
         }
         let number = core.numbers.place(self.next, sequence);
         if distance(self.next, number) > GAP_COUNT_MAX as i64 {
@@ -141,13 +220,13 @@ impl<M> Stream<M> {
             core.lines[usize::from(line)].too_late += 1;
             return Verdict::TooLate;
         }
-        if behind || self.is_held(epoch, number) {
+        if behind || self.is_held(life, number) {
             self.note_duplicate(core, line, number, now_ns);
             return Verdict::Duplicate;
         }
         self.note_repaired(core, number);
         if number != self.next {
-            return self.park(core, line, epoch, number, now_ns);
+            return self.park(core, line, life, number, now_ns);
         }
         self.pass(core, line, number, now_ns);
         if self.waiting {
@@ -157,15 +236,22 @@ impl<M> Stream<M> {
     }
 
     fn judge_left(&mut self, core: &mut Core, line: u8, epoch: u64, sequence: u64) -> Verdict {
+        self.current &= !bit(line);
         let counts = &mut core.lines[usize::from(line)];
-        if let Some(aside) = &self.aside
-            && let Some((left, end)) = aside.left
-            && left == epoch
-        {
-            let number = core.numbers.place(end, sequence);
-            if distance(number, end) > 0 && !aside.was_lost(epoch, number) {
+        let Some(aside) = &mut self.aside else {
+            counts.too_late += 1;
+            return Verdict::TooLate;
+        };
+        aside.past[usize::from(line)] = epoch;
+        if let Some(at) = aside.left.iter().position(|left| left.epoch == epoch) {
+            let left = aside.left[at];
+            let number = core.numbers.place(left.end, sequence);
+            if distance(number, left.end) > 0 && !aside.was_lost(epoch, number) {
                 counts.duplicates += 1;
                 return Verdict::Duplicate;
+            }
+            if (0..GAP_COUNT_MAX as i64).contains(&distance(left.resume, number)) {
+                aside.left[at].resume = number + 1;
             }
         }
         counts.too_late += 1;
@@ -176,31 +262,37 @@ impl<M> Stream<M> {
         &mut self,
         core: &mut Core,
         line: u8,
-        epoch: u64,
+        life: Life,
         sequence: u64,
         now_ns: u64,
     ) -> Verdict {
         let aside = aside(&mut self.aside, self.whole_from);
-        let known = aside.held.range((epoch, 0)..=(epoch, u64::MAX)).next();
-        let near = core
-            .numbers
-            .start()
+        if !aside.later.contains(&life) {
+            remember(&mut aside.later, life);
+        }
+        let resume = aside.left(life.epoch).map(|left| left.resume);
+        let known = aside.held.range((life, 0)..=(life, u64::MAX)).next();
+        let near = resume
+            .or(core.numbers.start())
             .or(known.map(|(&(_, number), _)| number))
             .unwrap_or_else(|| core.numbers.first(sequence));
         let number = core.numbers.place(near, sequence);
-        let shown = &mut aside.epochs[usize::from(line)];
+        let shown = &mut aside.shown[usize::from(line)];
         let highest = &mut self.highest[usize::from(line)];
-        if *shown < epoch || (*shown == epoch && distance(*highest, number) > 0) {
-            *shown = epoch;
+        if *shown < life || (*shown == life && distance(*highest, number) > 0) {
+            *shown = life;
             *highest = number;
         }
         self.heard |= bit(line);
         self.current &= !bit(line);
-        let verdict = if self.is_held(epoch, number) {
+        let is_past = resume.is_some_and(|resume| distance(number, resume) > 0);
+        let verdict = if is_past {
+            self.judge_left(core, line, life.epoch, sequence)
+        } else if self.is_held(life, number) {
             core.lines[usize::from(line)].duplicates += 1;
             Verdict::Duplicate
         } else {
-            self.park(core, line, epoch, number, now_ns)
+            self.park(core, line, life, number, now_ns)
         };
         if self.waiting {
             self.schedule(core);
@@ -231,7 +323,8 @@ impl<M> Stream<M> {
         let at = usize::from(line);
         let remade = self.connections[at] != core.connections[at];
         self.connections[at] = core.connections[at];
-        let shown = self.aside.as_ref().map_or([0; LINES_MAX], |it| it.epochs);
+        let shown = self.aside.as_ref();
+        let shown = shown.map_or([0; LINES_MAX], |it| it.shown.map(|life| life.epoch));
         let newest = shown.into_iter().fold(self.epoch, u64::max);
         if self.heard & bit(line) == 0 {
             return newest;
@@ -263,7 +356,7 @@ impl<M> Stream<M> {
     /// Keeps a message at its place; tells of the hole before it.
     pub(super) fn keep(&mut self, core: &mut Core, parked: Parked, bytes: usize, message: M) {
         let aside = aside(&mut self.aside, self.whole_from);
-        let key = (parked.epoch, parked.number);
+        let key = (parked.life, parked.number);
         let after = aside.held.range(key..).next();
         let since_ns = after.map_or(parked.now_ns, |(_, held)| held.since_ns);
         let held = Held {
@@ -288,13 +381,13 @@ impl<M> Stream<M> {
         sink: &mut impl FnMut(Released<'_, M>),
     ) {
         loop {
-            let ended = self.has_ended(core);
+            let (ended, now) = (self.has_ended(core), self.now());
             let Some(aside) = &mut self.aside else { break };
             let Some(first) = aside.held.first_entry() else {
                 break;
             };
-            let &(epoch, number) = first.key();
-            if (epoch, number) == (self.epoch, self.next) {
+            let &(life, number) = first.key();
+            if (life, number) == (now, self.next) {
                 let held = first.remove();
                 core.held_messages -= 1;
                 core.held_bytes -= held.bytes;
@@ -310,23 +403,23 @@ impl<M> Stream<M> {
                 core.given_up += 1;
                 force = false;
             }
-            if epoch != self.epoch {
+            if life != now {
                 let position = |epoch, number| Position {
                     epoch,
                     sequence: core.numbers.sequence(number),
                 };
                 sink(Released::Restarted {
                     from: position(self.epoch, self.next.wrapping_sub(1)),
-                    to: position(epoch, number),
+                    to: position(life.epoch, number),
                     before: &first.get().message,
                 });
-                self.enter(core, epoch, number);
+                self.enter(core, life, number);
                 continue;
             }
             let count = number.wrapping_sub(self.next);
             core.lost += count;
             let gap = Gap {
-                epoch,
+                epoch: life.epoch,
                 from: core.numbers.sequence(self.next),
                 to: core.numbers.sequence(number.wrapping_sub(1)),
                 count,
@@ -335,49 +428,67 @@ impl<M> Stream<M> {
                 gap,
                 before: &first.get().message,
             });
-            if aside.lost.len() == RUNS_MAX {
-                aside.lost.pop_front();
-            }
-            aside.lost.push_back((epoch, self.next, number - 1));
+            remember(&mut aside.lost, (life.epoch, self.next, number - 1));
             (self.next, self.whole_from) = (number, number);
         }
         self.waiting = self.aside.as_ref().is_some_and(|it| !it.held.is_empty());
         self.schedule(core);
     }
 
-    /// Leaves the epoch for the next that is held, of which `number` is the lowest.
-    fn enter(&mut self, core: &Core, epoch: u64, number: u64) {
+    /// Leaves the life for the next that is held, of which `number` is the lowest.
+    fn enter(&mut self, core: &Core, life: Life, number: u64) {
         let aside = aside(&mut self.aside, self.whole_from);
-        aside.left = Some((self.epoch, self.next));
-        let start = core.numbers.start().unwrap_or(number);
-        self.epoch = epoch;
-        self.next = start.min(number);
+        let returned = aside.left(life.epoch);
+        aside.left.retain(|left| left.epoch != life.epoch);
+        let left = Left {
+            epoch: self.epoch,
+            first: aside.first,
+            end: self.next,
+            resume: self.next,
+        };
+        remember(&mut aside.left, left);
+        aside.later.retain(|later| *later > life);
+        (self.epoch, aside.turn) = (life.epoch, life.turn);
+        if let Some(Left {
+            first, end, resume, ..
+        }) = returned
+        {
+            (self.next, aside.first) = (resume, first);
+            if resume > end {
+                remember(&mut aside.lost, (life.epoch, end, resume - 1));
+            }
+        } else {
+            self.next = core.numbers.start().unwrap_or(number).min(number);
+            aside.first = self.next;
+        }
         self.whole_from = self.next;
-        aside.first = self.next;
         self.marked_line = NO_LINE;
-        self.current = 0;
+        let was_current = mem::take(&mut self.current);
         for line in 0..core.lines.len() {
-            if aside.epochs[line] == epoch {
+            if was_current & (1 << line) != 0 {
+                aside.past[line] = left.epoch;
+            }
+            if aside.shown[line] == life {
                 self.current |= 1 << line;
             }
         }
     }
 
-    /// Tells whether every line has shown a later epoch, so that nothing more can come of this one.
+    /// Tells whether every line has shown a later life, so that nothing more can come of this one.
     fn has_ended(&self, core: &Core) -> bool {
         let Some(aside) = &self.aside else {
             return false;
         };
-        let mut shown = aside.epochs[..core.lines.len()].iter();
-        shown.all(|&epoch| epoch > self.epoch)
+        let (mut shown, now) = (aside.shown[..core.lines.len()].iter(), self.now());
+        shown.all(|&life| life > now)
     }
 
     /// Enters into the table of deadlines when the first message held may go on.
     fn schedule(&mut self, core: &mut Core) {
-        let ended = self.has_ended(core);
+        let (ended, now) = (self.has_ended(core), self.now());
         let Some(aside) = &mut self.aside else { return };
         let deadline_ns = aside.held.first_key_value().map(|(&key, held)| {
-            if ended || key == (self.epoch, self.next) {
+            if ended || key == (now, self.next) {
                 0
             } else {
                 held.since_ns.saturating_add(core.limits.wait_ns)
@@ -390,11 +501,11 @@ impl<M> Stream<M> {
         core.note_due();
     }
 
-    fn park(&mut self, core: &mut Core, line: u8, epoch: u64, number: u64, now_ns: u64) -> Verdict {
+    fn park(&mut self, core: &mut Core, line: u8, life: Life, number: u64, now_ns: u64) -> Verdict {
         core.lines[usize::from(line)].wins += 1;
         core.parked = Some(Parked {
             hash: self.hash,
-            epoch,
+            life,
             number,
             now_ns,
         });
@@ -429,9 +540,12 @@ impl<M> Stream<M> {
     /// Takes note of how far a line is, and of what others brought that it went past.
     fn note_highest(&mut self, core: &mut Core, line: u8, number: u64) {
         let at = usize::from(line);
-        let is_later = |aside: &Aside<M>| aside.epochs[at] > self.epoch;
-        if self.aside.as_deref().is_some_and(is_later) {
-            return;
+        let now = self.now();
+        if let Some(aside) = &mut self.aside
+            && aside.shown[at] > now
+        {
+            // What it had shown of a later life was damaged.
+            aside.shown[at] = Life::default();
         }
         self.heard |= bit(line);
         if self.current & bit(line) == 0 {
@@ -451,7 +565,7 @@ impl<M> Stream<M> {
             for &(_, first, last) in aside.lost.iter().filter(|run| run.0 == self.epoch) {
                 brought -= (last + 1).min(end).saturating_sub(first.max(from));
             }
-            let passed_over = (self.epoch, from)..(self.epoch, number.max(from));
+            let passed_over = (now, from)..(now, number.max(from));
             brought += aside.held.range(passed_over).count() as u64;
         }
         core.lines[at].repaired += brought;
@@ -467,9 +581,9 @@ impl<M> Stream<M> {
         }
     }
 
-    fn is_held(&self, epoch: u64, number: u64) -> bool {
+    fn is_held(&self, life: Life, number: u64) -> bool {
         let aside = self.aside.as_ref();
-        aside.is_some_and(|aside| aside.held.contains_key(&(epoch, number)))
+        aside.is_some_and(|aside| aside.held.contains_key(&(life, number)))
     }
 
     /// Tells whether a number of this epoch below `whole_from` was passed on, as far as is remembered.
@@ -482,6 +596,10 @@ impl<M> Stream<M> {
 }
 
 impl<M> Aside<M> {
+    fn left(&self, epoch: u64) -> Option<Left> {
+        self.left.iter().copied().find(|left| left.epoch == epoch)
+    }
+
     fn was_lost(&self, epoch: u64, number: u64) -> bool {
         let within = |&(of, first, last): &(u64, u64, u64)| {
             of == epoch && distance(first, number) >= 0 && distance(number, last) >= 0
@@ -494,13 +612,24 @@ fn aside<M>(slot: &mut Option<Box<Aside<M>>>, first: u64) -> &mut Aside<M> {
     slot.get_or_insert_with(|| {
         Box::new(Aside {
             held: BTreeMap::new(),
-            epochs: [0; LINES_MAX],
+            turn: 0,
+            shown: [Life::default(); LINES_MAX],
+            past: [0; LINES_MAX],
+            later: VecDeque::new(),
             deadline_ns: None,
             first,
             lost: VecDeque::new(),
-            left: None,
+            left: VecDeque::new(),
         })
     })
+}
+
+/// Adds to what is remembered, and forgets the oldest.
+fn remember<T>(all: &mut VecDeque<T>, one: T) {
+    if all.len() == RUNS_MAX {
+        all.pop_front();
+    }
+    all.push_back(one);
 }
 
 fn bit(line: u8) -> u8 {

@@ -272,3 +272,82 @@ fn a_line_that_reconnects_joins_the_life_the_others_are_in() {
     assert_eq!(bench.offer(1, 0, 1, 201), Verdict::Duplicate);
     assert_eq!(bench.offer(1, 0, 2, 201), Verdict::Pass);
 }
+
+#[test]
+fn a_line_that_restarted_alone_gives_the_feed_back_when_it_dies() {
+    for (healthy, restarted) in [(1, 2), (2, 1)] {
+        let mut bench = Bench::new(NUMBERING, LIMITS);
+        for line in [0, 1] {
+            bench.offer(line, healthy, 0, 0);
+        }
+        assert_eq!(bench.offer(0, restarted, 0, 10), Verdict::Hold);
+        assert_eq!(bench.offer(1, healthy, 1, 20), Verdict::Pass);
+        bench.release(10 + WAIT_NS);
+        let restart = Restarted(healthy, restarted);
+        let all = [Message(healthy, 0), Message(healthy, 1), restart];
+        assert_eq!(bench.take()[..3], all);
+        assert_eq!(bench.offer(1, healthy, 2, 200), Verdict::TooLate);
+        assert_eq!(bench.offer(0, restarted, 1, 200), Verdict::Pass);
+        bench.take();
+        bench.arbiter.disconnected(0);
+        assert_eq!(bench.offer(1, healthy, 1, 300), Verdict::Duplicate);
+        assert_eq!(bench.offer(1, healthy, 3, 300), Verdict::Hold);
+        assert_eq!(bench.offer(1, healthy, 5, 310), Verdict::Hold);
+        bench.release(300 + WAIT_NS);
+        // What was too late is not lost as well.
+        let restart = Restarted(restarted, healthy);
+        assert_eq!(bench.take(), [restart, Message(healthy, 3)]);
+        bench.release(310 + WAIT_NS);
+        let all = [Lost(healthy, 4, 4), Message(healthy, 5)];
+        assert_eq!(bench.take(), all);
+        assert_eq!(bench.offer(1, healthy, 6, 500), Verdict::Pass);
+        assert_eq!(bench.offer(0, healthy, 6, 500), Verdict::Duplicate);
+    }
+}
+
+#[test]
+fn lower_epochs_of_all_lines_are_a_restart() {
+    let mut bench = Bench::new(NUMBERING, LIMITS);
+    for line in [0, 1] {
+        bench.offer(line, 9, 0, 0);
+    }
+    assert_eq!(bench.offer(0, 4, 1, 10), Verdict::Hold);
+    assert_eq!(bench.offer(1, 9, 1, 11), Verdict::Pass);
+    assert_eq!(bench.offer(1, 4, 0, 12), Verdict::Hold);
+    assert_eq!(bench.offer(1, 4, 1, 13), Verdict::Duplicate);
+    let before = [Message(9, 0), Message(9, 1), Restarted(9, 4)];
+    assert_eq!(bench.out[..3], before);
+    assert_eq!(bench.out[3..], [Message(4, 0), Message(4, 1)]);
+    assert_eq!(bench.offer(0, 4, 2, 14), Verdict::Pass);
+    assert_eq!(bench.offer(0, 9, 1, 15), Verdict::Duplicate);
+    assert_eq!(bench.arbiter.lost(), 0);
+}
+
+#[test]
+fn a_damaged_epoch_costs_no_message() {
+    for damaged in [0, u64::MAX] {
+        let mut bench = Bench::new(NUMBERING, LIMITS);
+        for line in [0, 1] {
+            bench.offer(line, 5, 0, 0);
+        }
+        bench.offer(0, damaged, 0, 10);
+        for sequence in 1..4 {
+            bench.offer(1, 5, sequence, 20 + sequence);
+            bench.offer(0, 5, sequence, 40 + sequence);
+        }
+        bench.release(10 + WAIT_NS);
+        for sequence in 4..8 {
+            bench.offer(1, 5, sequence, 200 + sequence);
+            bench.offer(0, 5, sequence, 300 + sequence);
+        }
+        bench.release(u64::MAX);
+        let mut all: Vec<Out> = (0..8).map(|number| Message(5, number)).collect();
+        let strange = [
+            Restarted(5, damaged),
+            Message(damaged, 0),
+            Restarted(damaged, 5),
+        ];
+        all.splice(4..4, strange);
+        assert_eq!(bench.take(), all);
+    }
+}
