@@ -78,8 +78,8 @@ pub struct Limits {
     pub held_messages_max: usize,
     /// Bytes of messages held, likewise.
     pub held_bytes_max: usize,
-    /// Topics with a series of their own. Those beyond are not arbitrated: all copies by the lowest line
-    /// that is connected are passed on, and no others.
+    /// Topics with a series of their own. Those beyond are not arbitrated: all copies by one line are passed
+    /// on, and no others, until it has no connection, or has brought none for the wait when another does.
     pub topics_max: usize,
     /// Whether a series seen for the first time begins at its start, not at the number seen.
     pub from_start: bool,
@@ -190,6 +190,8 @@ struct Core {
     lost: u64,
     given_up: u64,
     untracked: u64,
+    /// The line whose copies of topics without a series are passed on, and when it brought the last one.
+    chosen: (u8, u64),
 }
 
 /// A place among the messages held.
@@ -225,12 +227,14 @@ impl Core {
 
     /// Judges a copy of a topic for which there is no room.
     #[cold]
-    fn judge_untracked(&mut self, line: u8) -> Verdict {
+    fn judge_untracked(&mut self, line: u8, now_ns: u64) -> Verdict {
         self.untracked += 1;
-        let lines = self.lines.len();
-        let chosen = self.connected[..lines].iter().position(|&it| it);
+        let (chosen, heard_ns) = self.chosen;
+        let is_heard = self.connected[usize::from(chosen)]
+            && now_ns.saturating_sub(heard_ns) <= self.limits.wait_ns;
         let counts = &mut self.lines[usize::from(line)];
-        if chosen.unwrap_or(0) == usize::from(line) {
+        if line == chosen || !is_heard {
+            self.chosen = (line, now_ns);
             counts.wins += 1;
             Verdict::Pass
         } else {
@@ -274,6 +278,7 @@ impl<M> Arbiter<M> {
                 lost: 0,
                 given_up: 0,
                 untracked: 0,
+                chosen: (0, 0),
             },
         }
     }
@@ -348,7 +353,7 @@ impl<M> Arbiter<M> {
         let stream = match self.scope {
             Scope::Line => self.feed.insert(Stream::new(0, epoch, next)),
             Scope::Topic if self.topics.len() >= core.limits.topics_max => {
-                return core.judge_untracked(line);
+                return core.judge_untracked(line, now_ns);
             }
             Scope::Topic => {
                 let stream = Stream::new(hash, epoch, next);

@@ -242,6 +242,29 @@ fn topics_beyond_the_limit_come_by_one_line() {
 }
 
 #[test]
+fn topics_beyond_the_limit_come_by_a_line_that_is_heard() {
+    let numbering = Numbering {
+        scope: Scope::Topic,
+        ..NUMBERING
+    };
+    let mut arbiter: Arbiter<u64> = Arbiter::new(numbering, 2, LIMITS);
+    let mut offer = |line, hash, sequence, now_ns| {
+        let position = Position { epoch: 1, sequence };
+        arbiter.offer(line, hash, position, now_ns)
+    };
+    for hash in [1, 2] {
+        offer(0, hash, 0, 0);
+    }
+    assert_eq!(offer(1, 3, 0, 1_000), Verdict::Pass);
+    assert_eq!(offer(0, 3, 0, 1_010), Verdict::Duplicate);
+    // Connected as it is, it brings no more.
+    assert_eq!(offer(0, 3, 1, 1_050), Verdict::Duplicate);
+    assert_eq!(offer(0, 3, 2, 1_001 + WAIT_NS), Verdict::Pass);
+    assert_eq!(offer(1, 3, 2, 1_002 + WAIT_NS), Verdict::Duplicate);
+    assert_eq!(offer(0, 3, 3, 5_000), Verdict::Pass);
+}
+
+#[test]
 fn the_other_line_lags_by_what_was_between_the_copies() {
     let mut bench = Bench::new(NUMBERING, LIMITS);
     for sequence in 0..100 {
