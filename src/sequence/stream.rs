@@ -4,7 +4,9 @@
 //! missing. A number ahead of what is expected is a gap, a missing one that comes late is a reorder,
 //! and another one behind is a copy, unless it tells of a restart:
 //!
-//! * with epochs, another epoch is a restart, and nothing else is;
+//! * with epochs, another epoch is a restart, and nothing else is; the life before is remembered, and where its
+//!   epoch comes again over the same connections, as where the old publisher still sends while the new one has begun,
+//!   it goes on where it stood;
 //! * without them, a fall back is a restart where it reaches the first number of a series, where it is
 //!   farther than [`NEAR`] numbers, and always where the connection is a new one: no message comes late
 //!   across connections;
@@ -18,6 +20,8 @@
 //! comes after all, and stays lost. TCP keeps the order within a connection, so only a publisher or
 //! a proxy with several threads can bring messages out of order, and not by much. And a second copy
 //! of a series' very first number is taken for a restart, as it is one far more often.
+
+use std::mem;
 
 use crate::sequence::{Gap, Numbering, Position};
 
@@ -234,13 +238,49 @@ impl Stream {
     }
 
     fn restart(&mut self, numbering: &Numbering, position: Position) -> Step {
-        let from = Position {
+        Step::Restarted {
+            from: self.last(numbering),
+            gap: self.begin(numbering, position),
+        }
+    }
+
+    /// The last position of this life.
+    fn last(&self, numbering: &Numbering) -> Position {
+        Position {
             epoch: self.epoch,
             sequence: self.next.wrapping_sub(1) & numbering.mask(),
+        }
+    }
+
+    /// Tells whether a message at `position` is of another life than the last, as epochs tell.
+    pub(super) fn is_left_by(&self, numbering: &Numbering, position: Position) -> bool {
+        numbering.has_epoch && self.generation != UNSEEN && position.epoch != self.epoch
+    }
+
+    /// Tells whether a message at `position` is of this life, which `now` has left, and no connection was made since.
+    pub(super) fn is_resumed_by(&self, now: &Self, position: Position, generation: u32) -> bool {
+        position.epoch == self.epoch && generation == now.generation
+    }
+
+    /// Takes a message of the life before, in which it stands where it does there: one that is late there, or a
+    /// copy, does not end this one. Otherwise the two change places.
+    pub(super) fn resume(
+        &mut self,
+        former: &mut Self,
+        numbering: &Numbering,
+        position: Position,
+        generation: u32,
+    ) -> Step {
+        let gap = match former.advance(numbering, false, position, generation) {
+            step @ (Step::Duplicate | Step::Reordered) => return step,
+            Step::InSequence => None,
+            Step::Gap(gap) => Some(gap),
+            Step::FirstSeen { gap } | Step::Restarted { gap, .. } => gap,
         };
+        mem::swap(self, former);
         Step::Restarted {
-            from,
-            gap: self.begin(numbering, position),
+            from: former.last(numbering),
+            gap,
         }
     }
 

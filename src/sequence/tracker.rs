@@ -12,6 +12,8 @@
 //! have heard a message. Should time fall back, it stands still until it has caught up. A lane ticks
 //! when it has read what there was to read, else silence is found where messages wait to be read.
 
+use std::collections::HashMap;
+
 use crate::sequence::{
     Gap, Numbering, Position, Quality, Scope,
     awaited::{Awaited, Followed},
@@ -96,6 +98,8 @@ pub struct Tracker {
     line: Stream,
     feed: FeedQuality,
     topics: Topics<Stream>,
+    /// By topic, or 0 for the line: the life before the present one, of series with epochs that had one.
+    former: HashMap<u64, Stream>,
     /// Whether what topics in step await is kept apart: where numbers are all there is to look at.
     in_step: bool,
     /// What they await. Their series in `topics` have got no further than when they were put here.
@@ -131,6 +135,7 @@ impl Tracker {
             line: Stream::default(),
             feed: FeedQuality::new(options.stale_after_ns, options.recover_ns),
             topics: Topics::new(options.topics_max),
+            former: HashMap::new(),
             in_step: scope == Some(Scope::Topic) && rules.is_empty(),
             awaited: Awaited::new(),
             rules,
@@ -223,8 +228,9 @@ impl Tracker {
     ) -> Verdict {
         let of_line = match self.numbering {
             Some(numbering) if self.by_line => position.map(|at| {
-                self.line
-                    .advance(&numbering, self.from_start, at, self.generation)
+                let (from_start, generation) = (self.from_start, self.generation);
+                let (series, former) = (&mut self.line, &mut self.former);
+                advance(series, former, 0, &numbering, from_start, at, generation)
             }),
             _ => None,
         };
@@ -312,9 +318,10 @@ impl Tracker {
         let Some(entry) = self.topics.get_mut(hash) else {
             return Verdict::Deliver;
         };
-        let step = numbering
-            .zip(position)
-            .map(|(numbering, at)| entry.state.advance(&numbering, from_start, at, generation));
+        let step = numbering.zip(position).map(|(numbering, at)| {
+            let (series, former) = (&mut entry.state, &mut self.former);
+            advance(series, former, hash, &numbering, from_start, at, generation)
+        });
         let verdict = self.take(Some((topic, hash)), step.zip(position), events);
         let effect = match step {
             Some(step) => Effect::of(step),
@@ -612,6 +619,28 @@ impl Tracker {
         let own = self.topics.get(hash)?.quality.quality();
         Some(own.min(self.feed.shared()))
     }
+}
+
+/// Takes a message of a series at `at`, and says what its number tells. `former` are the lives before the present
+/// ones.
+fn advance(
+    series: &mut Stream,
+    former: &mut HashMap<u64, Stream>,
+    key: u64,
+    numbering: &Numbering,
+    from_start: bool,
+    at: Position,
+    generation: u32,
+) -> Step {
+    if series.is_left_by(numbering, at) {
+        match former.get_mut(&key) {
+            Some(life) if life.is_resumed_by(series, at, generation) => {
+                return series.resume(life, numbering, at, generation);
+            }
+            _ => former.insert(key, *series),
+        };
+    }
+    series.advance(numbering, from_start, at, generation)
 }
 
 /// What a message does to the quality of its series.

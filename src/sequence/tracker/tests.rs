@@ -250,6 +250,35 @@ fn epochs_alone_decide_on_restarts_where_there_are_any() {
 }
 
 #[test]
+fn of_two_lives_that_alternate_each_loses_what_it_loses() {
+    for scope in [Scope::Topic, Scope::Line] {
+        let mut options = numbered(64, Some(0), true);
+        options.numbering.as_mut().unwrap().scope = scope;
+        let mut bench = Bench::new(options);
+        for (epoch, sequence, verdict, lost) in [
+            (1, 100_000, Verdict::Deliver, 0),
+            (2, 0, Verdict::Deliver, 0),
+            (1, 100_001, Verdict::Deliver, 0),
+            (2, 1, Verdict::Deliver, 0),
+            (2, 4, Verdict::Deliver, 2),
+            (1, 100_004, Verdict::Deliver, 4),
+            (2, 2, Verdict::Deliver, 3),
+            (2, 4, Verdict::Duplicate, 3),
+            (1, 100_003, Verdict::Deliver, 2),
+            (2, 5, Verdict::Deliver, 2),
+        ] {
+            let got = bench.message(1, Some(at(epoch, sequence)), 0);
+            assert_eq!(got, verdict, "{epoch}, {sequence}");
+            assert_eq!(bench.lost(), lost, "{epoch}, {sequence}");
+        }
+        // A publisher that reuses its epoch has begun anew.
+        bench.connected(true, 0);
+        let again = bench.message(1, Some(at(1, 0)), 0);
+        assert_eq!((again, bench.lost()), (Verdict::Deliver, 2));
+    }
+}
+
+#[test]
 fn a_series_expected_from_its_start_begins_with_a_gap() {
     for (from_start, lost) in [(false, 0), (true, 5)] {
         let mut bench = Bench::new(TrackerOptions {

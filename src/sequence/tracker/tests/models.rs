@@ -288,6 +288,29 @@ proptest! {
     }
 
     #[test]
+    fn two_lives_that_alternate_lose_what_each_would_alone(
+        lives in lives(),
+        turns in vec(0..2_usize, 240),
+        base in 0..3_u64,
+    ) {
+        let options = || TrackerOptions {
+            from_start: true,
+            ..numbered(64, Some(base), true)
+        };
+        let mut both = Bench::new(options());
+        let mut alone = [Bench::new(options()), Bench::new(options())];
+        let halves = [&lives[0], &lives[lives.len() - 1]];
+        let mut numbers = halves.map(|fates| arrivals(fates).into_iter());
+        for life in turns {
+            let Some(number) = numbers[life].next() else { continue };
+            let position = Some(at(life as u64 + 1, base + number));
+            let verdict = alone[life].message(1, position, 0);
+            prop_assert_eq!(both.message(1, position, 0), verdict);
+            prop_assert_eq!(both.lost(), alone[0].lost() + alone[1].lost());
+        }
+    }
+
+    #[test]
     fn several_lives_lose_what_the_model_says(lives in lives(), base in 0..200_u64) {
         play(&lives, 64, base, true);
         play(&lives, 32, 0, false);
