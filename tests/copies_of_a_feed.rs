@@ -1,6 +1,6 @@
 //! Goal: of a feed that comes twice, over two lines that each lose, repeat and delay messages, every message
 //! that came over at least one of them is delivered once and in order, and every other one is reported lost:
-//! published = delivered + lost, to the message.
+//! published = delivered + lost, to the message; and each line is said to have brought what it brought.
 
 mod support;
 
@@ -16,7 +16,10 @@ use pinfeed::{
         self, Publisher, PublisherOptions, Until,
         exchange::{Exchange, Parameters},
     },
-    sequence::Gap,
+    sequence::{
+        Gap,
+        arbiter::{LAG_SAMPLE_EVERY, LineCounts},
+    },
     stop::Stop,
     worker::Handler,
 };
@@ -27,6 +30,8 @@ use support::{
 
 const TOPICS: usize = 1_000;
 const EPOCH: u64 = 7;
+/// The place from which on every topic has been published, some twenty times.
+const ALL_SEEN: u64 = 20_000;
 
 /// Checks that each topic's numbers rise, and counts what is missing in between.
 #[derive(Default)]
@@ -85,7 +90,8 @@ fn publish_copy(messages: u64, rate: f64) -> (thread::JoinHandle<()>, String) {
     (thread, endpoint)
 }
 
-fn delivered_or_lost(engine: Engine, messages: u64, lanes: usize) {
+/// `delay` is the chance of a message to come late by its line.
+fn delivered_or_lost(engine: Engine, messages: u64, lanes: usize, delay: f64) {
     let (mut publishers, mut proxies) = (Vec::new(), Vec::new());
     let mut config = Config::connect("tcp://127.0.0.1:1", Envelope::Pinfeed);
     config.engine = Some(engine);
@@ -100,7 +106,7 @@ fn delivered_or_lost(engine: Engine, messages: u64, lanes: usize) {
             loss: 0.01,
             burst_max: 8,
             repeat: 0.005,
-            delay: 0.005,
+            delay,
             delay_max: 20,
             messages,
             spared: 20_000,
@@ -134,6 +140,16 @@ fn delivered_or_lost(engine: Engine, messages: u64, lanes: usize) {
     }
     let lost: Vec<_> = proxies.into_iter().map(Lossy::finish).collect();
     let lost_by_both = lost[0].intersection(&lost[1]).count() as u64;
+    // By line: what it lost, and what of it the other one brought; of that, what came when both had brought all topics.
+    let known = [0, 1].map(|line: usize| {
+        let brought: Vec<u64> = lost[line].difference(&lost[1 - line]).copied().collect();
+        let later = brought.iter().filter(|&&place| place >= ALL_SEEN);
+        (
+            lost[line].len() as u64,
+            brought.len() as u64,
+            later.count() as u64,
+        )
+    });
     assert!(lost_by_both > 0, "the test loses something");
     let received_by_one = messages - lost_by_both;
     support::wait_until("all is delivered or lost", || {
@@ -157,6 +173,31 @@ fn delivered_or_lost(engine: Engine, messages: u64, lanes: usize) {
         (delivered + one.delivered, reported + one.reported)
     });
     assert_eq!((delivered, reported), (received_by_one, lost_by_both));
+    let lines = &outcome.lines;
+    assert_eq!(lines.len(), 2);
+    for (line, (lost, brought, brought_later)) in lines.iter().zip(known) {
+        let counts = &line.counts;
+        assert_eq!(counts.copies, counts.wins + counts.duplicates, "{counts:?}");
+        let repeated = counts.copies + lost - messages;
+        assert!(repeated > 0 && repeated < messages / 100, "{repeated}");
+        // Nobody knows of a line that it lost the first message of a topic; and what comes late by one that has gone
+        // past it counts as repaired, too.
+        assert!(
+            counts.repaired >= brought_later,
+            "{counts:?} {brought_later}"
+        );
+        if delay == 0.0 {
+            assert!(counts.repaired <= brought, "{counts:?} {brought}");
+        }
+        assert!(counts.lag.len() <= counts.duplicates, "{counts:?}");
+    }
+    let sum = |of: fn(&LineCounts) -> u64| lines.iter().map(|line| of(&line.counts)).sum::<u64>();
+    assert_eq!(sum(|line| line.wins), totals.delivered);
+    assert_eq!(sum(|line| line.duplicates), totals.duplicates);
+    assert_eq!(sum(|line| line.copies), totals.received);
+    // By the copies that came second, of one in sixteen that came first.
+    let lags = sum(|line| line.lag.len());
+    assert!((1..=totals.delivered / LAG_SAMPLE_EVERY).contains(&lags));
 }
 
 /// Of a feed that comes once, what its line lost is reported to the message, and what it repeated is not
@@ -212,15 +253,20 @@ fn of_one_line_all_that_is_lost_is_reported() {
 
 #[test]
 fn a_million_messages_over_two_lanes() {
-    delivered_or_lost(Engine::Native, 1_000_000, 2);
+    delivered_or_lost(Engine::Native, 1_000_000, 2, 0.005);
 }
 
 #[test]
 fn over_one_lane() {
-    delivered_or_lost(Engine::Native, 100_000, 1);
+    delivered_or_lost(Engine::Native, 100_000, 1, 0.005);
 }
 
 #[test]
 fn with_libzmq() {
-    delivered_or_lost(Engine::Libzmq, 200_000, 2);
+    delivered_or_lost(Engine::Libzmq, 200_000, 2, 0.005);
+}
+
+#[test]
+fn what_one_line_repaired_of_the_other_is_counted() {
+    delivered_or_lost(Engine::Native, 100_000, 2, 0.0);
 }

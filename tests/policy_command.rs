@@ -9,7 +9,7 @@ use pinfeed::{
     policy::Policy,
 };
 use rustix::process::Signal;
-use support::{Pinfeed, number, publisher, subscriber};
+use support::{Pinfeed, bound_xpub, number, publisher, sealed, subscriber};
 
 /// A feeds.toml for the publisher at `endpoint`, for which any message is late.
 fn snail(endpoint: &str, on_late: &str) -> tempfile::NamedTempFile {
@@ -54,12 +54,32 @@ fn a_snail_may_only_raise_the_alarm() {
 
 #[test]
 fn sigusr1_shows_the_flight_record() {
-    let mut run = Pinfeed::start(&["run", "--bind", "tcp://127.0.0.1:*"]);
-    run.wait_for_line("listening on ");
+    let context = zmq::Context::new();
+    let (publisher, endpoint) = bound_xpub(&context);
+    let mut run = subscriber(&endpoint, &[]);
+    publisher.recv_bytes(0).unwrap();
     run.signal(Signal::USR1);
-    assert!(
-        run.wait_for_line("flight record: ")
-            .starts_with("0 entries")
+    assert_eq!(
+        run.wait_for_line("flight record: "),
+        "0 entries, 0 before them forgotten"
+    );
+    for sequence in [0, 5] {
+        publisher.send(sealed("BTC", 1, sequence), 0).unwrap();
+    }
+    // Said as it happens, so that it is there by now.
+    run.wait_for_text("numbers 1 to 4 were missing");
+    run.signal(Signal::USR1);
+    assert_eq!(
+        run.wait_for_line("flight record: "),
+        "1 entries, 0 before them forgotten"
+    );
+    let before = run.said.len();
+    run.wait_for_text("numbers 1 to 4 were missing");
+    let entry: Vec<&str> = run.said[before..].split_whitespace().collect();
+    assert_eq!(
+        entry[1..6],
+        ["gap", "network", "4", "feed", "BTC"],
+        "{entry:?}"
     );
     run.signal(Signal::INT);
     assert_eq!(run.finish().0.code(), Some(130));
