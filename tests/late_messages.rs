@@ -84,6 +84,7 @@ fn are_in_the_flight_record_whatever_their_policy() {
                 panic!("{policy} notes none");
             };
             assert_eq!((first.hop, first.feed.as_str()), (Hop::Worker, "feed"));
+            assert_eq!(first.topic, "BTC");
             let messages: u64 = entries.iter().map(|entry| entry.count).sum();
             assert!((1..=MESSAGES).contains(&messages), "{entries:?}");
             assert!(first.evidence.contains("the limit is 50 ms"), "{first}");

@@ -14,7 +14,8 @@ use crate::{
     host::probe::{Probe, Sample},
     lane::tally::Tally,
     message::Origin,
-    policy::{Conflator, Fate, Policy, TopicTally},
+    policy::{Conflator, Fate, Policy, TopicTally, only_feed, only_topic},
+    sequence::topics::NAME_BYTES_MAX,
 };
 
 /// Messages dropped one by one that may not be in the flight record yet.
@@ -49,6 +50,8 @@ pub(crate) struct Work {
     emptied: Vec<Box<Batch>>,
     /// Dropped one by one: the worker, the feed, and how many.
     unnoted: Option<(usize, u16, u64)>,
+    /// The topic of the first of them, and its hash; empty where others have another.
+    unnoted_topic: (u64, Vec<u8>),
     /// By outlet: the number of batches handed over when all that waited in it was found to be full.
     full_at: Vec<Option<u64>>,
     /// Batches handed over so far.
@@ -113,10 +116,18 @@ impl Pressure {
                 if (*same_worker, *same_feed) == (worker, origin.feed) && *count < UNNOTED_MAX =>
             {
                 *count += 1;
+                let (first, name) = &mut self.work.unnoted_topic;
+                if *first != hash {
+                    name.clear();
+                }
             }
             _ => {
                 self.note_rest(tally);
                 self.work.unnoted = Some((worker, origin.feed, 1));
+                let (first, name) = &mut self.work.unnoted_topic;
+                *first = hash;
+                name.clear();
+                name.extend_from_slice(&topic[..topic.len().min(NAME_BYTES_MAX)]);
             }
         }
     }
@@ -124,7 +135,8 @@ impl Pressure {
     /// Notes what was dropped one by one and is not noted yet.
     pub(super) fn note_rest(&mut self, tally: &Tally) {
         if let Some((worker, feed, count)) = self.work.unnoted.take() {
-            self.note(tally, AnomalyKind::Drop, worker, Some(feed), count);
+            let topic = Some(&self.work.unnoted_topic.1[..]);
+            self.note(tally, AnomalyKind::Drop, worker, (Some(feed), topic), count);
         }
     }
 
@@ -210,8 +222,11 @@ impl Pressure {
         let dropped = batch.len() as u64;
         tally.note_taken_back(self.clock.now_ns(), worker, dropped, 0);
         self.topics.add_dropped(batch, 0);
-        let feed = only_feed(batch);
-        self.note(tally, AnomalyKind::Drop, worker, feed, dropped);
+        // One of notices alone costs nothing.
+        if dropped > 0 {
+            let whose = (only_feed(batch), only_topic(batch));
+            self.note(tally, AnomalyKind::Drop, worker, whose, dropped);
+        }
     }
 
     /// Conflates all that waits. Where even the newest messages of all topics leave no room, the oldest
@@ -231,7 +246,12 @@ impl Pressure {
                 .conflate(&mut work.taken, &mut work.emptied, self.topics.conflating());
         if conflated > 0 {
             tally.note_taken_back(self.clock.now_ns(), worker, 0, conflated);
-            self.note(tally, AnomalyKind::Conflation, worker, feed, conflated);
+            let topic = match &work.taken[..] {
+                [kept] => only_topic(kept),
+                _ => None,
+            };
+            let whose = (feed, topic);
+            self.note(tally, AnomalyKind::Conflation, worker, whose, conflated);
         }
         let excess = |work: &Work| {
             let full = work.taken.last().is_some_and(|batch| batch.is_full());
@@ -295,14 +315,21 @@ impl Pressure {
         });
     }
 
-    fn note(&self, tally: &Tally, kind: AnomalyKind, worker: usize, feed: Option<u16>, count: u64) {
+    fn note(
+        &self,
+        tally: &Tally,
+        kind: AnomalyKind,
+        worker: usize,
+        (feed, topic): (Option<u16>, Option<&[u8]>),
+        count: u64,
+    ) {
         let now_ns = self.clock.now_ns();
         let sighting = Sighting {
             at_ns: now_ns,
             kind,
             hop: Hop::Handoff,
             feed,
-            topic: None,
+            topic,
             count,
         };
         self.flight.note(sighting, || {
@@ -320,13 +347,6 @@ impl Pressure {
             )
         });
     }
-}
-
-/// The feed of all messages of a batch, if it is one.
-fn only_feed(batch: &Batch) -> Option<u16> {
-    let mut feeds = batch.headers().iter().map(|header| header.origin().feed);
-    let first = feeds.next()?;
-    feeds.all(|feed| feed == first).then_some(first)
 }
 
 fn ms(ns: u64) -> f64 {

@@ -127,6 +127,21 @@ impl TopicTally {
     }
 }
 
+/// Returns the feed of all messages of a batch, if it is one.
+pub(crate) fn only_feed(batch: &Batch) -> Option<u16> {
+    let mut feeds = batch.headers().iter().map(|header| header.origin().feed);
+    let first = feeds.next()?;
+    feeds.all(|feed| feed == first).then_some(first)
+}
+
+/// Returns the topic of all messages of a batch, if it is one.
+pub(crate) fn only_topic(batch: &Batch) -> Option<&[u8]> {
+    let mut messages = batch.messages();
+    let first = messages.next()?.topic();
+    let is_same = |message: Message<'_>| message.topic() == first;
+    messages.all(is_same).then_some(first)
+}
+
 impl ByTopic {
     /// Adds tallies up.
     pub(crate) fn merge<'a>(tallies: impl IntoIterator<Item = &'a TopicTally>) -> Self {

@@ -11,7 +11,7 @@ mod lateness;
 mod rules;
 
 pub use by_topic::{ByTopic, TopicFate};
-pub(crate) use by_topic::{Fate, TopicTally};
+pub(crate) use by_topic::{Fate, TopicTally, only_feed, only_topic};
 pub(crate) use conflator::Conflator;
 pub(crate) use lateness::{Lateness, Verdict};
 pub(crate) use rules::Rules;

@@ -13,7 +13,7 @@ use crate::{
     handoff::{Batch, Inlet},
     latency::{FeedClocks, HandledAt},
     message::Header,
-    policy::{Conflator, Lateness, Policy, TopicTally, Verdict},
+    policy::{Conflator, Lateness, Policy, TopicTally, Verdict, only_feed, only_topic},
 };
 
 const MS_NS: u64 = 1_000_000;
@@ -110,7 +110,10 @@ impl Patience {
                 kind: AnomalyKind::Conflation,
                 hop: Hop::Worker,
                 feed: Some(oldest.origin().feed),
-                topic: None,
+                topic: match &batches[..] {
+                    [kept] => only_topic(kept),
+                    _ => None,
+                },
                 count,
             };
             self.flight.note(sighting, || {
@@ -219,7 +222,7 @@ impl Patience {
             kind: AnomalyKind::Late,
             hop: Hop::Worker,
             feed: Some(feed),
-            topic: None,
+            topic: only_topic(batch),
             count: batch.len() as u64,
         };
         self.flight.note(sighting, || {
@@ -241,8 +244,8 @@ impl Patience {
             at_ns: at.end_ns,
             kind: AnomalyKind::Stall,
             hop: Hop::Worker,
-            feed: None,
-            topic: None,
+            feed: only_feed(batch),
+            topic: only_topic(batch),
             count: 1,
         };
         self.flight.note(sighting, || {
