@@ -4,8 +4,6 @@
 use std::{
     io::{BufRead, BufReader},
     process::{Child, Command, Stdio},
-    sync::mpsc::{self, Sender},
-    thread,
     time::Duration,
 };
 
@@ -69,12 +67,6 @@ impl Feed {
     }
 }
 
-/// The share of one of `of`, the first ones being given what can't be split evenly.
-fn share(total: u64, of: usize, index: usize) -> u64 {
-    let (of, index) = (of as u64, index as u64);
-    total / of + u64::from(index < total % of)
-}
-
 /// Messages of topics that come in turn.
 struct InTurn {
     topics: Vec<String>,
@@ -102,19 +94,17 @@ impl Source for InTurn {
     }
 }
 
-fn open(feed: &Feed, connection: usize) -> Result<Blaster> {
-    let own = |index: &usize| index % feed.connections == connection;
+fn open(feed: &Feed) -> Result<Blaster> {
     let mut source = InTurn {
         topics: (0..feed.topics)
-            .filter(own)
             .map(|topic| format!("sim.{topic:05}"))
             .collect(),
         payload_bytes: feed.payload_bytes(),
-        messages: feed.topics.max(BLOCK_MESSAGES) / feed.connections,
+        messages: feed.topics.max(BLOCK_MESSAGES),
         next: 0,
     };
     let options = PublisherOptions {
-        bind: vec!["tcp://127.0.0.1:*".to_owned()],
+        bind: vec!["tcp://127.0.0.1:*".to_owned(); feed.connections],
         connect: Vec::new(),
         envelope: feed.envelope.clone(),
         epoch: None,
@@ -123,43 +113,24 @@ fn open(feed: &Feed, connection: usize) -> Result<Blaster> {
         rate: feed.rate,
         burst: 1,
     };
-    let messages = source.messages;
     let wire = Wire {
         frames: feed.frames,
-        split: false,
+        split: feed.connections > 1,
     };
+    let messages = source.messages;
     Blaster::open_as(wire, &options, &mut source, messages, schedule)
 }
 
-/// Says on standard output where it listens, sends each subscriber its share of `messages` messages,
-/// and waits for it to go.
+/// Says on standard output where it listens, sends subscribers `messages` messages each, and waits for them to go.
+///
+/// One thread serves all connections: one for each would take more of the machine the more there are.
 fn serve(feed: &Feed, messages: u64) -> Result<()> {
-    let (say, said) = mpsc::channel();
-    thread::scope(|scope| {
-        let running: Vec<_> = (0..feed.connections)
-            .map(|connection| {
-                let say = say.clone();
-                scope.spawn(move || blast(feed, connection, messages, say))
-            })
-            .collect();
-        drop(say);
-        let endpoints: Vec<String> = said.iter().collect();
-        println!("{}", endpoints.join(" "));
-        let mut ends = running.into_iter().map(thread::ScopedJoinHandle::join);
-        ends.try_for_each(|end| end.expect("the publisher does not panic"))
-    })
-}
-
-fn blast(feed: &Feed, connection: usize, messages: u64, say: Sender<String>) -> Result<()> {
-    let mut blaster = open(feed, connection)?;
-    for endpoint in blaster.endpoints() {
-        say.send(endpoint.clone()).expect("someone listens");
-    }
-    drop(say);
+    let mut blaster = open(feed)?;
+    println!("{}", blaster.endpoints().join(" "));
     let stop = Stop::default();
-    blaster.wait_for_subscriptions(feed.copies, &stop)?;
+    blaster.wait_for_subscriptions(feed.copies * feed.connections as u64, &stop)?;
     let until = Until {
-        messages: Some(share(messages, feed.connections, connection)),
+        messages: Some(messages),
         elapsed: None,
     };
     blaster.publish(until, &stop)?;

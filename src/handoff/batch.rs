@@ -225,12 +225,8 @@ impl Batch {
             bytes.len() as u32
         };
         let places = picked.places.iter().map(|&place| usize::from(place));
-        if N == 1 {
-            bounds.extend(places.map(|place| copy(&run.messages[place][0])));
-        } else {
-            for place in places {
-                bounds.extend(run.messages[place].iter().map(&mut copy));
-            }
+        for place in places {
+            bounds.extend(run.messages[place].iter().map(&mut copy));
         }
         headers.extend(picked.iter().enumerate().map(|(index, (place, hash))| {
             let frames = &run.messages[place];
