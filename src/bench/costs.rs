@@ -8,11 +8,16 @@ use std::{path::Path, thread, time::Duration};
 
 use crate::{
     bench::{Shape, process::Process},
-    clock::Deadline,
+    clock::{Deadline, Stopwatch},
     config::Config,
     envelope::Envelope,
     error::{Error, Result},
-    host::{plan::Costs, probe, topology::usable_cores},
+    host::{
+        machine::Machine,
+        plan::{Costs, cores_of},
+        probe,
+        topology::usable_cores,
+    },
     lane::Quota,
     pipeline::Pipeline,
     stop::Stop,
@@ -29,6 +34,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// CPU times at one moment, and the messages received by then.
 struct Mark {
+    at_ns: u64,
     messages: u64,
     lane_ns: u64,
     worker_ns: u64,
@@ -36,7 +42,8 @@ struct Mark {
 }
 
 /// Measures for `length` with messages of `shape`; `program` is pinfeed itself, and `tick` is called some fifty times
-/// a second. `elsewhere_ns` of the result is what the publisher took.
+/// a second. `elsewhere_ns` of the result is what the publisher took, and `busy_at_most` how busy the busiest of the three
+/// was, or all cores together.
 ///
 /// # Errors
 /// [`Error::Helper`] and what [`Pipeline::start`] gives.
@@ -77,6 +84,7 @@ pub fn measure(
     let pipeline = Pipeline::start(&config, Quota::unlimited(), stop, |_| Count::default())?;
     let mut watched = Watched {
         pipeline,
+        clock: Stopwatch::start(),
         publisher: publisher.id(),
     };
     watched.wait_for_first()?;
@@ -89,10 +97,19 @@ pub fn measure(
         return Err(failed("nothing that was published came"));
     }
     let each = |before: u64, after: u64| after.saturating_sub(before) as f64 / messages as f64;
+    let lane_ns = each(before.lane_ns, after.lane_ns);
+    let worker_ns = each(before.worker_ns, after.worker_ns);
+    let elsewhere_ns = each(before.publisher_ns, after.publisher_ns);
+    let cores = cores_of(&Machine::read(Path::new("/")));
+    let by_all_ns = (lane_ns + worker_ns + elsewhere_ns) / cores;
+    let busiest_ns = [lane_ns, worker_ns, elsewhere_ns, by_all_ns]
+        .into_iter()
+        .fold(0.0, f64::max);
     Ok(Costs {
-        lane_ns: each(before.lane_ns, after.lane_ns),
-        worker_ns: each(before.worker_ns, after.worker_ns),
-        elsewhere_ns: each(before.publisher_ns, after.publisher_ns),
+        lane_ns,
+        worker_ns,
+        elsewhere_ns,
+        busy_at_most: (busiest_ns / each(before.at_ns, after.at_ns)).min(1.0),
     })
 }
 
@@ -105,6 +122,7 @@ fn failed(problem: &str) -> Error {
 
 struct Watched {
     pipeline: Pipeline<Count>,
+    clock: Stopwatch,
     publisher: u32,
 }
 
@@ -145,6 +163,7 @@ impl Watched {
         let publisher_ns = probe::process_cpu_ns(self.publisher)
             .ok_or_else(|| failed("the publisher ended before its time"))?;
         Ok(Mark {
+            at_ns: self.clock.elapsed_ns(),
             messages: self.pipeline.look().received,
             lane_ns,
             worker_ns,

@@ -124,6 +124,7 @@ fn parse_costs(text: &str) -> std::result::Result<Costs, String> {
         lane_ns,
         worker_ns,
         elsewhere_ns: 0.0,
+        busy_at_most: 1.0,
     })
 }
 
@@ -196,7 +197,7 @@ fn demand(args: &Args, machine: &Machine, config: Option<&Config>) -> Result<Dem
     };
     costs.worker_ns += args.handler_ns;
     if !args.local_publisher {
-        costs.elsewhere_ns = 0.0;
+        (costs.elsewhere_ns, costs.busy_at_most) = (0.0, 1.0);
     }
     Ok(Demand {
         lanes,

@@ -84,6 +84,9 @@ pub struct Costs {
     pub worker_ns: f64,
     /// What else runs on this machine for each message: a publisher that is here as well. Mostly nothing.
     pub elsewhere_ns: f64,
+    /// How busy threads and cores get at most, as a part of 1: less than that where a publisher on this machine and the
+    /// lane wait for each other, as they do with long messages.
+    pub busy_at_most: f64,
 }
 
 /// How evenly workers are loaded: the part of all messages that each gets.
@@ -151,11 +154,7 @@ impl Balance {
 /// Finds the rate at which a core has no time left, and says which.
 ///
 /// Threads with a core have that, together with what shares it; those without have what is left of all.
-pub(super) fn breaking_rate(
-    machine: &Machine,
-    threads: &[Placed],
-    elsewhere_ns: f64,
-) -> (f64, String) {
+pub(super) fn breaking_rate(machine: &Machine, threads: &[Placed], costs: &Costs) -> (f64, String) {
     let mut bounds: Vec<(f64, String)> = Vec::new();
     for thread in threads {
         // No thread is on two cores at once.
@@ -171,20 +170,26 @@ pub(super) fn breaking_rate(
         }
     }
     let all: f64 = threads.iter().map(|thread| thread.ns_per_message).sum();
-    let cores = quota(machine);
+    let cores = cores_of(machine);
     bounds.push((
-        (all + elsewhere_ns) / cores,
+        (all + costs.elsewhere_ns) / cores,
         format!("all {cores} cores are busy"),
     ));
     let (ns, by) = bounds
         .into_iter()
         .max_by(|(ns, _), (other, _)| ns.total_cmp(other))
         .unwrap_or_default();
-    (1e9 / ns, by)
+    let by = match (100.0 * costs.busy_at_most).round() {
+        100.0 => by,
+        percent => format!(
+            "{by}, for {percent} % of the time; then they wait for the publisher, or it for them"
+        ),
+    };
+    (costs.busy_at_most * 1e9 / ns, by)
 }
 
 /// The cores that this process has, whole or in part.
-fn quota(machine: &Machine) -> f64 {
+pub(crate) fn cores_of(machine: &Machine) -> f64 {
     let usable = machine.usable_cores().len() as f64;
     let group = machine.process.control_group.as_ref().ok();
     let quota = group.and_then(|group| group.quota_cores.clone().ok().flatten());

@@ -8,6 +8,7 @@ mod load;
 mod map;
 mod place;
 
+pub(crate) use load::cores_of;
 pub use load::{Balance, Costs, Traffic};
 pub use map::Map;
 pub use place::{Placed, Spot, Thread, place};
@@ -96,7 +97,7 @@ pub fn plan(machine: &Machine, demand: Demand) -> Plan {
         thread.ns_per_message = ns;
         thread.load = ns * demand.traffic.rate / 1e9;
     }
-    let (breaks_at, breaks_by) = load::breaking_rate(machine, &threads, costs.elsewhere_ns);
+    let (breaks_at, breaks_by) = load::breaking_rate(machine, &threads, &costs);
     concerns.extend(threads.iter().filter_map(Placed::concern));
     load::concerns(&demand, &threads, (breaks_at, &breaks_by), &mut concerns);
     let way_rate = demand.traffic.rate / lanes as f64 * balance.most();
