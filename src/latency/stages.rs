@@ -20,8 +20,8 @@ pub(super) const HIGHEST_NS: u64 = 3_600_000_000_000;
 const SIGNIFICANT_DIGITS: u8 = 3;
 /// Bits of a nanosecond's parts, enough that the last message of the largest batch is not a nanosecond off.
 const PART_BITS: u32 = 16;
-/// How far ahead of ours a publisher's clock must have been for one message that shows nothing of that to tell that
-/// it was set right: rather than that the message took as long.
+/// How far ahead of ours a publisher's clock must have been for one message that shows less than half of that to tell
+/// that it was set right: rather than that the message took as long.
 const SET_RIGHT_NS: i64 = 60_000_000_000;
 
 /// What is known about the publishers' clocks against ours, line by line.
@@ -34,8 +34,9 @@ const SET_RIGHT_NS: i64 = 60_000_000_000;
 /// Clocks are set, too. Where ours was, a message may be stamped by a clock that was set with it, as on the same
 /// host, or by one that was not, and ours may have been wrong before or after. So its feed time is the one of the
 /// two, by [our clock](crate::clock::WallClock) as it went on and as it stands, that fits what the line has shown
-/// so far: no step of ours makes messages late or early. A publisher's clock that was more than a minute ahead,
-/// and shows it no more, was set right: plain differences again. One that is set back
+/// so far: no step of ours, of 0.1 s or more, makes messages late or early, but for those that are older than half of
+/// it. From then on nothing more is learned of how clocks differ. A publisher's clock that was more than a minute
+/// ahead, and is less than half as far, was set right, or nearly. One that is set back
 /// can't be told from late messages: what it says is taken as said.
 ///
 /// Copies share what they know, so all workers record the same for the same message.
@@ -65,14 +66,15 @@ impl FeedClocks {
         let mut difference = handled.steady_ns.wrapping_sub(stamped_ns) as i64;
         if handled.set_ns != 0 {
             difference = closest(behind, difference, handled.set_ns);
-        }
-        if difference < behind {
+        } else if difference < behind {
             behind = smallest.fetch_min(difference, Relaxed).min(difference);
-        } else if behind < -SET_RIGHT_NS && difference >= 0 {
-            smallest.store(0, Relaxed);
-            behind = 0;
         }
-        (difference.saturating_sub(behind) as u64, difference < 0)
+        if behind < -SET_RIGHT_NS && difference > behind / 2 {
+            behind = difference.min(0);
+            smallest.store(behind, Relaxed);
+        }
+        let excess = difference.saturating_sub(behind).max(0);
+        (excess as u64, difference < 0)
     }
 
     /// Returns how far our clock is behind the one of the publisher that is ahead of it most, in
@@ -336,6 +338,33 @@ mod tests {
         assert_eq!(clocks.feed_ns(FIRST, at(3_000), 2_950), (50, false));
         assert_eq!(clocks.feed_ns(FIRST, at(4_000), 3_980), (20, false));
         assert_eq!(clocks.behind_ns(), 0);
+        // Or nearly.
+        let clocks = FeedClocks::new([1]);
+        assert_eq!(clocks.feed_ns(FIRST, at(1_000), hour_ns), (0, true));
+        assert_eq!(clocks.feed_ns(FIRST, at(3_000), 3_400), (0, true));
+        assert_eq!(clocks.feed_ns(FIRST, at(4_000), 4_370), (30, true));
+    }
+
+    #[test]
+    fn what_waited_while_the_host_slept_tells_nothing_of_clocks() {
+        // Our clock was set by ten seconds that the kernel's monotonic one did not count, the publisher's was not.
+        let clocks = FeedClocks::new([1]);
+        let second_ns = 1_000_000_000;
+        assert_eq!(
+            clocks.feed_ns(FIRST, at(20 * second_ns), 20 * second_ns - 500),
+            (500, false)
+        );
+        let handled = WallTime {
+            steady_ns: 21 * second_ns,
+            set_ns: 10 * second_ns as i64,
+        };
+        for age_ns in [10, 9, 8, 7, 6].map(|age| age * second_ns) {
+            clocks.feed_ns(FIRST, handled, 31 * second_ns - age_ns);
+        }
+        for age_ns in [4 * second_ns, second_ns, 700, 500] {
+            let stamped_ns = 31 * second_ns - age_ns;
+            assert_eq!(clocks.feed_ns(FIRST, handled, stamped_ns), (age_ns, false));
+        }
     }
 
     #[test]
