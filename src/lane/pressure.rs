@@ -135,7 +135,7 @@ impl Pressure {
     /// Notes what was dropped one by one and is not noted yet.
     pub(super) fn note_rest(&mut self, tally: &Tally) {
         if let Some((worker, feed, count)) = self.work.unnoted.take() {
-            let topic = Some(&self.work.unnoted_topic.1[..]);
+            let topic = Some(&self.work.unnoted_topic.1[..]).filter(|topic| !topic.is_empty());
             self.note(tally, AnomalyKind::Drop, worker, (Some(feed), topic), count);
         }
     }

@@ -257,9 +257,9 @@ impl Stream {
         numbering.has_epoch && self.generation != UNSEEN && position.epoch != self.epoch
     }
 
-    /// Tells whether a message at `position` is of this life, which `now` has left, and no connection was made since.
-    pub(super) fn is_resumed_by(&self, now: &Self, position: Position, generation: u32) -> bool {
-        position.epoch == self.epoch && generation == now.generation
+    /// Tells whether a message at `position` is of this life, which was left, and no connection was made since its last.
+    pub(super) fn is_resumed_by(&self, position: Position, generation: u32) -> bool {
+        position.epoch == self.epoch && generation == self.generation
     }
 
     /// Takes a message of the life before, in which it stands where it does there: one that is late there, or a

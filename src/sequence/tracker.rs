@@ -98,7 +98,8 @@ pub struct Tracker {
     line: Stream,
     feed: FeedQuality,
     topics: Topics<Stream>,
-    /// By topic, or 0 for the line: the life before the present one, of series with epochs that had one.
+    /// By topic, or 0 for the line: the life before the present one, of series with epochs that had one. Bounded by the
+    /// topics tracked.
     former: HashMap<u64, Stream>,
     /// Whether what topics in step await is kept apart: where numbers are all there is to look at.
     in_step: bool,
@@ -634,7 +635,7 @@ fn advance(
 ) -> Step {
     if series.is_left_by(numbering, at) {
         match former.get_mut(&key) {
-            Some(life) if life.is_resumed_by(series, at, generation) => {
+            Some(life) if life.is_resumed_by(at, generation) => {
                 return series.resume(life, numbering, at, generation);
             }
             _ => former.insert(key, *series),

@@ -20,7 +20,8 @@
 //! publisher that restarts alone takes the feed with it, after the wait; the copies of the others are too late as
 //! long as a line with a connection shows what it publishes now. Once none does, the epoch of those that are left
 //! is gone back to, where it stands: what was too late stays so, and nothing is passed on twice.
-//! A damaged epoch costs two restarts, and no message.
+//! A damaged epoch costs two restarts and no message, but where the series has a start all numbers before
+//! the damaged message's are reported lost.
 //!
 //! **Without epochs** each line's restarts are told from its numbers alone: the start of the series below
 //! what the line has shown, a fall by more than a thousand, or any fall after the line's connection was
@@ -66,6 +67,8 @@ pub const LAG_SAMPLE_EVERY: u64 = 16;
 /// Runs of lost messages that a series remembers, to tell late copies from duplicates. Of older ones a
 /// copy is counted as a duplicate. As many epochs are remembered that it has left, or that are later.
 const RUNS_MAX: usize = 8;
+/// How long the line may be silent that topics without a series come by, at least: lines lag by less.
+const UNHEARD_NS: u64 = 1_000_000_000;
 /// Topics that there is room for from the start.
 const TOPICS_RESERVED: usize = 1_024;
 
@@ -79,7 +82,8 @@ pub struct Limits {
     /// Bytes of messages held, likewise.
     pub held_bytes_max: usize,
     /// Topics with a series of their own. Those beyond are not arbitrated: all copies by one line are passed
-    /// on, and no others, until it has no connection, or has brought none for the wait when another does.
+    /// on, and no others, until it has no connection, or has brought none for a second, or the wait if that is
+    /// longer, when another does. What that one had brought meanwhile was taken for copies.
     pub topics_max: usize,
     /// Whether a series seen for the first time begins at its start, not at the number seen.
     pub from_start: bool,
@@ -190,8 +194,9 @@ struct Core {
     lost: u64,
     given_up: u64,
     untracked: u64,
-    /// The line whose copies of topics without a series are passed on, and when it brought the last one.
-    chosen: (u8, u64),
+    /// The line whose copies of topics without a series are passed on, and when it brought the last one; none before
+    /// the first.
+    chosen: Option<(u8, u64)>,
 }
 
 /// A place among the messages held.
@@ -229,12 +234,14 @@ impl Core {
     #[cold]
     fn judge_untracked(&mut self, line: u8, now_ns: u64) -> Verdict {
         self.untracked += 1;
-        let (chosen, heard_ns) = self.chosen;
-        let is_heard = self.connected[usize::from(chosen)]
-            && now_ns.saturating_sub(heard_ns) <= self.limits.wait_ns;
+        let is_other_heard = self.chosen.is_some_and(|(chosen, heard_ns)| {
+            chosen != line
+                && self.connected[usize::from(chosen)]
+                && now_ns.saturating_sub(heard_ns) <= self.limits.wait_ns.max(UNHEARD_NS)
+        });
         let counts = &mut self.lines[usize::from(line)];
-        if line == chosen || !is_heard {
-            self.chosen = (line, now_ns);
+        if !is_other_heard {
+            self.chosen = Some((line, now_ns));
             counts.wins += 1;
             Verdict::Pass
         } else {
@@ -278,7 +285,7 @@ impl<M> Arbiter<M> {
                 lost: 0,
                 given_up: 0,
                 untracked: 0,
-                chosen: (0, 0),
+                chosen: None,
             },
         }
     }

@@ -244,14 +244,17 @@ impl<M> Stream<M> {
         };
         aside.past[usize::from(line)] = epoch;
         if let Some(at) = aside.left.iter().position(|left| left.epoch == epoch) {
-            let left = aside.left[at];
+            // What a line is still in is the last to be forgotten.
+            let mut left = aside.left.remove(at).expect("it was found");
             let number = core.numbers.place(left.end, sequence);
-            if distance(number, left.end) > 0 && !aside.was_lost(epoch, number) {
+            let is_past = distance(number, left.end) > 0;
+            if !is_past && (0..GAP_COUNT_MAX as i64).contains(&distance(left.resume, number)) {
+                left.resume = number + 1;
+            }
+            aside.left.push_back(left);
+            if is_past && !aside.was_lost(epoch, number) {
                 counts.duplicates += 1;
                 return Verdict::Duplicate;
-            }
-            if (0..GAP_COUNT_MAX as i64).contains(&distance(left.resume, number)) {
-                aside.left[at].resume = number + 1;
             }
         }
         counts.too_late += 1;
@@ -277,6 +280,10 @@ impl<M> Stream<M> {
             .or(known.map(|(&(_, number), _)| number))
             .unwrap_or_else(|| core.numbers.first(sequence));
         let number = core.numbers.place(near, sequence);
+        if distance(near, number) > GAP_COUNT_MAX as i64 {
+            core.lines[usize::from(line)].too_late += 1;
+            return Verdict::TooLate;
+        }
         let shown = &mut aside.shown[usize::from(line)];
         let highest = &mut self.highest[usize::from(line)];
         if *shown < life || (*shown == life && distance(*highest, number) > 0) {

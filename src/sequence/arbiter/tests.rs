@@ -259,9 +259,10 @@ fn topics_beyond_the_limit_come_by_a_line_that_is_heard() {
     assert_eq!(offer(0, 3, 0, 1_010), Verdict::Duplicate);
     // Connected as it is, it brings no more.
     assert_eq!(offer(0, 3, 1, 1_050), Verdict::Duplicate);
-    assert_eq!(offer(0, 3, 2, 1_001 + WAIT_NS), Verdict::Pass);
-    assert_eq!(offer(1, 3, 2, 1_002 + WAIT_NS), Verdict::Duplicate);
-    assert_eq!(offer(0, 3, 3, 5_000), Verdict::Pass);
+    assert_eq!(offer(0, 3, 2, 1_000 + UNHEARD_NS), Verdict::Duplicate);
+    assert_eq!(offer(0, 3, 3, 1_001 + UNHEARD_NS), Verdict::Pass);
+    assert_eq!(offer(1, 3, 3, 1_002 + UNHEARD_NS), Verdict::Duplicate);
+    assert_eq!(offer(0, 3, 4, 5_000 + UNHEARD_NS), Verdict::Pass);
 }
 
 #[test]

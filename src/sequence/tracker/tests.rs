@@ -275,6 +275,10 @@ fn of_two_lives_that_alternate_each_loses_what_it_loses() {
         bench.connected(true, 0);
         let again = bench.message(1, Some(at(1, 0)), 0);
         assert_eq!((again, bench.lost()), (Verdict::Deliver, 2));
+        // Whichever comes first over the new connection.
+        bench.connected(true, 0);
+        assert_eq!(bench.message(1, Some(at(2, 0)), 0), Verdict::Deliver);
+        assert_eq!(bench.message(1, Some(at(1, 0)), 0), Verdict::Deliver);
     }
 }
 
