@@ -528,6 +528,7 @@ fn a_real_cpuset_leaves_nothing_behind() {
             "do not become a partition: the kernel says",
             "the cpuset controller can't be turned on",
             "cannot write /sys/fs/cgroup/",
+            "the kernel refuses cores",
         ];
         let known = known.into_iter().find(|text| said.contains(text));
         refused(&output, 1, known.unwrap_or("none of what is known"));
