@@ -41,6 +41,14 @@ const GATHERED_BYTES: usize = 16 * 1024;
 
 type Frames = Vec<Vec<u8>>;
 
+/// A frame to be sent: its length, and its first byte. Not one value throughout: a frame that starts in the wrong place
+/// is another frame.
+type Described = (usize, u8);
+
+fn frame((bytes, fill): Described) -> Vec<u8> {
+    (0..bytes).map(|at| fill.wrapping_add(at as u8)).collect()
+}
+
 /// Keeps all that it sees.
 struct Keeping(Arc<Mutex<Vec<Frames>>>);
 
@@ -62,12 +70,8 @@ fn frame_bytes() -> impl Strategy<Value = usize> {
     ]
 }
 
-fn frames() -> impl Strategy<Value = Frames> {
-    let frame = (frame_bytes(), any::<u8>()).prop_map(|(bytes, fill)| {
-        // Not one value throughout: a frame that starts in the wrong place is another frame.
-        (0..bytes).map(|at| fill.wrapping_add(at as u8)).collect()
-    });
-    vec(frame, 1..4)
+fn frames() -> impl Strategy<Value = Vec<Described>> {
+    vec((frame_bytes(), any::<u8>()), 1..4)
 }
 
 fn bytes_of(frames: &Frames) -> usize {
@@ -93,17 +97,25 @@ fn is_as_good_as_none() {
         prop_oneof![1..20usize, 1..20_000usize, 1..2 * READ_BYTES],
         1..20,
     );
-    let mut runner = TestRunner::new(Cases::with_cases(192));
+    // What is wrong with one stream is so with what follows over the same pipeline: there is nothing to shrink.
+    let mut runner = TestRunner::new(Cases {
+        max_shrink_iters: 0,
+        ..Cases::with_cases(192)
+    });
     let outcome = runner.run(&(sent, pieces), |(sent, pieces)| {
+        let (commands, sent): (Vec<bool>, Vec<Frames>) = sent
+            .into_iter()
+            .map(|(frames, commanded)| (commanded, frames.into_iter().map(frame).collect()))
+            .unzip();
         let before = received();
         seen.lock().expect("nobody panics within").clear();
         let mut peer = Peer::connect(&endpoint);
         peer.welcome(1);
         let mut stream = Vec::new();
-        for (frames, commanded) in &sent {
+        for (frames, commanded) in sent.iter().zip(commands) {
             let slices: Vec<&[u8]> = frames.iter().map(Vec::as_slice).collect();
             stream.extend(message(&slices));
-            if *commanded {
+            if commanded {
                 stream.extend(command(b"PING", b"\0\0"));
             }
         }
@@ -119,9 +131,8 @@ fn is_as_good_as_none() {
         peer.send(rest);
         let all = before + sent.len() as u64;
         wait_until("all are received", || received() == all);
-        let sent = sent.into_iter().map(|(frames, _)| frames);
         let fits = |frames: &Frames| bytes_of(frames) <= MESSAGE_BYTES_MAX;
-        let expected: Vec<Frames> = sent.filter(fits).collect();
+        let expected: Vec<Frames> = sent.into_iter().filter(fits).collect();
         wait_until("all are handled", || {
             seen.lock().expect("nobody panics within").len() == expected.len()
         });

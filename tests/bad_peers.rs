@@ -349,7 +349,7 @@ fn who_stops_within_a_message() {
     for heartbeat_ms in [0, 50] {
         let mut lane = Lane::start(|config| {
             config.receive.heartbeat_ms = heartbeat_ms;
-            config.receive.heartbeat_timeout_ms = 500;
+            config.receive.heartbeat_timeout_ms = 2_000;
         });
         let parts: [&[u8]; 3] = [b"\0", b"\x01\x03bad\0\x05cut", b"\x02\0\0\0"];
         let mut stuck = Vec::new();
@@ -387,13 +387,13 @@ fn who_stops_within_a_message() {
 fn who_takes_long_for_a_message() {
     let mut lane = Lane::start(|config| {
         config.receive.heartbeat_ms = 100;
-        config.receive.heartbeat_timeout_ms = 500;
+        config.receive.heartbeat_timeout_ms = 1_900;
     });
     let mut slow = lane.welcome();
-    for byte in message(&[b"bad", b"slow"]) {
+    for byte in message(&[b"bad", &[b'x'; 40]]) {
         slow.send(&[byte]);
-        // A pace, not a wait for anything: 1.4 s in all, of which no part is silent for long.
-        thread::sleep(Duration::from_millis(100));
+        // A pace, not a wait for anything: 3.3 s in all, of which no part is silent for two.
+        thread::sleep(Duration::from_millis(70));
     }
     let seen = lane.seen.clone();
     wait_until("it is delivered", || seen.bad.load(Relaxed) == 1);
@@ -519,7 +519,8 @@ fn who_wants_memory() {
 #[test]
 fn who_never_rests() {
     let lane = Lane::start(|_| {});
-    let block = message(&[b"bad"]).repeat(10_000);
+    // More than a read takes, at once.
+    let block = message(&[b"bad"]).repeat(200_000);
     let flooding = Arc::new(AtomicBool::new(true));
     let flood = thread::spawn({
         let (mut peer, flooding) = (lane.welcome(), flooding.clone());
@@ -544,7 +545,7 @@ fn who_never_rests() {
     let (blocks, _peer) = flood.join().expect("it does not panic");
     let seen = lane.seen.clone();
     wait_until("all of the flood is delivered", || {
-        seen.bad.load(Relaxed) == blocks * 10_000
+        seen.bad.load(Relaxed) == blocks * 200_000
     });
     lane.finish();
 }

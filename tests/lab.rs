@@ -198,7 +198,11 @@ fn a_lane_comes_back_with_its_card() {
         let feed = ["--epoch", "3", "--topics", "10", "--messages", &messages];
         let _publisher = lab.publisher("b", &[&feed[..], &["--rate", "50000"]].concat());
         let before = lab.packets();
-        let (mut run, socket) = lab.controlled_run(&lane(engine, "b", "nic = \"nic-b\""));
+        // Noticed, and mended, well before the publisher has no more.
+        let receive =
+            "[receive]\nheartbeat_ms = 200\nheartbeat_timeout_ms = 800\nreconnect_max_ms = 200\n";
+        let feeds = lane(engine, "b", "nic = \"nic-b\"") + receive;
+        let (mut run, socket) = lab.controlled_run(&feeds);
         let came = || lab.since(&before, "nic-b");
         wait_until("messages come", || came() > 100);
         lab.done(&["link", "b", "down"]);

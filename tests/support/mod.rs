@@ -92,7 +92,9 @@ pub fn cpu_ns(process: u32) -> u64 {
         let first = text.split(' ').next().unwrap_or_default();
         first.parse::<u64>().unwrap_or(0)
     });
-    used.sum()
+    let used = used.sum();
+    assert!(used > 0, "the kernel counts the time of threads");
+    used
 }
 
 /// Tells whether a process uses next to no CPU for a while.
