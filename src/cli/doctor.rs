@@ -45,7 +45,7 @@ pub(super) struct Args {
     json: bool,
 
     /// Measure for this long, for instance 5s: what holds up a thread that spins on each hot core, interrupts that
-    /// come there, and packets dropped
+    /// come there, and packets dropped. It keeps these cores busy: not while a feed runs there
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     measure: Option<Duration>,
 

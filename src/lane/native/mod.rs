@@ -44,9 +44,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How often it looks for the addresses of a name that it has asked for.
 const ASK_EVERY: Duration = Duration::from_millis(5);
 
-/// Reads after which the router does what is due, even under full load.
+/// Sockets with something, a read each mostly, after which the router does what is due, even under full load.
 const READS_PER_TICK: usize = 8;
-/// Reads after which it looks whether that is due, even under full load: 32 MiB, some 10 ms.
+/// Likewise, after which it looks whether that is due: 32 MiB, some 10 ms, where the rest of the round is not more.
 const READS_PER_LOOK: usize = 64;
 
 /// What the poller calls the lane's orders.
