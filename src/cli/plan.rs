@@ -146,6 +146,7 @@ pub(super) fn run(args: &Args) -> std::result::Result<Ending, Failure> {
     if let Some(path) = &args.write {
         let mut file = File::create_new(path).map_err(Error::file(path))?;
         file.write_all(toml.as_bytes()).map_err(Error::file(path))?;
+        say(format_args!("written to {}", path.display()));
     }
     if args.json {
         print_json(&Report {
@@ -321,9 +322,7 @@ fn show(args: &Args, machine: &Machine, plan: &Plan) {
     for concern in &plan.concerns {
         say(format_args!("warning: {concern}"));
     }
-    if let Some(path) = &args.write {
-        say(format_args!("written to {}", path.display()));
-    } else if !args.json {
+    if args.write.is_none() && !args.json {
         say(format_args!("\n{}", plan.to_toml().trim_end()));
     }
 }
