@@ -50,7 +50,7 @@ pub(crate) struct Work {
     emptied: Vec<Box<Batch>>,
     /// Dropped one by one: the worker, the feed, and how many.
     unnoted: Option<(usize, u16, u64)>,
-    /// The topic of the first of them, and its hash; empty where others have another.
+    /// The hash of the first one's topic, and its name; that is empty where others have another, or it is itself.
     unnoted_topic: (u64, Vec<u8>),
     /// By outlet: the number of batches handed over when all that waited in it was found to be full.
     full_at: Vec<Option<u64>>,

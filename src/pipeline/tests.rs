@@ -1,5 +1,5 @@
-//! Goal: whoever sets this host's wall clock, by more than time daemons slew it, changes nothing of what a pipeline under load says: no message is
-//! early, late or lost, nothing is stale, and no snail gives up.
+//! Goal: whoever sets this host's wall clock, by more than time daemons slew it, changes nothing of what a pipeline under
+//! load says: no message is early, late or lost, nothing is stale, and no snail gives up.
 
 use std::{
     sync::{

@@ -19,7 +19,8 @@
 //! as well where its line has shown a higher one before, which tells it from the tail of a line that lags. A
 //! publisher that restarts alone takes the feed with it, after the wait; the copies of the others are too late as
 //! long as a line with a connection shows what it publishes now. Once none does, the epoch of those that are left
-//! is gone back to, where it stands: what was too late stays so, and nothing is passed on twice.
+//! is gone back to, where it stands: what was too late stays so, without being reported lost, and nothing is passed on
+//! twice, unless more than eight epochs came and went of which no line brought anything meanwhile.
 //! A damaged epoch costs two restarts and no message, but where the series has a start all numbers before
 //! the damaged message's are reported lost.
 //!
@@ -37,8 +38,8 @@
 //!
 //! **Trade-offs.** Topics are told apart by their 64-bit hash only, which saves keeping and comparing
 //! their names: two topics of the same hash would be merged, one chance in a billion with 100,000
-//! topics. A series takes 96 bytes, and some 300 more once it had a hole. Nothing is allocated for a copy
-//! unless there is a hole. Numbers of 64 bits are compared modulo 2^63.
+//! topics. A series takes 96 bytes, some 250 more once it had a hole, and as much again for what it
+//! remembers of epochs. Nothing is allocated for a copy unless there is a hole. Numbers of 64 bits are compared modulo 2^63.
 //!
 //! A number further ahead than [`GAP_COUNT_MAX`](crate::sequence::stream::GAP_COUNT_MAX) is damaged, and
 //! its message too late.
