@@ -30,6 +30,10 @@ const MERGE_ENTRIES_MAX: usize = 16;
 pub enum AnomalyKind {
     /// Messages are missing.
     Gap,
+    /// A message came again, though by no other line. Not the copies of merged lines.
+    Duplicate,
+    /// A message came that was missing, after later ones.
+    Reorder,
     /// Messages were discarded by a policy.
     Drop,
     /// Messages were superseded by newer ones.
@@ -151,16 +155,14 @@ impl FlightRecord {
                 (entry.kind, entry.hop, entry.feed.as_str()) == (sighting.kind, sighting.hop, feed)
                     && sighting.at_ns.saturating_sub(entry.at_ns) < MERGE_NS
             });
-        let topic = sighting.topic.map_or_else(String::new, |topic| {
-            topic[..topic.len().min(TOPIC_BYTES_MAX)]
-                .escape_ascii()
-                .to_string()
-        });
+        let topic = sighting.topic.unwrap_or_default();
+        let topic = topic[..topic.len().min(TOPIC_BYTES_MAX)].escape_ascii();
         if let Some(entry) = like {
             entry.count += sighting.count;
             entry.times += 1;
             entry.until_ns = entry.until_ns.max(sighting.at_ns);
-            if entry.topic != topic {
+            // A flood of them allocates nothing.
+            if !entry.topic.bytes().eq(topic) {
                 entry.topic.clear();
             }
             return;
@@ -175,7 +177,7 @@ impl FlightRecord {
             kind: sighting.kind,
             hop: sighting.hop,
             feed: feed.to_owned(),
-            topic,
+            topic: topic.to_string(),
             count: sighting.count,
             times: 1,
             evidence: evidence(),
@@ -216,6 +218,8 @@ impl AnomalyKind {
     pub fn name(self) -> &'static str {
         match self {
             Self::Gap => "gap",
+            Self::Duplicate => "duplicate",
+            Self::Reorder => "reorder",
             Self::Drop => "drop",
             Self::Conflation => "conflation",
             Self::Late => "late",

@@ -19,6 +19,8 @@ const FILE_BYTES_MAX: usize = 4_096;
 const STAT_CORE: usize = 39;
 /// What stands in `status` before the times that a thread's core was taken.
 const INVOLUNTARY: &str = "nonvoluntary_ctxt_switches";
+/// What stands in `status` before the times that a thread gave its core away to wait.
+const VOLUNTARY: &str = "voluntary_ctxt_switches";
 /// What stands in `sched` before the times that a thread went on on another core.
 const MIGRATIONS: &str = "se.nr_migrations";
 
@@ -36,8 +38,24 @@ struct Files {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sample {
     pub cpu_ns: u64,
+    /// Times it gave its core away to wait for something.
+    pub voluntary_switches: u64,
     /// Times its core was given to another although it had work.
     pub involuntary_switches: u64,
+}
+
+impl Sample {
+    /// Returns what the thread did since an earlier sample, in words that follow "its thread".
+    pub(crate) fn since(&self, before: &Self) -> String {
+        format!(
+            "had {:.1} ms of CPU time, waited {} times and lost its core {} times",
+            self.cpu_ns.saturating_sub(before.cpu_ns) as f64 / 1e6,
+            self.voluntary_switches
+                .saturating_sub(before.voluntary_switches),
+            self.involuntary_switches
+                .saturating_sub(before.involuntary_switches),
+        )
+    }
 }
 
 impl Probe {
@@ -54,10 +72,11 @@ impl Probe {
         let files = self.0.get()?;
         let mut buffer = [0; FILE_BYTES_MAX];
         let cpu_ns = number_after(read(&files.schedstat, &mut buffer)?, "")?;
-        let involuntary_switches = number_after(read(&files.status, &mut buffer)?, INVOLUNTARY)?;
+        let status = read(&files.status, &mut buffer)?;
         Some(Sample {
             cpu_ns,
-            involuntary_switches,
+            voluntary_switches: number_after(status, VOLUNTARY)?,
+            involuntary_switches: number_after(status, INVOLUNTARY)?,
         })
     }
 }
@@ -157,6 +176,7 @@ mod tests {
     fn what_the_kernel_writes_is_read() {
         assert_eq!(number_after("12 34 5", ""), Some(12));
         let status = "voluntary_ctxt_switches:\t7\nnonvoluntary_ctxt_switches:\t8\n";
+        assert_eq!(number_after(status, VOLUNTARY), Some(7));
         assert_eq!(number_after(status, INVOLUNTARY), Some(8));
         let sched = "se.vruntime       :   1.5\nse.nr_migrations     :        9\n";
         assert_eq!(number_after(sched, MIGRATIONS), Some(9));

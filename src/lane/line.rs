@@ -94,16 +94,16 @@ impl<'a> Told<'a> {
     fn record(&self, event: &Event<'_>) {
         let (kind, hop, count) = match event.kind {
             EventKind::Gap(gap) => (AnomalyKind::Gap, Hop::Network, gap.count),
+            EventKind::Duplicate(_) => (AnomalyKind::Duplicate, Hop::Network, 1),
+            EventKind::Reordered(_) => (AnomalyKind::Reorder, Hop::Network, 1),
             EventKind::Restarted { .. } => (AnomalyKind::Restart, Hop::Publisher, 1),
             EventKind::Quality { to, .. } => match to {
                 Quality::Stale => (AnomalyKind::Stale, Hop::Network, 1),
                 Quality::Disconnected => (AnomalyKind::Reconnect, Hop::Network, 1),
                 Quality::Gapped | Quality::Recovering | Quality::Ok => return,
             },
-            EventKind::Duplicate(_)
-            | EventKind::Reordered(_)
-            | EventKind::Snapshot(_)
-            | EventKind::FirstSeen => return,
+            // Neither is anything wrong.
+            EventKind::Snapshot(_) | EventKind::FirstSeen => return,
         };
         let sighting = Sighting {
             at_ns: self.now_ns,
@@ -119,6 +119,15 @@ impl<'a> Told<'a> {
                 "numbers {} to {} were missing when they were received, before any queue of ours",
                 gap.from, gap.to
             ),
+            EventKind::Duplicate(at) => {
+                format!("number {} came again by line {line}", at.sequence)
+            }
+            EventKind::Reordered(at) => {
+                format!(
+                    "number {} came by line {line} after later ones",
+                    at.sequence
+                )
+            }
             EventKind::Restarted { from, to } => format!(
                 "epoch {}, number {} followed epoch {}, number {}",
                 to.epoch, to.sequence, from.epoch, from.sequence

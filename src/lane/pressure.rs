@@ -305,11 +305,7 @@ impl Pressure {
                 self.batches
             );
             if let (Some(before), Some(after)) = (stall.sample, self.workers[worker].sample()) {
-                evidence += &format!(
-                    "; its thread had {:.1} ms of CPU and lost its core {} times",
-                    ms(after.cpu_ns - before.cpu_ns),
-                    after.involuntary_switches - before.involuntary_switches
-                );
+                evidence += &format!("; its thread {}", after.since(&before));
             }
             evidence
         });

@@ -22,7 +22,7 @@ use crate::{
     policy::{Policy, Rules, TopicTally},
     sequence::{Numbering, StaleRule, Tracker, TrackerOptions, arbiter},
     stop::Stop,
-    worker::{self, Handler, Patience, Worker, WorkerEnd},
+    worker::{self, Handler, Lately, Patience, Worker, WorkerEnd},
 };
 
 /// What the parts share, and the threads that wait to set off.
@@ -121,9 +121,9 @@ impl<'a> Assembly<'a> {
                     limits: config.policy.clone(),
                     flight: self.flight.clone(),
                     topics: self.topics[sources + index].clone(),
+                    lately: Lately::new(self.probes[index].clone()),
                     work: worker::Work::new(&config.policy, config.feeds.len()),
                 },
-                probe: self.probes[index].clone(),
             };
             let (name, core) = (format!("worker-{index}"), self.cores.workers[index]);
             let stop = self.stop.clone();

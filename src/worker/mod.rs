@@ -2,9 +2,11 @@
 
 mod handler;
 pub mod handlers;
+mod lately;
 mod patience;
 mod thread;
 
 pub use handler::Handler;
+pub(crate) use lately::Lately;
 pub(crate) use patience::{Patience, Work};
 pub(crate) use thread::{Worker, WorkerEnd};

@@ -14,6 +14,7 @@ use crate::{
     latency::{FeedClocks, HandledAt},
     message::Header,
     policy::{Conflator, Lateness, Policy, TopicTally, Verdict, only_feed, only_topic},
+    worker::Lately,
 };
 
 const MS_NS: u64 = 1_000_000;
@@ -31,6 +32,7 @@ pub(crate) struct Patience {
     pub flight: FlightRecord,
     /// What became of messages, by topic.
     pub topics: TopicTally,
+    pub lately: Lately,
     pub work: Work,
 }
 
@@ -198,11 +200,12 @@ impl Patience {
         self.flight.note(sighting, || {
             format!(
                 "worker-{} was done with nothing of the feed within {limit_ms} ms for {} ms; the last message was {} ms \
-                 late, {} ms of that since it was received",
+                 late, {} ms of that since it was received{}",
                 self.worker,
                 for_ns / MS_NS,
                 late_ns / MS_NS,
                 queue_ns / MS_NS,
+                self.lately.evidence(at.end_ns),
             )
         });
         (self.limits.on_late == OnLate::Exit).then_some(Error::Late {
@@ -228,12 +231,13 @@ impl Patience {
         self.flight.note(sighting, || {
             format!(
                 "worker-{} was done with the newest of {} messages {} ms after it was received, {} ms of that in \
-                 the handler with its batch; the limit is {} ms",
+                 the handler with its batch; the limit is {} ms{}",
                 self.worker,
                 batch.len(),
                 queue_ns / MS_NS,
                 (at.end_ns - at.start_ns) / MS_NS,
-                self.limits.late_after_ms
+                self.limits.late_after_ms,
+                self.lately.evidence(at.end_ns)
             )
         });
     }
@@ -250,10 +254,11 @@ impl Patience {
         };
         self.flight.note(sighting, || {
             format!(
-                "the handler of worker-{} took {} ms for {} messages",
+                "the handler of worker-{} took {} ms for {} messages{}",
                 self.worker,
                 (at.end_ns - at.start_ns) / MS_NS,
-                batch.len()
+                batch.len(),
+                self.lately.evidence(at.end_ns)
             )
         });
     }

@@ -11,7 +11,6 @@ use crate::{
     config::HandlerPanic,
     error::{Error, Result},
     handoff::{Batch, Inlet, Received},
-    host::probe::Probe,
     latency::{FeedClocks, HandledAt, Recorder, Stages},
     ledger::Ledger,
     stop::Stop,
@@ -31,8 +30,6 @@ pub(crate) struct Worker<H> {
     pub stop: Stop,
     pub handler_panic: HandlerPanic,
     pub patience: Patience,
-    /// What lanes look at this thread by.
-    pub probe: Probe,
 }
 
 /// What is left of a worker when every lane has ended.
@@ -50,7 +47,7 @@ impl<H: Handler> Worker<H> {
     /// # Errors
     /// [`Error::Zmq`] where the handoff breaks.
     pub(crate) fn run(mut self) -> Result<WorkerEnd<H>> {
-        self.probe.attach();
+        self.patience.lately.begin(self.clock.now_ns());
         let mut failure = None;
         loop {
             match self.inlet.receive()? {
@@ -154,6 +151,7 @@ impl<H: Handler> Worker<H> {
         self.count_dropped(batch, handled);
         panic.or_else(|| {
             let failure = self.patience.judge(batch, at, &self.feed_clocks);
+            self.patience.lately.note(end_ns);
             if failure.is_some() {
                 self.stop.request();
             }
