@@ -110,6 +110,7 @@ fn delivered_or_lost(engine: Engine, messages: u64, lanes: usize, delay: f64) {
             delay_max: 20,
             messages,
             spared: 20_000,
+            lives: 1,
         };
         let proxy = Lossy::start_line(&endpoint, faults, seed as usize, pace.clone());
         let name = (seed as usize % lanes).to_string();
@@ -214,6 +215,7 @@ fn lost_or_repeated(engine: Engine) {
         delay_max: 1,
         messages: MESSAGES,
         spared: 20_000,
+        lives: 1,
     };
     let proxy = Lossy::start(&endpoint, faults);
     let mut config = Config::connect(&proxy.endpoint, Envelope::Pinfeed);

@@ -227,6 +227,7 @@ fn gaps_and_qualities_are_told_in_their_place() {
             messages: MESSAGES,
             // Each topic a few times.
             spared: 20 * TOPICS as u64,
+            lives: 1,
         };
         let proxy = Lossy::start(&endpoint, faults);
         let mut config = config(&proxy.endpoint, engine, HandoffKind::Ring);

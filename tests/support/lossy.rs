@@ -28,10 +28,12 @@ pub struct Faults {
     /// To send a message after up to `delay_max` others.
     pub delay: f64,
     pub delay_max: u64,
-    /// How many messages come by.
+    /// How many messages come by, in each life of the publisher.
     pub messages: u64,
-    /// How many of the last are left alone: what is lost last, no later message shows.
+    /// How many of a life's last are left alone: what is lost last, no later message shows.
     pub spared: u64,
+    /// How often the publisher begins anew, the first time included.
+    pub lives: u64,
 }
 
 /// How far ahead of the slowest line another may be, and how many sent copies may not have been received,
@@ -144,10 +146,11 @@ fn forward(
     // Delayed, with the place after which they go.
     let mut delayed: VecDeque<(u64, zmq::Message)> = VecDeque::new();
     let deadline = Deadline::after(LIMIT);
-    for place in 0..faults.messages {
+    for place in 0..faults.lives * faults.messages {
         let message = source.recv_msg(0).expect("the publisher publishes all");
-        let last = place + 1 == faults.messages;
-        let faulty = place + faults.spared < faults.messages;
+        let of_life = place % faults.messages;
+        let last = of_life + 1 == faults.messages;
+        let faulty = of_life + faults.spared < faults.messages;
         if faulty && chance.random_bool(faults.loss) {
             losing_until = place + chance.random_range(1..=faults.burst_max);
         }
