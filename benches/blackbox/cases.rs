@@ -4,12 +4,14 @@ use pinfeed::{
     config::{Arbitration, Engine},
     envelope::Envelope,
     handoff::HandoffKind,
+    policy::Policy,
     wait::Wait,
 };
 
 use crate::{
     middle::Middle,
     publisher::Feed,
+    stall::{self, Stall},
     subjects::{Setup, Subject},
 };
 
@@ -68,8 +70,8 @@ const ARBITRATED: Setup = Setup {
 /// What the comparisons of feeds and of latencies are made with: what users get.
 const CHOSEN: Setup = NATIVE;
 
-/// How long latencies are measured for, in seconds.
-const LATENCY_S: u64 = 3;
+/// How long latencies are measured for, in seconds; a worker that is stalled is so for half of it.
+const LATENCY_S: u64 = 4;
 
 /// Cases that are printed together, in turn.
 pub struct Group {
@@ -113,6 +115,7 @@ pub enum Figure {
     MessagesPerSecond,
     CpuPerMessage,
     LatencyP50,
+    LatencyP99,
     /// Nanoseconds that one case takes more than the other.
     CpuMore,
 }
@@ -282,11 +285,29 @@ pub fn groups() -> Vec<Group> {
                 .collect(),
             baselines: Vec::new(),
         },
+        Group {
+            title: "A worker of four that is stalled for two seconds, by policy: latency to the others, 200,000 messages a second",
+            word: "stall",
+            cases: Policy::ALL
+                .into_iter()
+                .flat_map(|policy| {
+                    [false, true].map(|is_stalled| {
+                        let stall = Stall { policy, is_stalled };
+                        let feed = Feed {
+                            rate: Some(stall::RATE),
+                            ..Feed::PLAIN
+                        };
+                        Case::new(Subject::Stalled(stall), feed, stall.name())
+                    })
+                })
+                .collect(),
+            baselines: Vec::new(),
+        },
     ]
 }
 
 pub fn targets() -> Vec<Target> {
-    use Figure::{CpuMore, CpuPerMessage, LatencyP50, MessagesPerSecond};
+    use Figure::{CpuMore, CpuPerMessage, LatencyP50, LatencyP99, MessagesPerSecond};
     use Goal::{AtLeast, AtMost};
     let chosen = CHOSEN.name;
     let case = |name: &str| format!("{chosen}: {name}");
@@ -367,6 +388,10 @@ pub fn targets() -> Vec<Target> {
         let at = |subject: &str| format!("{subject}: {name} a second");
         [chosen, NATIVE_ADAPTIVE.name]
             .map(|setup| Target::new(LatencyP50, at(setup), at(&bare), AtMost(0.6)))
+    }));
+    targets.extend(Policy::ALL.map(|policy| {
+        let [well, stalled] = [false, true].map(|is_stalled| Stall { policy, is_stalled }.name());
+        Target::new(LatencyP99, stalled, well, AtMost(2.0))
     }));
     targets
 }

@@ -6,7 +6,7 @@
 //! that nearly all of the machine is left to the subscriber. Each run checks that every message came.
 //! `prediction.rs` has no cases: it compares what `pinfeed plan` says with what the command then does.
 //!
-//! Latencies are measured with the publisher on a core of its own, and the subject on the others.
+//! `stall.rs` has one worker stand still. Latencies are measured with the publisher on a core of its own, and the subject on the others.
 //!
 //! `cargo bench --bench blackbox` prints Markdown tables; `-- --help` tells what can be chosen. What is
 //! unplaced varies much from run to run, since the kernel decides whether two threads share a core. So:
@@ -16,6 +16,7 @@ mod cases;
 mod middle;
 mod prediction;
 mod publisher;
+mod stall;
 mod subjects;
 mod tables;
 
@@ -43,7 +44,7 @@ const SMALL: f64 = 0.002;
 #[command(name = "blackbox")]
 struct Arguments {
     /// Only these groups: throughput, frames, topics, accounting, connections, between, latency,
-    /// prediction
+    /// stall, prediction
     groups: Vec<String>,
 
     /// How often each case runs, in turn with the others of its group

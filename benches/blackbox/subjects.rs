@@ -17,6 +17,7 @@ use pinfeed::{
 use crate::{
     middle::{Between, Middle},
     publisher::{Feed, WIRE_BYTES},
+    stall::Stall,
 };
 
 /// What a run took.
@@ -57,7 +58,7 @@ pub struct Latency {
 }
 
 impl Latency {
-    fn of(histogram: &Histogram<u64>) -> Self {
+    pub fn of(histogram: &Histogram<u64>) -> Self {
         Self {
             p50_ns: histogram.value_at_quantile(0.5),
             p99_ns: histogram.value_at_quantile(0.99),
@@ -92,6 +93,8 @@ pub enum Subject {
     Counting(Setup),
     /// The same as pinfeed, with something between it and the publisher.
     Behind(Setup, Middle),
+    /// pinfeed with more workers, of which one may stand still.
+    Stalled(Stall),
 }
 
 impl Subject {
@@ -104,6 +107,7 @@ impl Subject {
             Self::Pinfeed(setup) => setup.name.to_owned(),
             Self::Counting(setup) => format!("{}, count and digest by topic", setup.name),
             Self::Behind(_, middle) => middle.name().to_owned(),
+            Self::Stalled(stall) => stall.name(),
         }
     }
 
@@ -113,7 +117,7 @@ impl Subject {
             Self::Plain => 40_000_000,
             Self::Bare | Self::BareOnOneCore | Self::OneByOne => 4_000_000,
             Self::Pinfeed(setup) | Self::Counting(setup) => setup.messages,
-            Self::Behind(..) => 4_000_000,
+            Self::Behind(..) | Self::Stalled(_) => 4_000_000,
         }
     }
 
@@ -134,6 +138,7 @@ impl Subject {
                 let endpoints = [between.endpoint.clone()];
                 black_box(setup, feed, &endpoints, messages, |_| Null)
             }
+            Self::Stalled(stall) => stall.run(feed, &endpoints[0], messages),
         }
     }
 }

@@ -1,0 +1,113 @@
+//! One of four workers stands still, and how long messages then take to the others.
+//!
+//! The stalled worker's handler sleeps for half of the run, from a quarter of its messages on, so that what waits for
+//! it is far more than fits the handoff. The others read the clock at each message. What became of all messages is
+//! checked, to the message.
+
+use std::{thread, time::Duration};
+
+use hdrhistogram::Histogram;
+use pinfeed::{
+    clock::wall_ns,
+    config::{Config, OnLate, PinPolicy, TopicPolicy},
+    lane::Quota,
+    message::Message,
+    pipeline::Pipeline,
+    policy::Policy,
+    stop::Stop,
+    worker::Handler,
+};
+
+use crate::{
+    publisher::Feed,
+    subjects::{Cost, Latency},
+};
+
+/// Messages a second.
+pub const RATE: f64 = 200_000.0;
+const WORKERS: usize = 4;
+
+/// A run of a policy, with one of its workers stalled or none.
+#[derive(Clone, Copy)]
+pub struct Stall {
+    pub policy: Policy,
+    pub is_stalled: bool,
+}
+
+/// Records how late messages are; stalls once, where that is its part.
+struct Timed {
+    /// After how many messages, and for how long.
+    stall: Option<(u64, Duration)>,
+    seen: u64,
+    /// From the publisher's timestamp to the handler, in nanoseconds.
+    feed: Histogram<u64>,
+}
+
+impl Handler for Timed {
+    fn on_message(&mut self, message: &Message<'_>) {
+        self.seen += 1;
+        if let Some((after, for_)) = self.stall
+            && self.seen == after
+        {
+            thread::sleep(for_);
+        }
+        let stamped_ns = message.timestamp_ns().expect("all bear their time");
+        self.feed
+            .saturating_record(wall_ns().saturating_sub(stamped_ns));
+    }
+}
+
+impl Stall {
+    pub fn name(&self) -> String {
+        let stalled = if self.is_stalled {
+            "stalled"
+        } else {
+            "all well"
+        };
+        format!("{}, {stalled}", self.policy)
+    }
+
+    /// Takes in all `messages`. The latency is that of the workers that are not stalled.
+    pub fn run(&self, feed: &Feed, endpoint: &str, messages: u64) -> Cost {
+        let mut config = Config::connect(endpoint, feed.envelope.clone());
+        config.pin = Some(PinPolicy::BestEffort);
+        config.workers.count = WORKERS;
+        config.policy.on_late = OnLate::Alarm;
+        config.feeds[0].policies = vec![TopicPolicy {
+            topic: Some("*".to_owned()),
+            policy: self.policy,
+        }];
+        let run_s = messages as f64 / feed.rate.expect("it has a rate");
+        let stall = (
+            messages / WORKERS as u64 / 4,
+            Duration::from_secs_f64(run_s / 2.0),
+        );
+        let histogram = Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("it has bounds");
+        let pipeline = Pipeline::start(&config, Quota::of(messages), Stop::default(), |worker| {
+            Timed {
+                stall: (self.is_stalled && worker == 0).then_some(stall),
+                seen: 0,
+                feed: histogram.clone(),
+            }
+        });
+        let outcome = pipeline.expect("the pipeline starts").finish();
+        assert!(outcome.failure.is_none(), "{:?}", outcome.failure);
+        let totals = &outcome.totals;
+        assert_eq!(totals.received, messages);
+        assert_eq!(
+            totals.delivered + totals.conflated + totals.dropped,
+            messages
+        );
+        let seen: u64 = outcome.handlers.iter().map(|one| one.seen).sum();
+        assert_eq!(seen, totals.delivered);
+        let mut others = histogram;
+        for timed in &outcome.handlers[1..] {
+            others.add(&timed.feed).expect("they have the same bounds");
+        }
+        Cost {
+            elapsed_ns: outcome.elapsed_ns,
+            cpu_ns: outcome.cpu_ns,
+            latency: Some(Latency::of(&others)),
+        }
+    }
+}
