@@ -12,17 +12,20 @@
 //! have heard a message. Should time fall back, it stands still until it has caught up. A lane ticks
 //! when it has read what there was to read, else silence is found where messages wait to be read.
 
+mod effect;
+
 use std::collections::HashMap;
 
 use crate::sequence::{
     Gap, Numbering, Position, Quality, Scope,
     awaited::{Awaited, Followed},
     event::{Event, EventKind},
-    quality::{Condition, FeedQuality, StaleRule, StaleRules},
+    quality::{FeedQuality, StaleRule, StaleRules},
     stream::{Step, Stream},
     topics::{Topic, Topics},
     wheel::Wheel,
 };
+use effect::Effect;
 
 /// The most topics that one tick looks at, about 50 µs of work. More are left to the next tick, which is
 /// due at once.
@@ -380,80 +383,6 @@ impl Tracker {
         verdict
     }
 
-    fn affect_feed(&mut self, effect: Effect) {
-        match effect {
-            Effect::Lost => self.feed.lose(),
-            Effect::Restarted => self.feed.recover(self.now_ns),
-            Effect::InSequence | Effect::None => {}
-        }
-    }
-
-    /// Changes a topic's quality; `heard` tells whether a message of it came.
-    fn affect_topic(
-        &mut self,
-        topic: &[u8],
-        hash: u64,
-        effect: Effect,
-        heard: bool,
-        events: &mut impl FnMut(Event<'_>),
-    ) {
-        let Some(Topic { quality, .. }) = self.topics.get_mut(hash) else {
-            return;
-        };
-        let before = *quality;
-        if heard {
-            quality.last_seen_ns = self.now_ns;
-            quality.stale = false;
-        }
-        quality.condition = match effect {
-            Effect::Lost => Condition::Gapped,
-            Effect::Restarted => Condition::Recovering,
-            Effect::InSequence if before.condition == Condition::Gapped => Condition::Recovering,
-            Effect::InSequence | Effect::None => before.condition,
-        };
-        let recovers = quality.condition == Condition::Recovering
-            && (effect == Effect::Restarted || before.condition == Condition::Gapped);
-        if recovers {
-            quality.recovered_ns = self.now_ns.saturating_add(self.recover_ns);
-        }
-        if (recovers || before.stale != quality.stale)
-            && let Some(due_ns) = quality.due_ns(&self.rules, self.feed.connected_ns)
-        {
-            self.wheel.wait(quality.place, due_ns);
-        }
-        self.feed.recount(before.condition, quality.condition);
-        let told = Some((topic, hash));
-        tell_change(told, before.quality(), quality.quality(), events);
-    }
-
-    /// Looks at a topic whose time has come.
-    fn look(&mut self, place: u32, boundary_ns: u64, events: &mut impl FnMut(Event<'_>)) {
-        let connected_ns = self.feed.connected_ns;
-        let Some((Topic { hash, quality, .. }, name)) = self.topics.at(place) else {
-            return;
-        };
-        let before = *quality;
-        quality.pass(&self.rules, connected_ns, boundary_ns);
-        if let Some(due_ns) = quality.due_ns(&self.rules, connected_ns) {
-            self.wheel.wait(place, due_ns);
-        }
-        self.feed.recount(before.condition, quality.condition);
-        tell_change(
-            Some((name, *hash)),
-            before.quality(),
-            quality.quality(),
-            events,
-        );
-    }
-
-    /// Ends what changed anything: tells of the feed's quality, if it is another.
-    fn tell_feed(&mut self, events: &mut impl FnMut(Event<'_>)) {
-        self.looks_up = self.registers || self.feed.has_unwell_topics();
-        if let Some((from, to)) = self.feed.change() {
-            tell_change(None, from, to, events);
-        }
-    }
-
     /// Takes note of a gap found elsewhere: in a topic's series, or in the feed's. Comes after the
     /// message that showed it was [tracked](Self::track).
     pub fn note_gap(
@@ -642,39 +571,6 @@ fn advance(
         };
     }
     series.advance(numbering, from_start, at, generation)
-}
-
-/// What a message does to the quality of its series.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Effect {
-    InSequence,
-    Lost,
-    Restarted,
-    None,
-}
-
-impl Effect {
-    fn of(step: Step) -> Self {
-        match step {
-            Step::InSequence | Step::FirstSeen { gap: None } => Self::InSequence,
-            Step::Gap(_)
-            | Step::FirstSeen { gap: Some(_) }
-            | Step::Restarted { gap: Some(_), .. } => Self::Lost,
-            Step::Restarted { gap: None, .. } => Self::Restarted,
-            Step::Duplicate | Step::Reordered => Self::None,
-        }
-    }
-}
-
-fn tell_change(
-    topic: Option<(&[u8], u64)>,
-    from: Quality,
-    to: Quality,
-    events: &mut impl FnMut(Event<'_>),
-) {
-    if from != to {
-        events(Event::new(topic, EventKind::Quality { from, to }));
-    }
 }
 
 #[cfg(test)]

@@ -46,6 +46,7 @@
 //!
 //! All times are nanoseconds of one monotonic clock, given by the caller.
 
+mod aside;
 mod lines;
 mod numbers;
 mod stream;
@@ -56,8 +57,9 @@ use hashbrown::HashTable;
 
 pub use self::lines::LineCounts;
 use self::{
+    aside::Life,
     numbers::Numbers,
-    stream::{Life, Stream, first_number},
+    stream::{Stream, first_number},
 };
 use super::{Gap, Numbering, Position, Scope};
 
@@ -65,9 +67,6 @@ use super::{Gap, Numbering, Position, Scope};
 pub const LINES_MAX: usize = 4;
 /// One message of so many that a line wins is marked, to tell the other lines' lag.
 pub const LAG_SAMPLE_EVERY: u64 = 16;
-/// Runs of lost messages that a series remembers, to tell late copies from duplicates. Of older ones a
-/// copy is counted as a duplicate. As many epochs are remembered that it has left, or that are later.
-const RUNS_MAX: usize = 8;
 /// How long the line may be silent that topics without a series come by, at least: lines lag by less.
 const UNHEARD_NS: u64 = 1_000_000_000;
 /// Topics that there is room for from the start.

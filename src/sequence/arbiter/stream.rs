@@ -1,30 +1,18 @@
 //! One series of numbers: what was passed on, and what is held behind a hole.
 //!
-//! What each copy needs lies in the stream itself; what only losses, restarts and disorder need is in a
-//! box of its own, made when the first of them comes and kept.
+//! What each copy needs lies in the stream itself; what only losses, restarts and disorder need, [`Aside`].
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    mem,
-};
+use std::mem;
 
 use super::{
-    Core, LAG_SAMPLE_EVERY, LINES_MAX, Parked, RUNS_MAX, Released, Verdict,
+    Core, LAG_SAMPLE_EVERY, LINES_MAX, Parked, Released, Verdict,
+    aside::{Aside, Held, Left, Life, aside, remember},
     numbers::{Numbers, distance},
 };
 use crate::sequence::{Gap, Position, stream::GAP_COUNT_MAX};
 
 /// The line whose copy is marked, where none is.
 const NO_LINE: u8 = u8::MAX;
-
-/// A life of the publisher, in the order in which a series goes through them: by epoch, but for those it goes
-/// back to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Life {
-    /// How often the series has gone back to an epoch that is lower, or that it had left.
-    pub turn: u32,
-    pub epoch: u64,
-}
 
 /// One series.
 pub(super) struct Stream<M> {
@@ -50,47 +38,6 @@ pub(super) struct Stream<M> {
     /// Which of its connections each line was last heard by; see [`Stream::life`].
     connections: [u16; LINES_MAX],
     aside: Option<Box<Aside<M>>>,
-}
-
-/// What only losses, restarts and disorder need.
-struct Aside<M> {
-    /// By life and number.
-    held: BTreeMap<(Life, u64), Held<M>>,
-    /// The turn that the stream's epoch is of.
-    turn: u32,
-    /// The latest life each line has shown, where it is later than the stream's.
-    shown: [Life; LINES_MAX],
-    /// The epoch that each line has shown last, where it is not the stream's, nor later; 0 where it has shown none.
-    past: [u64; LINES_MAX],
-    /// Lives later than the stream's, as far as they are remembered.
-    later: VecDeque<Life>,
-    /// When the first in `held` may go on, as the arbiter's table of deadlines has it.
-    deadline_ns: Option<u64>,
-    /// The first number taken of the epoch.
-    first: u64,
-    /// The last runs reported lost, oldest first: epoch, first and last number.
-    lost: VecDeque<(u64, u64, u64)>,
-    /// The epochs before this one, as far as they are remembered, oldest first.
-    left: VecDeque<Left>,
-}
-
-/// An epoch that a series has left.
-#[derive(Clone, Copy)]
-struct Left {
-    epoch: u64,
-    /// The first number taken of it.
-    first: u64,
-    /// The number it had come to.
-    end: u64,
-    /// Where it would go on: behind what was judged to be too late since.
-    resume: u64,
-}
-
-struct Held<M> {
-    message: M,
-    bytes: usize,
-    /// When the first message from here on came: what is missing before was missing since then.
-    since_ns: u64,
 }
 
 impl<M> Stream<M> {
@@ -600,43 +547,6 @@ impl<M> Stream<M> {
             distance(aside.first, number) >= 0 && !aside.was_lost(self.epoch, number)
         })
     }
-}
-
-impl<M> Aside<M> {
-    fn left(&self, epoch: u64) -> Option<Left> {
-        self.left.iter().copied().find(|left| left.epoch == epoch)
-    }
-
-    fn was_lost(&self, epoch: u64, number: u64) -> bool {
-        let within = |&(of, first, last): &(u64, u64, u64)| {
-            of == epoch && distance(first, number) >= 0 && distance(number, last) >= 0
-        };
-        self.lost.iter().any(within)
-    }
-}
-
-fn aside<M>(slot: &mut Option<Box<Aside<M>>>, first: u64) -> &mut Aside<M> {
-    slot.get_or_insert_with(|| {
-        Box::new(Aside {
-            held: BTreeMap::new(),
-            turn: 0,
-            shown: [Life::default(); LINES_MAX],
-            past: [0; LINES_MAX],
-            later: VecDeque::new(),
-            deadline_ns: None,
-            first,
-            lost: VecDeque::new(),
-            left: VecDeque::new(),
-        })
-    })
-}
-
-/// Adds to what is remembered, and forgets the oldest.
-fn remember<T>(all: &mut VecDeque<T>, one: T) {
-    if all.len() == RUNS_MAX {
-        all.pop_front();
-    }
-    all.push_back(one);
 }
 
 fn bit(line: u8) -> u8 {
