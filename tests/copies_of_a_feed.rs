@@ -7,7 +7,7 @@ mod support;
 use std::{collections::HashMap, thread};
 
 use pinfeed::{
-    config::{Arbitration, Config, Engine, Lane, Line},
+    config::{Config, Engine},
     envelope::Envelope,
     lane::Quota,
     message::{Message, Notice},
@@ -25,7 +25,7 @@ use pinfeed::{
 };
 use support::{
     finish,
-    lossy::{Faults, Lossy, Pace},
+    lossy::{Faults, Lossy, Pace, copies},
 };
 
 const TOPICS: usize = 1_000;
@@ -93,11 +93,6 @@ fn publish_copy(messages: u64, rate: f64) -> (thread::JoinHandle<()>, String) {
 /// `delay` is the chance of a message to come late by its line.
 fn delivered_or_lost(engine: Engine, messages: u64, lanes: usize, delay: f64) {
     let (mut publishers, mut proxies) = (Vec::new(), Vec::new());
-    let mut config = Config::connect("tcp://127.0.0.1:1", Envelope::Pinfeed);
-    config.engine = Some(engine);
-    config.receive.heartbeat_ms = 0;
-    config.feeds[0].lines.clear();
-    config.lanes.clear();
     let pace = Pace::of(2);
     for seed in 0..2 {
         let (publisher, endpoint) = publish_copy(messages, 100_000.0);
@@ -113,23 +108,16 @@ fn delivered_or_lost(engine: Engine, messages: u64, lanes: usize, delay: f64) {
             lives: 1,
         };
         let proxy = Lossy::start_line(&endpoint, faults, seed as usize, pace.clone());
-        let name = (seed as usize % lanes).to_string();
-        if config.lanes.iter().all(|lane| lane.name != name) {
-            config.lanes.push(Lane::named(&name));
-        }
-        let mut line = Line::on(&name);
-        line.connect.push(proxy.endpoint.clone());
-        config.feeds[0].lines.push(line);
         publishers.push(publisher);
         proxies.push(proxy);
     }
-    config.feeds[0].sequence.from_start = true;
-    // Far more than one line is behind the other on a busy machine, and room for all that comes meanwhile.
-    config.feeds[0].arbitration = Some(Arbitration {
-        wait_ms: 3_000,
-        held_messages_max: messages as usize,
-        held_bytes_max: 1 << 30,
-    });
+    let endpoints: Vec<String> = proxies
+        .iter()
+        .map(|it: &Lossy| it.endpoint.clone())
+        .collect();
+    let mut config = Config::connect(&endpoints[0], Envelope::Pinfeed);
+    config.engine = Some(engine);
+    copies(&mut config, &endpoints, lanes, messages);
     let stop = Stop::default();
     let mut pipeline = Pipeline::start(&config, Quota::unlimited(), stop.clone(), |_| {
         InOrder::default()

@@ -11,7 +11,7 @@ use std::{
 };
 
 use pinfeed::{
-    config::{Arbitration, Config, Engine, Lane, Line},
+    config::{Config, Engine},
     envelope::Envelope,
     lane::Quota,
     message::{Message, Notice},
@@ -22,7 +22,7 @@ use pinfeed::{
 };
 use support::{
     finish,
-    lossy::{Faults, Lossy, Pace},
+    lossy::{Faults, Lossy, Pace, copies},
 };
 use zmq::SocketType;
 
@@ -101,20 +101,9 @@ impl Handler for InOrder {
     }
 }
 
-fn line(name: u64, endpoint: &str) -> (Lane, Line) {
-    let name = name.to_string();
-    let mut line = Line::on(&name);
-    line.connect.push(endpoint.to_owned());
-    (Lane::named(&name), line)
-}
-
 fn delivered_or_lost(engine: Engine) {
-    let mut config = Config::connect("tcp://127.0.0.1:1", envelope());
-    config.engine = Some(engine);
-    config.receive.heartbeat_ms = 0;
-    (config.lanes, config.feeds[0].lines) = Default::default();
     let pace = Pace::of(2);
-    let (publishers, proxies): (Vec<_>, Vec<_>) = (0..2)
+    let (publishers, proxies): (Vec<_>, Vec<Lossy>) = (0..2)
         .map(|seed| {
             let (publisher, endpoint) = publish_lives();
             let faults = Faults {
@@ -129,19 +118,13 @@ fn delivered_or_lost(engine: Engine) {
                 lives: LIVES,
             };
             let proxy = Lossy::start_line(&endpoint, faults, seed as usize, Arc::clone(&pace));
-            let (lane, line) = line(seed, &proxy.endpoint);
-            config.lanes.push(lane);
-            config.feeds[0].lines.push(line);
             (publisher, proxy)
         })
         .unzip();
-    config.feeds[0].sequence.from_start = true;
-    // Far more than one line is behind the other on a busy machine, and room for all that comes meanwhile.
-    config.feeds[0].arbitration = Some(Arbitration {
-        wait_ms: 3_000,
-        held_messages_max: (LIVES * MESSAGES) as usize,
-        held_bytes_max: 1 << 30,
-    });
+    let endpoints: Vec<String> = proxies.iter().map(|it| it.endpoint.clone()).collect();
+    let mut config = Config::connect(&endpoints[0], envelope());
+    config.engine = Some(engine);
+    copies(&mut config, &endpoints, 2, LIVES * MESSAGES);
     let stop = Stop::default();
     let mut pipeline = Pipeline::start(&config, Quota::unlimited(), stop.clone(), |_| {
         InOrder::default()

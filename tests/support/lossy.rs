@@ -14,7 +14,10 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use zmq::{DONTWAIT, SocketType};
 
 use super::LIMIT;
-use pinfeed::clock::Deadline;
+use pinfeed::{
+    clock::Deadline,
+    config::{Arbitration, Config, Lane, Line},
+};
 
 /// What a line does to messages. Chances are of each message.
 #[derive(Clone, Copy)]
@@ -80,6 +83,28 @@ impl Pace {
             thread::yield_now();
         }
     }
+}
+
+/// The configuration of a feed that comes by all these endpoints, over so many lanes, of which no copy is given up:
+/// far more time than one line is behind the other on a busy machine, and room for all that comes meanwhile.
+pub fn copies(config: &mut Config, endpoints: &[String], lanes: usize, messages: u64) {
+    config.receive.heartbeat_ms = 0;
+    let feed = &mut config.feeds[0];
+    feed.sequence.from_start = true;
+    feed.arbitration = Some(Arbitration {
+        wait_ms: 3_000,
+        held_messages_max: messages as usize,
+        held_bytes_max: 1 << 30,
+    });
+    config.lanes = (0..lanes)
+        .map(|lane| Lane::named(&lane.to_string()))
+        .collect();
+    let lines = endpoints.iter().enumerate().map(|(index, endpoint)| {
+        let mut line = Line::on(&(index % lanes).to_string());
+        line.connect.push(endpoint.clone());
+        line
+    });
+    feed.lines = lines.collect();
 }
 
 /// A running proxy.
