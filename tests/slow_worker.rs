@@ -4,6 +4,7 @@
 mod support;
 
 use std::{
+    iter,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::SeqCst},
@@ -13,8 +14,9 @@ use std::{
 
 use pinfeed::{
     clock::Deadline,
-    config::{Config, Engine, ShardingMode},
+    config::{Config, Engine, ShardingMode, TopicOverride},
     envelope::Envelope,
+    handoff::HandoffKind,
     lane::Quota,
     message::{Message, Notice},
     pipeline::Pipeline,
@@ -25,6 +27,7 @@ use pinfeed::{
 use support::{ENGINES, Gate, bound_xpub, finish, publisher, sealed, wait_until};
 
 const MESSAGES: u64 = 100_000;
+const KINDS: [HandoffKind; 2] = [HandoffKind::Ring, HandoffKind::Inproc];
 
 #[derive(Default)]
 struct Stalled {
@@ -142,6 +145,54 @@ fn is_passed_over_when_balanced() {
         assert_eq!((totals.received, totals.delivered), (MESSAGES, MESSAGES));
         assert_eq!(seen.iter().sum::<u64>(), MESSAGES);
         assert!(seen[1] > seen[0], "{seen:?}");
+    }
+}
+
+/// At a rate at which each read brings a message, a batch is a message: a worker that is behind must not use all of them
+/// up with so few.
+#[test]
+fn leaves_its_lane_to_others_for_as_long_as_batches_have_room() {
+    const EACH: u64 = 300;
+    for (engine, kind) in ENGINES
+        .into_iter()
+        .flat_map(|engine| KINDS.map(|kind| (engine, kind)))
+    {
+        let context = zmq::Context::new();
+        let (publisher, endpoint) = bound_xpub(&context);
+        let mut config = Config::connect(&endpoint, Envelope::Pinfeed);
+        config.engine = Some(engine);
+        config.handoff.kind = kind;
+        (config.handoff.batches, config.handoff.batch_messages) = (8, 128);
+        let topics = ["BTC", "ETH"];
+        config.sharding.overrides = iter::zip(topics, 0..)
+            .map(|(topic, worker)| TopicOverride {
+                prefix: topic.to_owned(),
+                worker,
+            })
+            .collect();
+        let gate = Gate::default();
+        let seen: [Arc<AtomicU64>; 2] = Default::default();
+        let quota = Quota::of(2 * EACH);
+        let mut pipeline = Pipeline::start(&config, quota, Stop::default(), |worker| Stalled {
+            gate: (worker == 0).then(|| gate.clone()),
+            seen: seen[worker].clone(),
+            ..Stalled::default()
+        })
+        .unwrap();
+        publisher.recv_bytes(0).unwrap();
+        for sequence in 0..EACH {
+            for topic in topics {
+                publisher.send(sealed(topic, 1, sequence), 0).unwrap();
+            }
+            wait_until("the other worker has it", || {
+                seen[1].load(SeqCst) == sequence + 1
+            });
+        }
+        assert_eq!(seen[0].load(SeqCst), 0);
+        assert_eq!(pipeline.look().blocked, 0, "{engine:?} {kind}");
+        gate.open();
+        let totals = finish(pipeline).totals;
+        assert_eq!((totals.delivered, totals.blocked), (2 * EACH, 0));
     }
 }
 

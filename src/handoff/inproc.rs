@@ -109,6 +109,12 @@ impl Outlet {
         self.spares.len() + 2 >= self.spares.capacity().unwrap_or(0)
     }
 
+    /// Tells whether no more than half of all batches are spare.
+    #[inline]
+    pub(super) fn is_behind(&self) -> bool {
+        !self.is_empty() && 2 * self.spares.len() <= self.spares.capacity().unwrap_or(0)
+    }
+
     /// Takes an empty batch, or `None` when all are filled or under way: the handoff is full.
     #[inline]
     pub fn spare(&self) -> Option<Box<Batch>> {

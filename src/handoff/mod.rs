@@ -83,6 +83,18 @@ impl Outlet {
         }
     }
 
+    /// Tells whether the worker is behind: batches wait for it, and no more than half of all are spare.
+    #[inline]
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        match self {
+            Self::Ring(outlet) => outlet.is_behind(),
+            Self::Inproc(outlet) => outlet.is_behind(),
+            // There is none.
+            Self::Held(_) => false,
+        }
+    }
+
     /// Takes an empty batch, or `None` when all are filled or under way: the handoff is full.
     #[inline]
     pub fn spare(&mut self) -> Option<Box<Batch>> {

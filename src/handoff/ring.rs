@@ -43,6 +43,8 @@ const ANNOUNCED_TOGETHER: usize = 4;
 #[derive(Debug)]
 pub struct Outlet {
     worker: usize,
+    /// The number of batches.
+    batches: usize,
     filled: FillEnd,
     returned: Consumer<Box<Batch>>,
     /// Batches that have come back; the last one first.
@@ -101,6 +103,7 @@ pub fn connect(
             (0..limits.batches).map(|slot| Box::new(Batch::new(limits.batch, source, slot)));
         outlets.push(Outlet {
             worker,
+            batches: limits.batches,
             filled,
             returned,
             spares: spares.collect(),
@@ -125,6 +128,12 @@ impl Outlet {
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.filled.is_empty()
+    }
+
+    /// Tells whether batches wait for the worker, and no more than half of all are spare.
+    #[inline]
+    pub fn is_behind(&self) -> bool {
+        !self.is_empty() && 2 * (self.spares.len() + self.returned.slots()) <= self.batches
     }
 
     /// Takes an empty batch, or `None` when all are filled or under way: the handoff is full.

@@ -58,6 +58,8 @@ pub(crate) struct Dispatch {
     /// By class: whose turn it is, without keyed routing.
     turns: Vec<usize>,
     moves: Moves,
+    /// Whether messages stay here when the sockets have run dry.
+    is_holding: bool,
     pressure: Pressure,
 }
 
@@ -89,6 +91,7 @@ impl Dispatch {
             outlets,
             turns: vec![0; classes],
             moves: Moves::default(),
+            is_holding: false,
             rules,
             pressure,
         }
@@ -519,12 +522,7 @@ impl Dispatch {
     /// As [`put`](Self::put).
     #[inline]
     pub(super) fn offer(&mut self, tally: &mut Tally) -> Result<()> {
-        if self.owing {
-            self.tell_owed(None);
-        }
-        if self.is_moving() {
-            self.go_on_moving(tally)?;
-        }
+        self.bring_up_to_date(tally)?;
         for outlet in self.to_workers() {
             if self.filling[outlet].is_some() && self.outlets[outlet].is_empty() {
                 self.hand_over(tally, outlet)?;
@@ -534,22 +532,48 @@ impl Dispatch {
         Ok(())
     }
 
-    /// Hands over all batches that hold messages.
+    /// Hands over all batches that hold messages, but for those of workers that are [behind](Outlet::is_behind):
+    /// these have enough to do, and where each read brings little, batches of a few messages would soon be all there
+    /// are. Where other workers could take the messages, none is held back.
     ///
     /// # Errors
     /// As [`put`](Self::put).
     pub(super) fn flush(&mut self, tally: &mut Tally) -> Result<()> {
+        self.bring_up_to_date(tally)?;
+        self.is_holding = false;
+        let is_keyed = matches!(self.routing, Routing::Keyed(_));
+        for outlet in self.to_workers() {
+            if is_keyed && self.filling[outlet].is_some() && self.outlets[outlet].is_behind() {
+                self.is_holding = true;
+            } else {
+                self.hand_over(tally, outlet)?;
+            }
+        }
+        self.announce();
+        self.pressure.note_rest(tally);
+        Ok(())
+    }
+
+    /// Tells whether it waits for a worker that does not ring: for one to be done with what it had of a shard, or
+    /// with some of what it is behind with.
+    #[inline]
+    pub(super) fn has_to_look(&self) -> bool {
+        self.is_holding || self.is_moving()
+    }
+
+    /// Tells workers what they are yet to be told, and brings moves forward.
+    #[inline]
+    fn bring_up_to_date(&mut self, tally: &mut Tally) -> Result<()> {
         if self.owing {
             self.tell_owed(None);
         }
         if self.is_moving() {
             self.go_on_moving(tally)?;
         }
-        self.flush_open(tally)?;
-        self.pressure.note_rest(tally);
         Ok(())
     }
 
+    /// Hands over all batches that hold messages.
     fn flush_open(&mut self, tally: &mut Tally) -> Result<()> {
         for outlet in self.to_workers() {
             self.hand_over(tally, outlet)?;
@@ -558,13 +582,14 @@ impl Dispatch {
         Ok(())
     }
 
-    /// As [`flush`](Self::flush), for the last time: waits for workers that are yet to be told something,
+    /// Hands over all there is, for the last time: waits for workers that are yet to be told something,
     /// which is not counted as blocked, since there is nothing more to receive.
     ///
     /// # Errors
     /// As [`put`](Self::put).
     pub(super) fn end(&mut self, tally: &mut Tally) -> Result<()> {
-        self.flush(tally)?;
+        self.bring_up_to_date(tally)?;
+        self.flush_open(tally)?;
         self.finish_moves(tally)?;
         for outlet in self.to_workers() {
             let class = outlet / self.ways;
@@ -574,7 +599,9 @@ impl Dispatch {
                 }
             }
         }
-        self.flush(tally)
+        self.flush_open(tally)?;
+        self.pressure.note_rest(tally);
+        Ok(())
     }
 
     /// Tells all workers that nothing more comes this way. What is held is dropped.

@@ -157,7 +157,7 @@ impl Merge {
     pub(super) fn due_ns(&self) -> u64 {
         let quality_ns = self.quality.due_ns().unwrap_or(u64::MAX);
         let mut due_ns = self.arbiter.due_ns().min(quality_ns);
-        if self.dispatch.is_moving() {
+        if self.dispatch.has_to_look() {
             due_ns = due_ns.min(self.heard_ns + LOOK_AFTER.as_nanos() as u64);
         }
         due_ns.saturating_add(self.deaf_ns)

@@ -426,7 +426,7 @@ impl Router {
     /// Returns how long the lane may sleep before something is due, at most [`IDLE_AFTER`].
     pub(crate) fn due_in(&self) -> Duration {
         let now_ns = self.clock.now_ns();
-        let limit = if self.way.dispatch.is_moving() {
+        let limit = if self.way.dispatch.has_to_look() {
             LOOK_AFTER
         } else {
             IDLE_AFTER
@@ -467,7 +467,8 @@ impl Router {
         Ok(())
     }
 
-    /// Hands over all batches that hold messages: to be called when there is nothing more to receive.
+    /// Hands over all batches that hold messages, but for workers that are behind: to be called when there is nothing
+    /// more to receive.
     ///
     /// # Errors
     /// As [`route`](Self::route).

@@ -16,7 +16,8 @@ use crate::{
     lane::tally::Tally,
 };
 
-/// How long a lane that has nothing else to do waits until it looks at a fence again: nobody rings.
+/// How long a lane that has nothing else to do waits until it looks at a fence, or at a worker that is behind, again:
+/// nobody rings.
 pub(in crate::lane) const LOOK_AFTER: Duration = Duration::from_micros(100);
 
 /// Moves under way and those to come.
