@@ -9,7 +9,7 @@ use crate::{
     error::Result,
     handoff::{Batch, HandoffLimits, Notes, Outlet, Picked, Run, held},
     lane::{
-        pressure::{Place, Pressure},
+        pressure::Pressure,
         sorter::{OUTLETS_MAX, Sorted, Sorter},
         tally::Tally,
     },
@@ -401,12 +401,9 @@ impl Dispatch {
                 self.wait_for_spare(tally, first, candidates).map(Some)
             }
             Policy::DropNewest | Policy::DropOldest | Policy::Conflate => {
-                let at = Place {
-                    outlet: first,
-                    worker: self.worker_of(first),
-                };
+                let worker = self.worker_of(first);
                 let outlet = &mut self.outlets[first];
-                let room = self.pressure.make_room(tally, policy, at, outlet)?;
+                let room = self.pressure.make_room(tally, policy, worker, outlet)?;
                 Ok(room.map(|batch| {
                     self.fill_next(first, batch);
                     first
@@ -510,7 +507,6 @@ impl Dispatch {
         let way = &tally.counters().ways[worker];
         way.batches.add(1);
         way.messages.add(batch.len() as u64);
-        self.pressure.work.handed_over += 1;
         self.turns[outlet / self.ways] = (worker + 1) % self.workers;
         Some(batch)
     }
@@ -534,16 +530,15 @@ impl Dispatch {
 
     /// Hands over all batches that hold messages, but for those of workers that are [behind](Outlet::is_behind):
     /// these have enough to do, and where each read brings little, batches of a few messages would soon be all there
-    /// are. Where other workers could take the messages, none is held back.
+    /// are.
     ///
     /// # Errors
     /// As [`put`](Self::put).
     pub(super) fn flush(&mut self, tally: &mut Tally) -> Result<()> {
         self.bring_up_to_date(tally)?;
         self.is_holding = false;
-        let is_keyed = matches!(self.routing, Routing::Keyed(_));
         for outlet in self.to_workers() {
-            if is_keyed && self.filling[outlet].is_some() && self.outlets[outlet].is_behind() {
+            if self.filling[outlet].is_some() && self.is_behind(outlet) {
                 self.is_holding = true;
             } else {
                 self.hand_over(tally, outlet)?;
@@ -552,6 +547,18 @@ impl Dispatch {
         self.announce();
         self.pressure.note_rest(tally);
         Ok(())
+    }
+
+    /// Tells whether who gets what goes by an outlet has enough to do: its worker, or all where any may.
+    #[inline]
+    fn is_behind(&self, outlet: usize) -> bool {
+        match self.routing {
+            Routing::Keyed(_) => self.outlets[outlet].is_behind(),
+            Routing::Balanced => {
+                let mut all = self.to_workers().map(|outlet| &self.outlets[outlet]);
+                all.all(Outlet::is_behind)
+            }
+        }
     }
 
     /// Tells whether it waits for a worker that does not ring: for one to be done with what it had of a shard, or

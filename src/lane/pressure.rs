@@ -52,17 +52,6 @@ pub(crate) struct Work {
     unnoted: Option<(usize, u16, u64)>,
     /// The hash of the first one's topic, and its name; that is empty where others have another, or it is itself.
     unnoted_topic: (u64, Vec<u8>),
-    /// By outlet: the number of batches handed over when all that waited in it was found to be full.
-    full_at: Vec<Option<u64>>,
-    /// Batches handed over so far.
-    pub(super) handed_over: u64,
-}
-
-/// An outlet, and whose it is.
-#[derive(Clone, Copy)]
-pub(super) struct Place {
-    pub outlet: usize,
-    pub worker: usize,
 }
 
 /// A wait for a worker, from its beginning on.
@@ -153,54 +142,22 @@ impl Pressure {
         &mut self,
         tally: &mut Tally,
         policy: Policy,
-        at: Place,
+        worker: usize,
         outlet: &mut Outlet,
     ) -> Result<Option<Box<Batch>>> {
         loop {
             if let Some(batch) = outlet.wait_for_spare(Duration::ZERO)? {
                 return Ok(Some(batch));
             }
-            let mut made = self.gather(tally, at, outlet)?;
-            if made.is_none() {
-                made = match policy {
-                    Policy::Conflate => self.conflate(tally, at.worker, outlet)?,
-                    Policy::DropOldest => self.drop_oldest(tally, at.worker, outlet),
-                    // Once more: the worker may have given one back meanwhile.
-                    _ => return Ok(outlet.spare()),
-                };
-            }
+            let made = match policy {
+                Policy::Conflate => self.conflate(tally, worker, outlet)?,
+                Policy::DropOldest => self.drop_oldest(tally, worker, outlet),
+                _ => return Ok(None),
+            };
             if made.is_some() {
                 return Ok(made);
             }
         }
-    }
-
-    /// Moves what waits together, where most batches are not full: at low rates a batch is a message, and
-    /// a worker that is late for a moment would cost messages long before there were many.
-    fn gather(
-        &mut self,
-        tally: &Tally,
-        at: Place,
-        outlet: &mut Outlet,
-    ) -> Result<Option<Box<Batch>>> {
-        let handed_over = self.work.handed_over;
-        if self.work.full_at.len() <= at.outlet {
-            self.work.full_at.resize(at.outlet + 1, None);
-        }
-        if self.work.full_at[at.outlet] == Some(handed_over) {
-            return Ok(None);
-        }
-        let work = &mut self.work;
-        outlet.take_back(usize::MAX, &mut work.taken);
-        let partly = work.taken.iter().filter(|batch| !batch.is_full()).count();
-        if 2 * partly > work.taken.len() {
-            work.conflator.gather(&mut work.taken, &mut work.emptied);
-        }
-        let room = work.put_back(tally, at.worker, outlet)?;
-        if room.is_none() {
-            work.full_at[at.outlet] = Some(handed_over);
-        }
-        Ok(room)
     }
 
     fn drop_oldest(

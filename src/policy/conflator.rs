@@ -52,24 +52,6 @@ impl Conflator {
         count
     }
 
-    /// Moves all messages of `batches` together: small ones, as come of a socket that runs dry, take up as
-    /// much of a handoff as full ones. Otherwise as [`conflate`](Self::conflate).
-    #[expect(clippy::vec_box, reason = "they travel in their boxes")]
-    pub(crate) fn gather(&mut self, batches: &mut Vec<Box<Batch>>, emptied: &mut Vec<Box<Batch>>) {
-        self.kept.clear();
-        for (at, batch) in batches.iter().enumerate().rev() {
-            for (index, message, receipt) in newest_first(batch) {
-                self.kept.push(Kept {
-                    batch: at,
-                    index,
-                    topic_hash: message.topic_hash(),
-                    receipt,
-                });
-            }
-        }
-        self.move_together(batches, emptied);
-    }
-
     /// Finds the messages that stay, and what they stand for. Returns the number of the others.
     fn choose(&mut self, batches: &[Box<Batch>], mut superseded: impl FnMut(&Message<'_>)) -> u64 {
         self.topics.clear();
@@ -278,30 +260,6 @@ mod tests {
             }
             prop_assert_eq!(superseded, model.values().map(|numbers| numbers.len() as u64).sum::<u64>());
         }
-    }
-
-    #[test]
-    fn what_is_gathered_is_all_there_with_its_receipts() {
-        let (mut batches, mut emptied) = (Vec::new(), Vec::new());
-        for number in 0..6 {
-            batches.push(Box::new(Batch::new(LIMITS, 0, 0)));
-            // Too short to fill a batch by their bytes.
-            push(batches.last_mut().unwrap(), number as u8 / 2, number, &[]);
-        }
-        let mut conflator = Conflator::default();
-        let mut superseded = 0;
-        let mut two: Vec<_> = batches.drain(..2).collect();
-        superseded += conflator.conflate(&mut two, &mut emptied, |_| ());
-        two.extend(batches);
-        conflator.gather(&mut two, &mut emptied);
-        assert_eq!((two.len(), emptied.len(), superseded), (1, 5, 1));
-        let numbers: Vec<_> = two[0]
-            .messages()
-            .map(|message| message.sequence())
-            .collect();
-        assert_eq!(numbers, [1, 2, 3, 4, 5].map(Some));
-        assert_eq!(two[0].receipts().len(), 1);
-        assert_eq!(two[0].receipts()[0].1.messages, 2);
     }
 
     #[test]

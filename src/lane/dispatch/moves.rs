@@ -144,8 +144,6 @@ impl Dispatch {
         if let Outlet::Held(held) = &mut self.outlets[place] {
             held.move_oldest(&mut batch);
         }
-        // The lane's count has it since it was held; what waits for the worker has changed now.
-        self.pressure.work.handed_over += 1;
         self.outlets[outlet].send(batch)
     }
 
@@ -234,7 +232,7 @@ impl Dispatch {
                 let Some(batch) = self.outlets[outlet].wait_for_spare(Duration::ZERO)? else {
                     return Ok(false);
                 };
-                // Taken back to be filled up, it may have what was handed over before.
+                // Conflated and filled up again, it may have what was handed over before.
                 self.hand_over(tally, outlet)?;
                 self.send_oldest_held(outlet, batch)?;
             }
