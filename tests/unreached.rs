@@ -12,7 +12,9 @@ use pinfeed::{
     stop::Stop,
     worker::handlers::Null,
 };
-use support::{ENGINES, Pinfeed, finish, free_endpoint, number, publisher, wait_until};
+use support::{
+    ENGINES, Pinfeed, finish, free_endpoint, nobody, number, publisher, subscriber, wait_until,
+};
 
 #[test]
 fn the_command_says_which_endpoint_and_why() {
@@ -44,10 +46,26 @@ fn the_command_says_which_endpoint_and_why() {
         let why = unreached["reason"].as_str().expect("text");
         assert!(why.contains(reason), "{why}");
         assert!(number(unreached, "attempts") > 0, "{unreached}");
-        let said = format!("never connected to {absent}, line 0 of ");
+        let said = format!("warning: never connected to {absent}, line 0 of ");
         assert!(run.said.contains(&said), "{}", run.said);
         assert!(run.said.contains(reason), "{}", run.said);
     }
+}
+
+#[test]
+fn a_run_whose_snapshot_never_came_says_so_and_is_no_failure() {
+    let (_nobody, absent) = nobody();
+    let (_publisher, endpoint) = publisher(&["--rate", "1000"]);
+    let mut run = subscriber(&endpoint, &["--snapshot", &absent, "--for", "200ms"]);
+    let summary = run.json(0);
+    assert_eq!(number(&summary, "delivered"), 0, "{summary}");
+    let unreached = summary["unreached"].as_array().expect("a list").iter();
+    let mut servers = unreached.filter(|one| one["source"] == "snapshots");
+    let server = servers.next().expect("it is named");
+    assert_eq!(server["endpoint"], absent.as_str());
+    let said =
+        format!("warning: nothing is delivered before a snapshot, and none came from {absent}");
+    assert!(run.said.contains(&said), "{}", run.said);
 }
 
 #[test]

@@ -314,17 +314,16 @@ pub(super) fn conclude<H>(
     for unreached in &outcome.unreached {
         let what = match unreached.source {
             Source::Publisher => "never connected to",
-            Source::Snapshots => {
-                "warning: nothing is delivered before a snapshot, and none came from"
-            }
+            Source::Snapshots => "nothing is delivered before a snapshot, and none came from",
+        };
+        let attempts = match unreached.attempts {
+            0 => String::new(),
+            1 => "; 1 attempt failed".to_owned(),
+            many => format!("; {} attempts failed", count(many)),
         };
         say(format_args!(
-            "{what} {}, line {} of {}: {}; {} attempts failed",
-            unreached.endpoint,
-            unreached.line,
-            unreached.feed,
-            unreached.reason,
-            count(unreached.attempts)
+            "warning: {what} {}, line {} of {}: {}{attempts}",
+            unreached.endpoint, unreached.line, unreached.feed, unreached.reason,
         ));
     }
     taken.say();
