@@ -139,6 +139,31 @@ fn strict_is_about_cores_that_were_given() {
 }
 
 #[test]
+fn best_effort_goes_without_a_core_that_is_not_there() {
+    let absent = (usable_cores().last().unwrap() + 1).to_string();
+    for engine in ENGINES {
+        let cores = ["run", "--pin", "best-effort", "--cores", &absent];
+        let limits = ["--for", "10ms", "--json", "--engine", engine.name()];
+        let bind = ["--bind", "tcp://127.0.0.1:*"];
+        let mut run = Pinfeed::start(&[&cores[..], &bind, &limits].concat());
+        let summary = run.json(0);
+        // With libzmq the first core is the I/O thread's.
+        let name = match engine {
+            Engine::Native => "lane-0",
+            Engine::Libzmq => "io-0",
+        };
+        let threads = summary["threads"].as_array().expect("a list");
+        let thread = threads.iter().find(|thread| thread["name"] == name);
+        let wanted = &thread.expect("it is there")["core_wanted"];
+        assert_eq!(wanted.to_string(), absent, "{summary}");
+        let said = format!("warning: not on the core asked for: {name}");
+        assert!(run.said.contains(&said), "{}", run.said);
+        assert!(run.said.contains(&format!("{name} NOT on core {absent}")));
+        assert_eq!(summary["anomalies"], serde_json::json!([]), "that is known");
+    }
+}
+
+#[test]
 fn strict_leaves_threads_without_a_core_where_there_are_too_few() {
     let cores = usable_cores();
     let mut config = Config::bind("tcp://127.0.0.1:*", Envelope::Raw);

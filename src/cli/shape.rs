@@ -140,7 +140,7 @@ enum Sharding {
 enum Pin {
     /// An error, for each thread that a core was named for
     Strict,
-    /// A warning
+    /// A warning, also where there is no such core: the thread runs on any
     BestEffort,
 }
 

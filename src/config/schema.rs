@@ -111,7 +111,7 @@ impl FromStr for Engine {
 pub enum PinPolicy {
     /// An error.
     Strict,
-    /// A warning; the thread runs where the kernel puts it.
+    /// A warning, also where there is no such core for this process; the thread runs where the kernel puts it.
     BestEffort,
 }
 

@@ -4,8 +4,8 @@ use std::{collections::HashSet, net::UdpSocket};
 
 use crate::{
     config::{
-        Config, Engine, Feed, HandlerPanic, Lane, Line, ShardingMode, SocketKind, endpoint,
-        snapshot,
+        Config, Engine, Feed, HandlerPanic, Lane, Line, PinPolicy, ShardingMode, SocketKind,
+        endpoint, snapshot,
     },
     error::{Error, Result},
     handoff::{HandoffKind, held},
@@ -266,15 +266,20 @@ impl Config {
 
     fn check_cores(&self) -> Result<()> {
         let usable = topology::usable_cores();
+        // Asked for, not by default: there it is a slip.
+        let may_lack = self.pin == Some(PinPolicy::BestEffort);
         let mut taken: Vec<(usize, String)> = Vec::new();
         let mut check = |key: String, core: usize| {
-            if !usable.contains(&core) {
+            if !may_lack && !usable.contains(&core) {
                 let usable: Vec<String> = usable.iter().map(usize::to_string).collect();
                 return Err(Error::config(
                     key,
                     core,
                     "there is no such core for this process",
-                    format!("give one of {}", usable.join(", ")),
+                    format!(
+                        "give one of {}, or best-effort for pins, which makes it a warning",
+                        usable.join(", ")
+                    ),
                 ));
             }
             if let Some((_, other)) = taken.iter().find(|(other, _)| *other == core) {
