@@ -473,6 +473,7 @@ fn what_was_tried_is_judged() {
     let bad = judge(true, None, None, false);
     expect(&bad, Failed);
     assert_check(&bad, "coalescing", Failed, &["eth0 adaptive-rx on"]);
+    assert_check(&bad, "pins", Failed, &["pin-4 on any core"]);
     assert_eq!(Verdict::of(&bad).failed_required, 1, "pins");
 }
 

@@ -33,7 +33,10 @@ pub(super) fn pins(case: &Case) -> Finding {
     Finding::of(required, &case.probed.pins, |pins| {
         let failed = pins.iter().filter(|pin| pin.failed());
         let failed: Vec<String> = failed
-            .map(|pin| format!("{} got {:?}", pin.name, pin.core_got))
+            .map(|pin| match pin.core_got {
+                Some(core) => format!("{} on core {core}", pin.name),
+                None => format!("{} on any core", pin.name),
+            })
             .collect();
         if failed.is_empty() {
             (format!("{} threads pinned and read back", pins.len()), true)
