@@ -283,6 +283,17 @@ fn a_configuration_file_is_checked_whole() {
 }
 
 #[test]
+fn a_publisher_that_waits_says_what_for_and_how_not_to() {
+    for (count, what) in [("1", "a subscription"), ("2", "2 subscriptions")] {
+        let (mut publisher, _) = publisher(&["--wait-for", count]);
+        let said = publisher.wait_for_line(&format!("waiting for {what} "));
+        assert!(said.contains(&format!("--wait-for {count}; 0 ")), "{said}");
+        publisher.signal(Signal::TERM);
+        assert_eq!(publisher.finish().0.code(), Some(143));
+    }
+}
+
+#[test]
 fn the_summary_has_what_scripts_rely_on() {
     let (mut publish, endpoint) = publisher(&[
         "--json",

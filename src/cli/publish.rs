@@ -112,7 +112,8 @@ pub(super) struct Args {
     #[arg(long)]
     blast: bool,
 
-    /// Wait for this many subscriptions first; every prefix of every subscriber is one
+    /// Wait for this many subscriptions first, for as long as it takes; every prefix of every subscriber is one. 0
+    /// waits for none
     #[arg(long, value_name = "N", default_value_t = 1)]
     wait_for: u64,
 
@@ -339,8 +340,12 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
         publisher.endpoints().join(", ")
     ));
     if args.wait_for > 0 {
+        let wanted = match args.wait_for {
+            1 => "a subscription".to_owned(),
+            many => format!("{many} subscriptions"),
+        };
         say(format_args!(
-            "waiting for {} subscription(s)",
+            "waiting for {wanted} before the first message (--wait-for {}; 0 waits for none)",
             args.wait_for
         ));
         publisher.wait_for_subscriptions(args.wait_for, signals.stop())?;
