@@ -82,7 +82,11 @@ fn costs_are_measured_here_and_a_plan_can_be_run() {
     assert_eq!(report["feeds_toml"], written);
     // It is not overwritten.
     let again = plan(&["--costs", "40,30", "--write", path], 2);
-    assert!(again.contains(path), "{again}");
+    let refused = format!("--write = {path}: it is there");
+    assert!(
+        again.contains(&refused) && again.contains("move it away"),
+        "{again}"
+    );
     let feeds = written
         + "[[feed]]\nname = \"prices\"\nenvelope = \"pinfeed\"\n[[feed.line]]\n\
          lane = \"0\"\nconnect = [\"tcp://127.0.0.1:9\"]\n";
@@ -339,6 +343,10 @@ fn what_makes_no_sense_is_refused() {
         (&["--workers", "0", "--costs", "40,30"], "--workers"),
         (&["--capture", "/nosuch", "--costs", "40,30"], "/nosuch"),
         (&["--root", "/"], "--costs"),
+        (
+            &["--costs", "40,30", "--write", "/nosuch/part.toml"],
+            "give a file in a folder that is there",
+        ),
     ] {
         let said = plan(arguments, 2);
         assert!(said.contains(expected), "{arguments:?}: {said}");

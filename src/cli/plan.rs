@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     fs::File,
-    io::Write,
+    io::{self, ErrorKind, Write},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -87,7 +87,7 @@ pub(super) struct Args {
     #[arg(long)]
     why: bool,
 
-    /// Write lanes, workers and handoff to this file, as a part of a feeds.toml
+    /// Write lanes, workers and handoff to this file, as a part of a feeds.toml. One that is there is not written over
     #[arg(long, value_name = "FILE")]
     write: Option<PathBuf>,
 
@@ -137,6 +137,12 @@ struct Report<'a> {
 }
 
 pub(super) fn run(args: &Args) -> std::result::Result<Ending, Failure> {
+    // Before the measurement, which would be lost.
+    if let Some(path) = args.write.as_deref()
+        && path.symlink_metadata().is_ok()
+    {
+        return Err(unwritten(path, &ErrorKind::AlreadyExists.into()).into());
+    }
     let machine = Machine::read(args.root.as_deref().unwrap_or(Path::new("/")));
     let config = args.file.as_deref().map(Config::load).transpose()?;
     let demand = demand(args, &machine, config.as_ref())?;
@@ -144,7 +150,7 @@ pub(super) fn run(args: &Args) -> std::result::Result<Ending, Failure> {
     show(args, &machine, &plan);
     let toml = plan.to_toml();
     if let Some(path) = &args.write {
-        let mut file = File::create_new(path).map_err(Error::file(path))?;
+        let mut file = File::create_new(path).map_err(|reason| unwritten(path, &reason))?;
         file.write_all(toml.as_bytes()).map_err(Error::file(path))?;
         say(format_args!("written to {}", path.display()));
     }
@@ -155,6 +161,21 @@ pub(super) fn run(args: &Args) -> std::result::Result<Ending, Failure> {
         })?;
     }
     Ok(Ending::Ok)
+}
+
+/// Says why nothing is written to a file.
+fn unwritten(path: &Path, reason: &io::Error) -> Error {
+    let (problem, remedy) = match reason.kind() {
+        ErrorKind::AlreadyExists => (
+            "it is there, and is not written over".to_owned(),
+            "give a path that is free, or move it away",
+        ),
+        _ => (
+            format!("it can't be written ({reason})"),
+            "give a file in a folder that is there and may be written to",
+        ),
+    };
+    Error::config("--write", path.display(), problem, remedy)
 }
 
 fn demand(args: &Args, machine: &Machine, config: Option<&Config>) -> Result<Demand> {
