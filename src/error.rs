@@ -27,11 +27,15 @@ pub enum Error {
         remedy: String,
     },
     /// A configuration file is not valid TOML, or has an unknown or mistyped key.
-    #[error("{path}: {problem}")]
+    #[error("{path}:{line}:{column}: {problem}")]
     ConfigFile {
         /// The file.
         path: PathBuf,
-        /// The parser's account of it, with line and column.
+        /// The line, counted from 1.
+        line: usize,
+        /// The character within it, counted from 1.
+        column: usize,
+        /// The key, what stands there, and what is wanted.
         problem: String,
     },
     /// A file could not be read or written.

@@ -206,11 +206,14 @@ fn a_configuration_file_is_checked_whole() {
     };
     run(
         &format!("{good}colour = 1\n"),
-        &["feeds.toml", "unknown field `colour`", "line 9"],
+        &["feeds.toml:9:1: ", "colour: there is no such key"],
     );
     run(
         &format!("{good}[workers]\ncount = \"two\"\n"),
-        &["feeds.toml", "count = \"two\"", "invalid type"],
+        &[
+            "feeds.toml:",
+            "workers.count = \"two\": it is text; give a whole number",
+        ],
     );
     run(
         &good.replace("\"raw\"", "\"morse\""),

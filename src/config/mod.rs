@@ -4,6 +4,7 @@
 //! [`Config::validate`] checks either against this machine before anything is started.
 
 mod endpoint;
+mod mistake;
 mod numbers;
 mod placement;
 mod schema;

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use crate::{
     config::{
         endpoint::binds_card,
+        mistake::explain,
         numbers::{Arbitration, QualityLimits, Sequence},
         snapshot::Snapshot,
     },
@@ -541,10 +542,7 @@ impl Config {
     /// configuration. Whether it suits this machine is up to [`Config::validate`].
     pub fn load(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path).map_err(Error::file(path))?;
-        toml::from_str(&text).map_err(|error| Error::ConfigFile {
-            path: path.into(),
-            problem: error.to_string(),
-        })
+        toml::from_str(&text).map_err(|error| explain(path, &text, &error))
     }
 }
 
