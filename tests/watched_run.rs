@@ -467,3 +467,27 @@ fn what_cannot_be_is_refused_by_name() {
         assert!(process.said.contains(expected), "{}", process.said);
     }
 }
+
+#[test]
+fn a_run_that_is_refused_leaves_no_socket_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    let own = format!("ipc://{}", path.display());
+    let elsewhere = support::free_endpoint();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = format!("tcp://{}", taken.local_addr().unwrap());
+    // One that is refused at once, when all is started, and between the two.
+    for more in [
+        &["--connect", &own][..],
+        &["--connect", &elsewhere, "--cores", "4096"],
+        &["--bind", &taken],
+        &["--connect", &elsewhere, "--control", "/nosuch/socket"],
+    ] {
+        for flag in ["--tap", "--cache"] {
+            let mut process = Pinfeed::start(&[&["run", flag, &own], more].concat());
+            let (status, _) = process.finish();
+            assert_eq!(status.code(), Some(2), "{}", process.said);
+            assert!(!path.exists(), "{flag} {more:?}");
+        }
+    }
+}

@@ -93,10 +93,24 @@ impl Copying {
         (shape, config): (&Shape, &Config),
         stop: &Stop,
     ) -> Result<Option<Taking>, Failure> {
-        let mut taking = Taking {
-            watchers: Vec::new(),
-            cache: None,
-        };
+        let mut taking = Taking::default();
+        if let Err(refused) = self.start_each(&mut taking, shape, config, stop) {
+            // Their threads are to let go of what they have bound.
+            taking.finish();
+            return Err(refused);
+        }
+        let is_wanted = taking.cache.is_some() || !taking.watchers.is_empty();
+        Ok(is_wanted.then_some(taking))
+    }
+
+    /// Adds those who take copies, one after the other.
+    fn start_each(
+        &self,
+        taking: &mut Taking,
+        shape: &Shape,
+        config: &Config,
+        stop: &Stop,
+    ) -> Result<(), Failure> {
         for (flag, endpoints) in [("--tap", &self.tap), ("--cache", &self.cache)] {
             for endpoint in endpoints {
                 check_bind(flag, endpoint)?;
@@ -104,11 +118,11 @@ impl Copying {
         }
         if !self.tap.is_empty() {
             let (watcher, bound) = Watcher::relay("--tap", &self.tap)?;
+            taking.watchers.push(watcher);
             refuse_own_lines(config, &bound).map_err(|error| shape.name_flags(error))?;
             for endpoint in bound {
                 say(format_args!("watched on {endpoint}"));
             }
-            taking.watchers.push(watcher);
         }
         if let Some(show) = self.tap_show {
             let plan = show.watch(&self.tap_topic, self.tap_lines_max);
@@ -119,15 +133,13 @@ impl Copying {
             taking.watchers.push(Watcher::write(plan)?);
         }
         if !self.cache.is_empty() {
-            let cache = self.start_cache(config, stop)?;
+            let cache = taking.cache.insert(self.start_cache(config, stop)?);
             refuse_own_lines(config, cache.served()).map_err(|error| shape.name_flags(error))?;
             for endpoint in cache.served() {
                 say(format_args!("serving on {endpoint}"));
             }
-            taking.cache = Some(cache);
         }
-        let is_wanted = taking.cache.is_some() || !taking.watchers.is_empty();
-        Ok(is_wanted.then_some(taking))
+        Ok(())
     }
 
     fn start_cache(&self, config: &Config, stop: &Stop) -> Result<CacheBeside, Error> {
@@ -182,6 +194,7 @@ fn refuse_own_lines(config: &Config, bound: &[String]) -> Result<(), Error> {
 }
 
 /// Those who take copies.
+#[derive(Default)]
 pub(super) struct Taking {
     watchers: Vec<Watcher>,
     cache: Option<CacheBeside>,

@@ -192,23 +192,35 @@ fn receive<H: Handler>(
 ) -> Result<Ending, Failure> {
     let signals = Signals::listen()?;
     let shaped = (&args.shape, config);
-    let Some(taking) = args.copying.start(shaped, signals.stop())? else {
-        return conduct(args, config, &signals, (board, None), handler, evaluate);
+    let mut taking = args.copying.start(shaped, signals.stop())?;
+    let Some(copiers) = taking.as_ref().map(Taking::copiers) else {
+        return conduct(
+            args,
+            config,
+            &signals,
+            (board, &mut None),
+            handler,
+            evaluate,
+        );
     };
-    let copiers = taking.copiers();
-    let beside = (board, Some(taking));
+    let beside = (board, &mut taking);
     let tapped = move |worker| Tapped::new(handler(worker), copiers.clone());
-    conduct(args, config, &signals, beside, tapped, |handlers| {
+    let ending = conduct(args, config, &signals, beside, tapped, |handlers| {
         evaluate(handlers.into_iter().map(Tapped::into_handler).collect())
-    })
+    });
+    // Nothing was run: their threads are to let go of what they have bound.
+    if let Some(taking) = taking {
+        taking.finish();
+    }
+    ending
 }
 
-/// Does what [`receive`] does, with those who take copies, if there are any.
+/// Does what [`receive`] does, with those who take copies, if there are any. It waits for them itself once it has run.
 fn conduct<H: Handler>(
     args: &Args,
     config: &Config,
     signals: &Signals,
-    (board, mut taking): (Option<&Board>, Option<Taking>),
+    (board, taking): (Option<&Board>, &mut Option<Taking>),
     handler: impl FnMut(usize) -> H,
     evaluate: impl FnOnce(Vec<H>) -> (Option<u64>, Result<(), Failure>),
 ) -> Result<Ending, Failure> {
@@ -271,7 +283,7 @@ fn conduct<H: Handler>(
     let (topics, evaluated) = evaluate(std::mem::take(&mut outcome.handlers));
     let summary = Summary::new(&outcome, topics);
     let written = histograms.finish(&outcome.stages);
-    let mut taken = taking.map(Taking::finish).unwrap_or_default();
+    let mut taken = taking.take().map(Taking::finish).unwrap_or_default();
     let taken_well = taken.failure.take().map_or(Ok(()), Err);
     let ending = conclude(&summary, outcome, &taken, args.max_loss, args.json, signals)?;
     evaluated.and(written).and(taken_well).map(|()| ending)
