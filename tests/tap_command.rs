@@ -307,6 +307,22 @@ fn a_file_of_what_passed_is_a_capture() {
 }
 
 #[test]
+fn a_watcher_that_fails_is_told_once_while_the_tap_goes_on() {
+    let mut tapped = Tapped::start(&["--watch-file", "/dev/full"]);
+    let subscriber = tapped.subscriber(&[b"A"]);
+    let start = "warning: a watcher has ended: ";
+    let reason = tapped.process.wait_for_line(start);
+    assert!(reason.starts_with("/dev/full: No space left"), "{reason}");
+    assert_eq!(tapped.told(), b"\x01A");
+    tapped.publish(&[b"A", b"1"]);
+    assert_eq!(subscriber.recv_multipart(0).unwrap()[1], b"1");
+    tapped.process.signal(Signal::TERM);
+    tapped.process.json(1);
+    let said = &tapped.process.said;
+    assert_eq!(said.matches(start).count(), 1, "{said}");
+}
+
+#[test]
 fn nobody_waits_for_a_watcher_that_does_not_read() {
     const MESSAGES: u64 = 4_000;
     // Nobody reads standard error either, which is a pipe.

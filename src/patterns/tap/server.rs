@@ -136,7 +136,10 @@ impl Tap {
     /// [`Error::Socket`](crate::Error::Socket), from waiting.
     pub fn turn(&mut self, time: Duration) -> Result<Vec<String>> {
         self.reactor.turn(&mut self.desk, time)?;
-        Ok(self.desk.books.take_news())
+        let mut news = self.desk.books.take_news();
+        let failed = self.watchers.iter_mut().filter_map(Watcher::take_news);
+        news.extend(failed.map(|error| format!("warning: a watcher has ended: {error}")));
+        Ok(news)
     }
 
     /// Lets subscribers and watchers take what waits for them, and sums up.
