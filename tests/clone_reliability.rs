@@ -206,6 +206,23 @@ fn an_active_server_says_when_the_other_one_is_out_of_step() {
 }
 
 /// Prints how long a command takes that reads one key of one server, and of a pair.
+#[test]
+fn its_ports_are_free_at_the_end_although_nobody_takes_what_is_said() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let endpoint = four_ports();
+    let server = serve(&endpoint, &folder.path().join("store"), &[]);
+    server.fill_stderr();
+    server.signal(Signal::TERM);
+    let address = endpoint.strip_prefix("tcp://").expect("of TCP");
+    wait_until("its port is free", || {
+        std::net::TcpListener::bind(address).is_ok()
+    });
+    wait_until("asked again, it ends", || {
+        server.signal(Signal::TERM);
+        !server.is_running()
+    });
+}
+
 fn print_one_shots(servers: &[String]) {
     for servers in [&servers[..1], servers] {
         let since = Stopwatch::start();

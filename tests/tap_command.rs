@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::net::TcpListener;
+
 use pinfeed::publish::{
     Source,
     capture::{Capture, Speed},
@@ -320,6 +322,15 @@ fn a_watcher_that_fails_is_told_once_while_the_tap_goes_on() {
     tapped.process.json(1);
     let said = &tapped.process.said;
     assert_eq!(said.matches(start).count(), 1, "{said}");
+}
+
+#[test]
+fn its_ports_are_free_at_the_end_although_nobody_takes_what_is_said() {
+    let tapped = Tapped::start(&[]);
+    tapped.process.fill_stderr();
+    tapped.process.signal(Signal::TERM);
+    let address = tapped.endpoint.strip_prefix("tcp://").unwrap();
+    wait_until("its port is free", || TcpListener::bind(address).is_ok());
 }
 
 #[test]

@@ -101,29 +101,31 @@ impl Between {
         Ok(signals)
     }
 
-    /// Says which endpoints there are, and takes turns [aside](work_aside) until it is time to stop.
-    pub(super) fn run(
+    /// Says which endpoints there are, behind what is `first`, takes turns [aside](work_aside) until it is time to stop,
+    /// and finishes there as well: who is waited for to take what is said keeps no port.
+    pub(super) fn run<P: Send, S: Send>(
         &self,
         signals: &Signals,
-        ends: &Ends,
-        mut turn: impl FnMut(Duration) -> Result<Vec<String>, Error> + Send,
-    ) -> Result<(), Failure> {
-        for endpoint in &ends.bound {
-            say(format_args!("listening on {endpoint}"));
-        }
-        for endpoint in &ends.served {
-            say(format_args!("serving on {endpoint}"));
-        }
+        (first, ends): (Vec<String>, Ends),
+        mut proxy: P,
+        mut turn: impl FnMut(&mut P, Duration) -> Result<Vec<String>, Error> + Send,
+        finish: impl FnOnce(P) -> Result<S, Error> + Send,
+    ) -> Result<S, Failure> {
         let deadline = self.run_for.map(Deadline::after);
         let stop = signals.stop();
         work_aside(FORWARDING, |desk| {
+            let listening = ends.bound.iter().map(|at| format!("listening on {at}"));
+            let serving = ends.served.iter().map(|at| format!("serving on {at}"));
+            for news in first.into_iter().chain(listening).chain(serving) {
+                desk.tell(news);
+            }
             while !stop.requested() && !deadline.is_some_and(|deadline| deadline.passed()) {
                 let wait = deadline.map_or(LOOK_EVERY, |deadline| deadline.left().min(LOOK_EVERY));
-                for news in turn(wait)? {
+                for news in turn(&mut proxy, wait)? {
                     desk.tell(news);
                 }
             }
-            Ok(())
+            finish(proxy)
         })
     }
 }

@@ -93,20 +93,18 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
         snapshots: args.snapshots.clone(),
         messages_max: args.between.messages_max(),
     };
-    let mut cache = Cache::open(&plan, signals.stop().clone())?;
-    if let Some(path) = &args.store {
-        say(format_args!(
-            "{} topics from {}",
-            count(cache.restored()),
-            path.display()
-        ));
-    }
-    for endpoint in cache.snapshots() {
-        say(format_args!("snapshots at {endpoint}"));
-    }
-    let ends = cache.ends().clone();
-    args.between.run(&signals, &ends, |wait| cache.turn(wait))?;
-    let (summary, written) = cache.finish()?;
+    let cache = Cache::open(&plan, signals.stop().clone())?;
+    let restored = args.store.as_ref().map(|path| {
+        let topics = count(cache.restored());
+        format!("{topics} topics from {}", path.display())
+    });
+    let snapshots = cache.snapshots().iter();
+    let snapshots = snapshots.map(|at| format!("snapshots at {at}"));
+    let said = restored.into_iter().chain(snapshots).collect();
+    let said = (said, cache.ends().clone());
+    let (summary, written) = args
+        .between
+        .run(&signals, said, cache, Cache::turn, Cache::finish)?;
     say_summary(&summary);
     if args.json {
         print_json(&summary)?;

@@ -115,13 +115,13 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
         watch_bind: args.watch_bind.clone(),
         messages_max: args.between.messages_max(),
     };
-    let mut tap = Tap::open(plan, signals.stop().clone())?;
-    for endpoint in tap.watched() {
-        say(format_args!("watched on {endpoint}"));
-    }
-    let ends = tap.ends().clone();
-    args.between.run(&signals, &ends, |wait| tap.turn(wait))?;
-    let (summary, written) = tap.finish()?;
+    let tap = Tap::open(plan, signals.stop().clone())?;
+    let watched = tap.watched().iter();
+    let watched = watched.map(|at| format!("watched on {at}")).collect();
+    let said = (watched, tap.ends().clone());
+    let (summary, written) = args
+        .between
+        .run(&signals, said, tap, Tap::turn, Tap::finish)?;
     say_summary(&summary);
     if args.json {
         print_json(&summary)?;

@@ -17,8 +17,9 @@ pub mod python;
 use std::{
     ffi::OsStr,
     fs,
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader, Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener},
+    os::{fd::AsRawFd, unix::fs::OpenOptionsExt},
     path::PathBuf,
     process::{Child, ChildStderr, Command, ExitStatus, Stdio},
     sync::{
@@ -168,6 +169,19 @@ impl Pinfeed {
                 return;
             }
         }
+    }
+
+    /// Fills the pipe of standard error, so that it takes nothing more until it is read.
+    pub fn fill_stderr(&self) {
+        let pipe = format!("/proc/self/fd/{}", self.stderr.get_ref().as_raw_fd());
+        let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+        let mut options = fs::OpenOptions::new();
+        let mut pipe = options
+            .write(true)
+            .custom_flags(flags)
+            .open(pipe)
+            .expect("its other end");
+        while pipe.write(b"\n").is_ok() {}
     }
 
     /// Returns the bytes in the pipe of standard error.
@@ -355,7 +369,6 @@ pub fn captures() -> Option<PathBuf> {
 
 /// Says that a test is skipped, past the capture of its output.
 pub fn skip(reason: &str) {
-    use std::io::Write;
     let test = thread::current().name().unwrap_or("a test").to_owned();
     let line = format!("SKIPPED {test}: {reason}\n");
     let _ = std::io::stderr().write_all(line.as_bytes());

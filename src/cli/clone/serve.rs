@@ -96,15 +96,17 @@ pub(super) fn serve(args: &Serve) -> Result<Ending, Failure> {
     if let Some(peer) = &args.peer {
         refuse_own("--peer", peer, [&plan.endpoint])?;
     }
-    let mut server = Server::start(&plan).map_err(|error| by_flag(args, error))?;
-    say(format_args!("serving on {}", server.endpoint()));
-    let Bound {
-        updates_out,
-        updates_in,
-        peer,
-        ..
-    } = server.bound().clone();
+    let server = Server::start(&plan).map_err(|error| by_flag(args, error))?;
     let summary = work_aside("serving", |desk| {
+        // It ends here: who is waited for to take what is said keeps no port.
+        let mut server = server;
+        let Bound {
+            snapshots,
+            updates_out,
+            updates_in,
+            peer,
+        } = server.bound().clone();
+        desk.tell(format!("serving on {snapshots}"));
         desk.tell(format!("updates out on {updates_out}"));
         desk.tell(format!("updates in on {updates_in}"));
         if let Some(peer) = peer {
