@@ -207,6 +207,31 @@ fn an_active_server_says_when_the_other_one_is_out_of_step() {
 
 /// Prints how long a command takes that reads one key of one server, and of a pair.
 #[test]
+fn a_server_that_does_not_hear_the_other_one_says_so_and_when_it_does() {
+    let (folder, endpoints) = (
+        tempfile::tempdir().expect("a folder"),
+        [four_ports(), four_ports()],
+    );
+    let serve = |side: usize, name: &str| {
+        let store = folder.path().join(name);
+        serve(
+            &endpoints[side],
+            &store,
+            &[name, "--peer", &endpoints[1 - side]],
+        )
+    };
+    let mut backup = serve(1, "--backup");
+    let said = backup.wait_for_line("nothing is heard of the other server for 5 s: ");
+    let refused = format!("{}: Connection refused", endpoints[0]);
+    assert!(
+        said.starts_with(&refused) && said.contains("--peer"),
+        "{said}"
+    );
+    let _primary = serve(0, "--primary");
+    backup.wait_for_line("the other server is heard of");
+}
+
+#[test]
 fn its_ports_are_free_at_the_end_although_nobody_takes_what_is_said() {
     let folder = tempfile::tempdir().expect("a folder");
     let endpoint = four_ports();
@@ -221,6 +246,30 @@ fn its_ports_are_free_at_the_end_although_nobody_takes_what_is_said() {
         server.signal(Signal::TERM);
         !server.is_running()
     });
+}
+
+#[test]
+fn a_client_that_is_given_another_port_of_the_server_is_told_which_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let endpoint = four_ports();
+    let _server = serve(&endpoint, &folder.path().join("store"), &[]);
+    let (host, port) = endpoint.rsplit_once(':').expect("a port");
+    let port: u16 = port.parse().expect("a number");
+    for offset in [1, 2] {
+        let wrong = format!("{host}:{}", port + offset);
+        let mut client = Pinfeed::start(&[
+            "clone",
+            "get",
+            "key",
+            "--timeout",
+            "500ms",
+            "--connect",
+            &wrong,
+        ]);
+        assert_eq!(client.finish().0.code(), Some(1), "{}", client.said);
+        let said = "give the server's --endpoint, whose port is P";
+        assert!(client.said.contains(said), "{}", client.said);
+    }
 }
 
 fn print_one_shots(servers: &[String]) {

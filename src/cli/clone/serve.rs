@@ -112,7 +112,7 @@ pub(super) fn serve(args: &Serve) -> Result<Ending, Failure> {
         if let Some(peer) = peer {
             desk.tell(format!("telling the other server on {peer}"));
         }
-        server.run(signals.stop(), |news| desk.tell(in_words(news).to_owned()))
+        server.run(signals.stop(), |news| desk.tell(in_words(&news)))
     })?;
     say(format_args!("{}", summary_in_words(&summary)));
     if args.json {
@@ -142,8 +142,8 @@ fn by_flag(args: &Serve, error: Error) -> Error {
     }
 }
 
-fn in_words(news: News) -> &'static str {
-    match news {
+fn in_words(news: &News) -> String {
+    let words = match news {
         News::Role(Role::Primary | Role::Backup) => "starting over: asking the peer",
         News::Role(Role::Active) => "active",
         News::Role(Role::Passive) => "passive",
@@ -159,7 +159,15 @@ fn in_words(news: News) -> &'static str {
         News::Step { in_step: false, .. } => {
             "no longer in step with the active server: asking for its state"
         }
-    }
+        News::Heard => "the other server is heard of",
+        News::Unheard { for_s, obstacle } => {
+            return format!(
+                "nothing is heard of the other server for {for_s} s: {obstacle}; see that it runs as the other one of the \
+                 pair, and that --peer is its --endpoint"
+            );
+        }
+    };
+    words.to_owned()
 }
 
 fn summary_in_words(summary: &Summary) -> String {

@@ -5,6 +5,7 @@
 //! up on as soon as anything would be missing, so that it connects again and takes a snapshot.
 
 mod edge;
+mod hearing;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -27,6 +28,7 @@ use crate::{
     zmtp::SocketType,
 };
 use edge::{Edge, SUBSCRIBER_WAITING_BYTES_MAX, Sockets};
+use hearing::Hearing;
 
 /// What its ports follow from, as errors name it.
 const FLAG: &str = "--endpoint";
@@ -108,7 +110,7 @@ pub struct Bound {
 }
 
 /// What changes while a server serves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum News {
     /// Its role within the pair.
     Role(Role),
@@ -119,6 +121,15 @@ pub enum News {
         /// Whether they are in step.
         in_step: bool,
     },
+    /// Nothing has come of the other server for some time.
+    Unheard {
+        /// For how long, in seconds.
+        for_s: u64,
+        /// What stands in the way: an endpoint of it and a reason.
+        obstacle: String,
+    },
+    /// The other server is heard of, after that it was not.
+    Heard,
 }
 
 /// A server.
@@ -161,14 +172,18 @@ impl Server {
             .as_ref()
             .map(|pair| Star::new(pair.side, pair.preempts, now.wall_ns, now.ns));
         let machine = Machine::new(&restored, plan.limits, star, now);
+        let mut hearing = None;
         if let Some(pair) = &plan.pair {
-            reactor.connect(sockets.peer_snapshot, &beside("--peer", &pair.peer, 0)?)?;
-            reactor.connect(sockets.peer_state, &beside("--peer", &pair.peer, 3)?)?;
+            let peer = |offset| beside("--peer", &pair.peer, offset);
+            let endpoints = [peer(0)?, peer(3)?];
+            reactor.connect(sockets.peer_snapshot, &endpoints[0])?;
+            reactor.connect(sockets.peer_state, &endpoints[1])?;
+            hearing = Some(Hearing::new(endpoints, now.ns));
         }
         let links = reactor.links();
         links.subscribe(sockets.collector, b"");
         links.subscribe(sockets.peer_state, b"");
-        let edge = Edge::new(machine, store, sockets, plan.form, clock);
+        let edge = Edge::new(machine, store, sockets, hearing, plan.form, clock);
         Ok(Self {
             reactor,
             edge,

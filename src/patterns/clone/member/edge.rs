@@ -263,7 +263,12 @@ impl Application for Edge {
 
     fn on_refused(&mut self, socket: SocketId, _endpoint: Option<&str>, end: &End) {
         if let Some((server, place)) = self.place_of(socket) {
-            self.servers[server].ends[place] = Some(end.to_string());
+            let mut why = end.to_string();
+            // Somebody is there, and gives no snapshots.
+            if place == 0 && matches!(end, End::Violation(_) | End::Lost) {
+                why += "; give the server's --endpoint, whose port is P, not that of P+1 or P+2";
+            }
+            self.servers[server].ends[place] = Some(why);
         }
     }
 

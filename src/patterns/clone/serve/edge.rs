@@ -9,7 +9,7 @@ use crate::{
         binary_star::wire::Tidings,
         clone::{
             Now, RECENT,
-            serve::{News, Summary},
+            serve::{News, Summary, hearing::Hearing},
             server::{Machine, Output},
             state::{Key, Update, View},
             store::Store,
@@ -55,6 +55,8 @@ pub(super) struct Edge {
     machine: Machine<Link>,
     store: Option<Store>,
     sockets: Sockets,
+    /// What is heard of the other server of a pair.
+    hearing: Option<Hearing>,
     form: Form,
     clock: Clock,
     /// Whether the machine was told the time in this turn.
@@ -74,6 +76,7 @@ impl Edge {
         machine: Machine<Link>,
         store: Option<Store>,
         sockets: Sockets,
+        hearing: Option<Hearing>,
         form: Form,
         clock: Clock,
     ) -> Self {
@@ -81,6 +84,7 @@ impl Edge {
             machine,
             store,
             sockets,
+            hearing,
             form,
             clock,
             has_begun: false,
@@ -114,6 +118,16 @@ impl Edge {
                 .machine
                 .is_one_of_a_pair()
                 .then(|| self.machine.is_in_step()),
+        }
+    }
+
+    /// Notes that there is a connection to the other server of a pair, or why not, if the socket is for one.
+    fn note_peer(&mut self, socket: SocketId, end: Option<&End>) {
+        let sockets = [self.sockets.peer_snapshot, self.sockets.peer_state];
+        if let Some(hearing) = &mut self.hearing
+            && let Some(place) = sockets.iter().position(|of| *of == socket)
+        {
+            hearing.connected(place, end.map(End::to_string));
         }
     }
 
@@ -324,6 +338,9 @@ impl Application for Edge {
         } else if link.socket == sockets.peer_state {
             match Tidings::decode(frames) {
                 Ok(tidings) => {
+                    let hearing = self.hearing.as_mut();
+                    self.news
+                        .extend(hearing.and_then(|hearing| hearing.heard(now.ns)));
                     if let Err(fatal) = self.machine.on_peer(&tidings, now) {
                         self.fail(fatal.to_string());
                     }
@@ -339,6 +356,7 @@ impl Application for Edge {
     }
 
     fn on_open(&mut self, links: &mut Links, link: Link) {
+        self.note_peer(link.socket, None);
         if link.socket == self.sockets.peer_snapshot {
             self.peer = Some((link, false));
             if self.asks_peer {
@@ -367,7 +385,12 @@ impl Application for Edge {
         self.send_piece(links, link);
     }
 
-    fn on_close(&mut self, _links: &mut Links, link: Link, _end: &End, _orphaned: &[Box<[u8]>]) {
+    fn on_refused(&mut self, socket: SocketId, _endpoint: Option<&str>, end: &End) {
+        self.note_peer(socket, Some(end));
+    }
+
+    fn on_close(&mut self, _links: &mut Links, link: Link, end: &End, _orphaned: &[Box<[u8]>]) {
+        self.note_peer(link.socket, Some(end));
         if self.peer.is_some_and(|(current, _)| current == link) {
             self.peer = None;
         } else if link.socket == self.sockets.snapshot {
@@ -381,6 +404,9 @@ impl Application for Edge {
     fn on_turn_end(&mut self, links: &mut Links) {
         let now = self.begin(links);
         self.has_begun = false;
+        let hearing = self.hearing.as_mut();
+        self.news
+            .extend(hearing.and_then(|hearing| hearing.overdue(now.ns)));
         if let Some(changes) = self.machine.changes()
             && let Some(store) = &mut self.store
             && let Err(failure) = store.commit(&changes, now)
