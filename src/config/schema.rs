@@ -15,6 +15,7 @@ use crate::{
     error::{Error, Result},
     handoff::{BatchLimits, HandoffKind, HandoffLimits},
     policy::{Policy, Rules},
+    sequence::Scope,
     wait::Wait,
 };
 
@@ -223,6 +224,15 @@ impl Feed {
     #[must_use]
     pub fn is_numbered(&self) -> bool {
         self.sequence.track && self.envelope.numbering().is_some()
+    }
+
+    /// Tells whether its heartbeats say how far its publisher has got, and nobody heeds them, as where lines are merged.
+    #[must_use]
+    pub fn ignores_heartbeats(&self) -> bool {
+        let numbering = self.envelope.numbering();
+        self.arbitration.is_some()
+            && self.envelope.has_heartbeats()
+            && numbering.is_some_and(|numbering| numbering.scope == Scope::Line)
     }
 }
 
