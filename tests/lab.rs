@@ -12,7 +12,7 @@ use std::{
     process::{Command, Output},
 };
 
-use rustix::process::{Pid, Signal, getuid, kill_process_group};
+use rustix::process::{Pid, Signal, getuid, kill_process, kill_process_group};
 use support::{
     Pinfeed,
     control::{ask, of_lanes},
@@ -111,24 +111,26 @@ impl Lab {
         output.lines().map(line).collect()
     }
 
+    /// The command lines of processes that a script started for this lab, and that have not ended: all inherit its name.
+    fn running(&self) -> Vec<String> {
+        let name = format!("PINFEED_LAB={}", self.name);
+        let processes = fs::read_dir("/proc").unwrap().flatten();
+        let has_name = |process: &PathBuf| {
+            let all = fs::read(process.join("environ")).unwrap_or_default();
+            all.split(|byte| *byte == 0)
+                .any(|one| one == name.as_bytes())
+        };
+        processes
+            .map(|process| process.path())
+            .filter(has_name)
+            .filter_map(|process| fs::read_to_string(process.join("cmdline")).ok())
+            .collect()
+    }
+
     /// What a card has received since.
     fn since(&self, before: &BTreeMap<String, u64>, card: &str) -> u64 {
         self.packets()[card] - before[card]
     }
-}
-
-/// The processes of a group that have not ended.
-fn running(group: u32) -> Vec<String> {
-    let processes = fs::read_dir("/proc").unwrap().flatten();
-    let of_group = |stat: &String| {
-        let (_, fields) = stat.rsplit_once(") ").unwrap();
-        let fields: Vec<&str> = fields.split(' ').collect();
-        fields[0] != "Z" && fields[2] == group.to_string()
-    };
-    processes
-        .filter_map(|process| fs::read_to_string(process.path().join("stat")).ok())
-        .filter(of_group)
-        .collect()
 }
 
 impl Drop for Lab {
@@ -268,7 +270,7 @@ fn of_two_copies_one_card_is_enough() {
     }
 }
 
-/// To its end, and interrupted as by Ctrl-C, which all that run in a terminal get.
+/// To its end, and ended before: with all that run in its terminal, as by Ctrl-C, or alone, as by `kill`.
 #[test]
 fn a_run_leaves_nothing_behind() {
     let Some(lab) = Lab::named("run") else {
@@ -282,20 +284,25 @@ fn a_run_leaves_nothing_behind() {
         let counts = counted.lines().filter_map(packets);
         counts.filter(|&packets| packets > 100).count() == 2
     };
-    for (seconds, signal, code) in [
-        ("1", None, 0),
-        ("50", Some(Signal::INT), 130),
-        ("50", Some(Signal::TERM), 143),
+    type Send = fn(Pid, Signal) -> rustix::io::Result<()>;
+    let (all, alone): (Send, Send) = (kill_process_group, kill_process);
+    for (end, code) in [
+        (None, 0),
+        (Some((all, Signal::INT)), 130),
+        (Some((all, Signal::TERM)), 143),
+        (Some((alone, Signal::INT)), 130),
+        (Some((alone, Signal::TERM)), 143),
+        (Some((alone, Signal::HUP)), 129),
     ] {
+        // Longer than a test waits for anything.
+        let seconds = if end.is_some() { "600" } else { "1" };
         let mut run = Pinfeed::spawn(lab.command(&["run", seconds]).process_group(0));
-        let group = run.id();
-        if let Some(signal) = signal {
+        if let Some((send, signal)) = end {
             wait_until("packets come, or none will", || {
                 comes() || !run.is_running()
             });
-            let group = Pid::from_raw(group.cast_signed()).unwrap();
             // It may have ended, for want of permission.
-            let _ = kill_process_group(group, signal);
+            let _ = send(Pid::from_raw(run.id().cast_signed()).unwrap(), signal);
         }
         let (status, output) = run.finish();
         if run.said.contains("not permitted") {
@@ -308,10 +315,10 @@ fn a_run_leaves_nothing_behind() {
             "{output}{}",
             run.said
         );
-        assert_eq!(running(group), [""; 0], "{signal:?}");
+        assert_eq!(lab.running(), [""; 0], "{code}");
         for side in ["sub", "a", "b"] {
             let namespace = format!("/var/run/netns/{}-{side}", lab.name);
-            assert!(!Path::new(&namespace).exists(), "{signal:?}: {namespace}");
+            assert!(!Path::new(&namespace).exists(), "{code}: {namespace}");
         }
     }
 }
