@@ -763,6 +763,34 @@ fn all_cards_change_or_none() {
     assert_eq!(host.all(), before);
 }
 
+/// It says nothing for a moment, once or many times: either all is set in the end or the script says that it is not.
+#[test]
+fn a_card_that_cannot_be_asked_is_not_one_with_nothing_to_set() {
+    for questions in (1..12).chain([1_000]) {
+        let host = Host::new();
+        let before = ["on", "8", "32", "8"];
+        host.put_card("eth1", before);
+        host.put("cards/eth1/silent", &format!("{questions}\n"));
+        let arguments = ["--queues", "4", "eth1"];
+        let output = host.command("nic-latency", &arguments).output().unwrap();
+        if output.status.success() {
+            assert_eq!(host.card("eth1"), ["off", "0", "1", "4"], "{questions}");
+            assert!(questions < 12);
+        } else {
+            refused(&output, 1, "eth1 refuses (");
+            if host.card("eth1") != before {
+                refused(&output, 1, "did not all go back: undo tries again");
+            }
+        }
+        fs::remove_file(host.path("cards/eth1/silent")).unwrap();
+        host.put("cards/eth1/left", "0\n");
+        if host.path("var/lib/pinfeed").exists() {
+            host.done("nic-latency", &["undo"]);
+        }
+        assert_eq!(host.card("eth1"), before, "{questions}");
+    }
+}
+
 #[test]
 fn without_ethtool_its_package_is_named() {
     let host = Host::new();
