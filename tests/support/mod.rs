@@ -13,6 +13,7 @@ pub mod moves;
 pub mod past;
 pub mod peer;
 pub mod python;
+pub mod tuned_host;
 
 use std::{
     ffi::OsStr,
