@@ -4,21 +4,24 @@
 //! [`Config::validate`] checks either against this machine before anything is started.
 
 mod endpoint;
+mod feed;
 mod mistake;
 mod numbers;
 mod placement;
+mod policies;
 mod schema;
 mod snapshot;
 mod validate;
 mod wanted;
 
 pub(crate) use endpoint::check_bind;
+pub use feed::{Feed, Line, SocketKind};
 pub use numbers::{Arbitration, QualityLimits, Sequence, StaleTopics};
 pub use placement::Cores;
+pub use policies::{OnLate, PolicyLimits, TopicPolicy};
 pub use schema::{
-    Config, CoreChoice, Engine, Feed, HandlerPanic, Handoff, Lane, Line, OnLate, PinPolicy,
-    PolicyLimits, Receive, Sharding, ShardingMode, SocketKind, Threads, TopicOverride, TopicPolicy,
-    Workers,
+    Config, CoreChoice, Engine, HandlerPanic, Handoff, Lane, PinPolicy, Receive, Sharding,
+    ShardingMode, Threads, TopicOverride, Workers,
 };
 pub use snapshot::Snapshot;
 pub(crate) use validate::BATCH_MESSAGES_MAX;

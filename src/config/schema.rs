@@ -7,15 +7,15 @@ use serde::Deserialize;
 use crate::{
     config::{
         endpoint::binds_card,
+        feed::{Feed, Line, SocketKind},
         mistake::explain,
-        numbers::{Arbitration, QualityLimits, Sequence},
-        snapshot::Snapshot,
+        numbers::{QualityLimits, Sequence},
+        policies::PolicyLimits,
     },
     envelope::Envelope,
     error::{Error, Result},
     handoff::{BatchLimits, HandoffKind, HandoffLimits},
-    policy::{Policy, Rules},
-    sequence::Scope,
+    policy::Rules,
     wait::Wait,
 };
 
@@ -160,119 +160,6 @@ impl Lane {
     }
 }
 
-/// One logical stream of messages.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Feed {
-    /// Its name.
-    pub name: String,
-    /// The format of its messages: a name, or a table that describes it.
-    pub envelope: Envelope,
-    /// What its publishers are connected with.
-    #[serde(default)]
-    pub socket: SocketKind,
-    /// The prefixes of the topics wanted. Where both these and [`Feed::topics`] are empty: all.
-    #[serde(default)]
-    pub subscribe: Vec<String>,
-    /// Topics wanted by their whole names: `BTC-USD`, and not `BTC-USDT` with it.
-    #[serde(default)]
-    pub topics: Vec<String>,
-    /// How the numbers of its messages are judged.
-    #[serde(default)]
-    pub sequence: Sequence,
-    /// When it and its topics are to be trusted.
-    #[serde(default)]
-    pub quality: QualityLimits,
-    /// Given where its lines are copies of each other, A and B: how they are merged. Without, each line
-    /// is a part of the feed.
-    pub arbitration: Option<Arbitration>,
-    /// Where its past comes from; without, it begins with what is published next.
-    pub snapshot: Option<Snapshot>,
-    /// Where it comes from.
-    #[serde(rename = "line", default)]
-    pub lines: Vec<Line>,
-    /// What happens where a worker is slow, by topic; for the rest [`Policy::Block`].
-    #[serde(rename = "policy", default)]
-    pub policies: Vec<TopicPolicy>,
-}
-
-/// What happens to topics whose worker is slow.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TopicPolicy {
-    /// What the topics start with; the longest match decides. `*`, or without it: all, but
-    /// [`Policy::Conflate`] has to be asked for by topic.
-    pub topic: Option<String>,
-    /// What happens.
-    #[serde(deserialize_with = "from_name")]
-    pub policy: Policy,
-}
-
-impl TopicPolicy {
-    /// Returns the bytes that the topics start with.
-    #[must_use]
-    pub fn prefix(&self) -> &[u8] {
-        match self.topic.as_deref() {
-            None | Some("*") => &[],
-            Some(prefix) => prefix.as_bytes(),
-        }
-    }
-}
-
-impl Feed {
-    /// Tells whether its messages have numbers that are looked at.
-    #[must_use]
-    pub fn is_numbered(&self) -> bool {
-        self.sequence.track && self.envelope.numbering().is_some()
-    }
-
-    /// Tells whether its heartbeats say how far its publisher has got, and nobody heeds them, as where lines are merged.
-    #[must_use]
-    pub fn ignores_heartbeats(&self) -> bool {
-        let numbering = self.envelope.numbering();
-        self.arbitration.is_some()
-            && self.envelope.has_heartbeats()
-            && numbering.is_some_and(|numbering| numbering.scope == Scope::Line)
-    }
-}
-
-/// The kind of socket that a feed is received with.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum SocketKind {
-    /// SUB, from PUB or XPUB: every subscriber gets what it is subscribed to.
-    #[default]
-    Sub,
-    /// PULL, from PUSH: each message goes to one of those that pull, whatever its topic.
-    Pull,
-}
-
-/// Endpoints of a feed that one lane receives.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Line {
-    /// The name of the lane that receives it.
-    pub lane: String,
-    /// Endpoints of publishers to connect to.
-    #[serde(default)]
-    pub connect: Vec<String>,
-    /// Endpoints to bind for publishers that connect to us.
-    #[serde(default)]
-    pub bind: Vec<String>,
-}
-
-impl Line {
-    /// A line without endpoints on the lane with this name.
-    #[must_use]
-    pub fn on(lane: &str) -> Self {
-        Self {
-            lane: lane.to_owned(),
-            connect: Vec::new(),
-            bind: Vec::new(),
-        }
-    }
-}
-
 /// The pool of workers.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -382,49 +269,6 @@ impl Handoff {
             batches: self.batches,
         }
     }
-}
-
-/// When policies act, and what they keep account of.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct PolicyLimits {
-    /// With [`Policy::Conflate`]: how long a message may have waited before its worker conflates what
-    /// waits, in milliseconds.
-    pub conflate_after_ms: u32,
-    /// With [`Policy::Snail`]: how old a message may be when its handler is done, in milliseconds since its
-    /// publisher's timestamp, or where it has none since it was received. With the other policies: since it
-    /// was received, and all that follows is an entry in the flight record.
-    pub late_after_ms: u32,
-    /// With [`Policy::Snail`]: for how long all messages may be later than that, in milliseconds.
-    pub grace_ms: u32,
-    /// With [`Policy::Snail`]: what happens then.
-    pub on_late: OnLate,
-    /// Topics, of up to [`NAME_BYTES_MAX`](crate::sequence::topics::NAME_BYTES_MAX) bytes, whose dropped and
-    /// superseded messages each lane and each worker counts apart.
-    pub topics_max: usize,
-}
-
-impl Default for PolicyLimits {
-    fn default() -> Self {
-        Self {
-            conflate_after_ms: 10,
-            late_after_ms: 1_000,
-            grace_ms: 1_000,
-            on_late: OnLate::Exit,
-            topics_max: 10_000,
-        }
-    }
-}
-
-/// What happens when messages with [`Policy::Snail`] were too late for too long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum OnLate {
-    /// The pipeline stops and reports [`Error::Late`]; the worker discards and counts as dropped what
-    /// still waits for it.
-    Exit,
-    /// It goes into the flight record, once a grace time.
-    Alarm,
 }
 
 /// The receiving sockets. Where libzmq has the same options, its own defaults lose messages or trust
@@ -566,7 +410,7 @@ where
 }
 
 /// Reads a value that the file writes as a name.
-fn from_name<'de, D, T>(deserializer: D) -> std::result::Result<T, D::Error>
+pub(super) fn from_name<'de, D, T>(deserializer: D) -> std::result::Result<T, D::Error>
 where
     D: serde::Deserializer<'de>,
     T: FromStr<Err: fmt::Display>,

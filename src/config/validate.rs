@@ -5,7 +5,7 @@ use std::{collections::HashSet, net::UdpSocket};
 use crate::{
     config::{
         Config, Engine, Feed, HandlerPanic, Lane, Line, PinPolicy, ShardingMode, SocketKind,
-        endpoint, snapshot,
+        endpoint, numbers, snapshot,
     },
     error::{Error, Result},
     handoff::{HandoffKind, held},
@@ -13,7 +13,6 @@ use crate::{
     libzmq::IO_THREADS_MAX,
     message::HEADER_BYTES,
     policy::Policy,
-    sequence::arbiter,
     shard::{Override, SHARDS, ShardTable},
     wait::Wait,
 };
@@ -30,16 +29,10 @@ pub(crate) const BATCH_MESSAGES_MAX: usize = 1 << 16;
 pub(super) const BYTES_MAX: usize = 1 << 30;
 /// The most batches between a lane and a worker.
 const BATCHES_MAX: usize = 1 << 16;
-/// The most topics of a line that are told apart, some hundred bytes each.
-const TOPICS_MAX: usize = 1 << 28;
-/// The longest time that a limit may be.
-const MILLISECONDS_MAX: usize = 24 * 3_600_000;
-/// The most messages that may be held while others are waited for.
-const HELD_MESSAGES_MAX: usize = 1 << 28;
 /// The most topics to count apart.
 const POLICY_TOPICS_MAX: usize = 1 << 24;
 /// The most bytes that all batches together may hold before one grows.
-const BATCHES_BYTES_MAX: usize = 16 << 30;
+pub(super) const BATCHES_BYTES_MAX: usize = 16 << 30;
 
 impl Config {
     /// Checks the whole configuration against this machine.
@@ -71,11 +64,11 @@ impl Config {
                 ));
             }
             within(&format!("{key}.line"), feed.lines.len(), 1, LINES_MAX)?;
-            check_numbers(&key, feed)?;
+            numbers::check(&key, feed)?;
             if let Some(snapshot) = &feed.snapshot {
                 snapshot.check(&key, feed)?;
             }
-            check_subscriptions(&key, feed)?;
+            feed.check_subscriptions(&key)?;
             for (index, line) in feed.lines.iter().enumerate() {
                 self.check_line(&format!("{key}.line[{index}]"), line, &mut bound)?;
             }
@@ -449,69 +442,6 @@ impl Config {
     }
 }
 
-/// Checks what is expected of a feed's numbers and of its silence.
-fn check_numbers(key: &str, feed: &Feed) -> Result<()> {
-    let topics_key = format!("{key}.sequence.topics_max");
-    within(&topics_key, feed.sequence.topics_max, 1, TOPICS_MAX)?;
-    for (index, rule) in feed.quality.topics.iter().enumerate() {
-        let key = format!("{key}.quality.topic[{index}].stale_after_ms");
-        within(&key, rule.stale_after_ms as usize, 1, MILLISECONDS_MAX)?;
-    }
-    let limits = [
-        ("stale_after_ms", feed.quality.stale_after_ms),
-        ("recover_ms", feed.quality.recover_ms),
-    ];
-    for (name, value) in limits {
-        within(
-            &format!("{key}.quality.{name}"),
-            value as usize,
-            0,
-            MILLISECONDS_MAX,
-        )?;
-    }
-    let Some(arbitration) = &feed.arbitration else {
-        return Ok(());
-    };
-    let key = format!("{key}.arbitration");
-    if feed.lines.len() < 2 {
-        return Err(Error::config(
-            key,
-            format!("{} line", feed.lines.len()),
-            "there is nothing to choose from",
-            "add a second [[feed.line]] that carries a copy of the first, or remove the table",
-        ));
-    }
-    within(
-        &format!("{key} (lines)"),
-        feed.lines.len(),
-        2,
-        arbiter::LINES_MAX,
-    )?;
-    if !feed.is_numbered() {
-        return Err(Error::config(
-            key,
-            &feed.envelope,
-            "only numbers tell which messages are copies, and this feed's have none that are looked at",
-            "give an envelope with sequence numbers and `track = true`, or remove the table",
-        ));
-    }
-    within(
-        &format!("{key}.wait_ms"),
-        arbitration.wait_ms as usize,
-        1,
-        MILLISECONDS_MAX,
-    )?;
-    let held = arbitration.held_messages_max;
-    within(
-        &format!("{key}.held_messages_max"),
-        held,
-        1,
-        HELD_MESSAGES_MAX,
-    )?;
-    let held = arbitration.held_bytes_max;
-    within(&format!("{key}.held_bytes_max"), held, 1, BATCHES_BYTES_MAX)
-}
-
 pub(super) fn within(key: &str, value: usize, least: usize, most: usize) -> Result<()> {
     if (least..=most).contains(&value) {
         return Ok(());
@@ -548,47 +478,6 @@ fn check_name(seen: &mut HashSet<String>, key: String, name: &str) -> Result<()>
         ));
     }
     unique(seen, key, name)
-}
-
-/// Checks that publishers can be asked for what the feed is to get.
-fn check_subscriptions(key: &str, feed: &Feed) -> Result<()> {
-    let prefixes = ("subscribe", &feed.subscribe);
-    for (name, wanted) in [prefixes, ("topics", &feed.topics)] {
-        let key = format!("{key}.{name}");
-        match wanted.first() {
-            Some(first) if feed.socket == SocketKind::Pull => {
-                return Err(Error::config(
-                    key,
-                    first.escape_debug(),
-                    "publishers that push take no subscriptions",
-                    format!("remove `{name}`, or use `socket = \"sub\"`"),
-                ));
-            }
-            Some(first) if feed.envelope.compresses_first() => {
-                return Err(Error::config(
-                    key,
-                    first.escape_debug(),
-                    "subscriptions match on the first frame, which is compressed",
-                    format!("remove `{name}`"),
-                ));
-            }
-            _ => {}
-        }
-    }
-    for (index, topic) in feed.topics.iter().enumerate() {
-        if feed.envelope.exact(topic.as_bytes()).is_none() {
-            return Err(Error::config(
-                format!("{key}.topics[{index}]"),
-                topic.escape_debug(),
-                format!(
-                    "with envelope {} no message starts with this as its topic",
-                    feed.envelope
-                ),
-                "give a topic without the delimiter, or use `subscribe`, which takes prefixes of the first frame",
-            ));
-        }
-    }
-    Ok(())
 }
 
 fn check_lane(key: &str, lane: &Lane) -> Result<()> {
