@@ -4,14 +4,16 @@
 mod support;
 
 use std::{
+    fs,
     process::{Command, Stdio},
     sync::atomic::{AtomicUsize, Ordering::SeqCst},
     thread,
     time::Duration,
 };
 
-use pinfeed::clock::Deadline;
-use support::{LIMIT, Pinfeed, skip};
+use pinfeed::{clock::Deadline, host::topology::usable_cores};
+use rustix::thread::{CpuSet, Pid, sched_setaffinity};
+use support::{LIMIT, Pinfeed, publisher, skip};
 
 /// A shell on a terminal of its own, in a tmux server of its own.
 struct Terminal {
@@ -249,6 +251,135 @@ fn the_terminal_is_given_back_after_keys_and_signals() {
     });
     // A key that came too late is the shell's.
     terminal.press("C-u");
+    terminal.assert_usable();
+}
+
+/// A thread of another process, as the kernel tells of it.
+struct Thread(String);
+
+impl Thread {
+    /// Finds it by its name.
+    fn of(process: &str, name: &str) -> Self {
+        let threads = fs::read_dir(format!("/proc/{process}/task")).expect("it runs");
+        let folders = threads.map(|thread| thread.expect("a thread").path().display().to_string());
+        let mut named = folders.filter(|thread| {
+            let found = fs::read_to_string(format!("{thread}/comm"));
+            found.is_ok_and(|found| found.trim_end() == name)
+        });
+        Self(named.next().expect("there is one with this name"))
+    }
+
+    fn id(&self) -> Pid {
+        let (_, id) = self.0.rsplit_once('/').expect("a path");
+        let id = id.parse().expect("a number");
+        Pid::from_raw(id).expect("not 0")
+    }
+
+    /// What stands behind a word in one of its files, if the kernel has that.
+    fn counter(&self, file: &str, word: &str) -> Option<u64> {
+        let text = fs::read_to_string(format!("{}/{file}", self.0)).ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix(word))?;
+        line.trim_matches([' ', ':', '\t']).parse().ok()
+    }
+
+    fn core(&self) -> String {
+        let stat = fs::read_to_string(format!("{}/stat", self.0)).expect("it runs");
+        let (_, fields) = stat.rsplit_once(')').expect("a name");
+        let core = fields.split_whitespace().nth(36);
+        core.expect("the field 39 of proc(5)").to_owned()
+    }
+}
+
+/// What the panel of threads shows in a thread's row below a title. Numbers end where their titles do.
+fn of_thread(shown: &str, name: &str, title: &str) -> Option<String> {
+    let mut lines = shown
+        .lines()
+        .map(|line| line.chars().collect::<Vec<char>>());
+    let place = |line: &[char], text: &str| {
+        let text: Vec<char> = text.chars().collect();
+        line.windows(text.len()).position(|here| here == text)
+    };
+    // Another panel stands to its left.
+    let (left, right) = lines.find_map(|line| {
+        let end = place(&line, title)? + title.len();
+        place(&line, "tied to").and(Some((place(&line, "thread")?, end)))
+    })?;
+    let row = lines.find(|line| {
+        line.get(left..)
+            .is_some_and(|row| place(row, name) == Some(0))
+    })?;
+    let cell: String = row.get(left..right)?.iter().collect();
+    cell.split_whitespace().last().map(str::to_owned)
+}
+
+/// Of a run on cores that are named, by what the kernel tells of its threads; also once one is moved to another core.
+#[test]
+fn the_view_shows_where_threads_run_and_what_moves_them() {
+    let [first, .., last] = usable_cores()[..] else {
+        skip("threads that are moved take two cores");
+        return;
+    };
+    let Some(terminal) = Terminal::open(200, 50) else {
+        return;
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("process");
+    let (_publisher, endpoint) = publisher(&["--rate", "1000", "--for", "120s"]);
+    let program = env!("CARGO_BIN_EXE_pinfeed");
+    // In the order that no kernel chooses by itself, and one core for both once the lane is moved.
+    terminal.type_line(&format!(
+        "sh -c 'echo $$ >{}; exec {program} run --tui --envelope pinfeed --connect {endpoint} --workers 1 \
+         --cores {last},{first}'; echo ended with $?",
+        file.display()
+    ));
+    let shows = |name: &str, title: &str, expected: &str| {
+        terminal.wait_until(&format!("{expected} as {title} of {name}"), |shown| {
+            of_thread(shown, name, title).as_deref() == Some(expected)
+        });
+    };
+    for (name, core) in [("lane-0", last), ("worker-0", first)] {
+        for title in ["core", "wanted", "tied to"] {
+            shows(name, title, &core.to_string());
+        }
+    }
+    let process = fs::read_to_string(file).expect("it was written");
+    let lane = Thread::of(process.trim_end(), "lane-0");
+    assert_eq!(lane.core(), last.to_string());
+    let moves = || lane.counter("sched", "se.nr_migrations");
+    let moves_before = moves();
+
+    let mut other = CpuSet::new();
+    other.set(first);
+    sched_setaffinity(Some(lane.id()), &other).expect("it is ours");
+    shows("lane-0", "tied to", &first.to_string());
+    shows("lane-0", "core", &first.to_string());
+    shows("lane-0", "wanted", &last.to_string());
+    assert_eq!(lane.core(), first.to_string());
+    match moves() {
+        Some(moves) => {
+            assert!(Some(moves) > moves_before, "{moves} {moves_before:?}");
+            shows("lane-0", "moved", &moves.to_string());
+        }
+        None => shows("lane-0", "moved", "-"),
+    }
+    // It goes on growing, where others want the core.
+    let taken = || {
+        lane.counter("status", "nonvoluntary_ctxt_switches")
+            .expect("all kernels do")
+    };
+    let least = taken();
+    let shown = |shown: &str| of_thread(shown, "lane-0", "taken")?.parse::<u64>().ok();
+    let all = terminal.wait_until("switches as counted", |all| {
+        shown(all).is_none_or(|shown| shown >= least)
+    });
+    let most = taken();
+    match shown(&all) {
+        Some(shown) => assert!((least..=most).contains(&shown), "{least} {shown} {most}"),
+        // Thousands are shown as 1.00k.
+        None => assert!(most >= 1_000, "{most}:\n{all}"),
+    }
+    terminal.press("q");
+    terminal.wait_for("ended with 0");
     terminal.assert_usable();
 }
 
