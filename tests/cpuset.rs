@@ -3,7 +3,12 @@
 
 mod support;
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use rustix::process::getuid;
 use support::{
@@ -150,37 +155,58 @@ fn a_cpuset_needs_its_controller() {
     host.refused("cpuset", &["2"], 2, "no cgroup v2");
 }
 
-#[test]
-fn a_real_cpuset_leaves_nothing_behind() {
-    let all = Path::new("/sys/fs/cgroup");
-    let controllers = fs::read_to_string(all.join("cgroup.controllers")).unwrap_or_default();
-    let online = fs::read_to_string("/sys/devices/system/cpu/online").unwrap();
-    let last = online.trim().rsplit([',', '-']).next().unwrap().to_owned();
-    if !getuid().is_root() || !controllers.contains("cpuset") || last == "0" {
-        skip("a cpuset takes root, cgroup v2 with its cpuset controller, and two cores");
-        return;
+/// The machine's own cgroups, with a cpuset of this test's name.
+struct Kernel {
+    name: String,
+    /// The last core there is.
+    core: String,
+    state: TempDir,
+    /// What its root shares out to cgroups.
+    control: String,
+    _alone: MutexGuard<'static, ()>,
+}
+
+const CGROUPS: &str = "/sys/fs/cgroup";
+/// There is one last core, and one controller to turn on and off.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn of_root(file: &str) -> String {
+    fs::read_to_string(format!("{CGROUPS}/{file}")).unwrap_or_default()
+}
+
+impl Kernel {
+    /// Finds them, or says that the test is skipped.
+    fn named(test: &str) -> Option<Self> {
+        let online = fs::read_to_string("/sys/devices/system/cpu/online").unwrap();
+        let core = online.trim().rsplit([',', '-']).next().unwrap().to_owned();
+        let has_cpuset = of_root("cgroup.controllers").contains("cpuset");
+        if !getuid().is_root() || !has_cpuset || core == "0" {
+            skip("a cpuset takes root, cgroup v2 with its cpuset controller, and two cores");
+            return None;
+        }
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(Self {
+            _alone: alone,
+            name: format!("pf{}-{test}", std::process::id()),
+            core,
+            state: TempDir::new().unwrap(),
+            control: of_root("cgroup.subtree_control"),
+        })
     }
-    let state = TempDir::new().unwrap();
-    let name = format!("pf{}-cpuset", std::process::id());
-    let cpuset = |arguments: &[&str]| {
+
+    fn cpuset(&self, arguments: &[&str]) -> Command {
         let mut command = tuning("cpuset");
-        command.env("PINFEED_STATE", state.path().join("saved"));
-        command.env("PINFEED_CPUSET", &name).args(arguments);
+        command.env("PINFEED_STATE", self.state.path().join("saved"));
+        command.env("PINFEED_CPUSET", &self.name).args(arguments);
         command
-    };
-    let control = all.join("cgroup.subtree_control");
-    let before = fs::read_to_string(&control).unwrap();
-    let shows = "cat /proc/self/cgroup; grep Cpus_allowed_list /proc/self/status";
-    let output = cpuset(&[&last, "--", "sh", "-c", shows]).output().unwrap();
-    if output.status.success() {
-        let said = String::from_utf8_lossy(&output.stdout);
-        assert!(said.contains(&format!("0::/{name}\n")), "{said}");
-        assert!(
-            said.contains(&format!("Cpus_allowed_list:\t{last}\n")),
-            "{said}"
-        );
-        done(&mut cpuset(&["undo"]));
-    } else {
+    }
+
+    /// What a command said; none, and the test is skipped, where the kernel gives no cpuset.
+    fn taken(&self, arguments: &[&str]) -> Option<String> {
+        let output = self.cpuset(arguments).output().unwrap();
+        if output.status.success() {
+            return Some(String::from_utf8(output.stdout).unwrap());
+        }
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         // An older kernel, a host that has given its cores away, and containers.
         let known = [
@@ -193,10 +219,111 @@ fn a_real_cpuset_leaves_nothing_behind() {
         let known = known.into_iter().find(|text| said.contains(text));
         refused(&output, 1, known.unwrap_or("none of what is known"));
         skip(&format!("the kernel gives no cpuset here: {}", said.trim()));
+        None
     }
-    assert!(!all.join(&name).exists());
-    assert_eq!(fs::read_to_string(&control).unwrap(), before);
-    assert!(!state.path().join("saved").exists());
+
+    fn assert_nothing_is_left(&self) {
+        assert!(!Path::new(CGROUPS).join(&self.name).exists());
+        assert_eq!(of_root("cgroup.subtree_control"), self.control);
+        assert!(!self.state.path().join("saved").exists());
+    }
+}
+
+#[test]
+fn a_real_cpuset_leaves_nothing_behind() {
+    let Some(kernel) = Kernel::named("runs") else {
+        return;
+    };
+    let shows = "cat /proc/self/cgroup; grep Cpus_allowed_list /proc/self/status";
+    for partition in ["isolated", "root"] {
+        let core = &kernel.core;
+        let arguments = ["--partition", partition, core, "--", "sh", "-c", shows];
+        if let Some(said) = kernel.taken(&arguments) {
+            let group = format!("0::/{}\n", kernel.name);
+            assert!(said.contains(&group), "{said}");
+            let allowed = format!("Cpus_allowed_list:\t{core}\n");
+            assert!(said.contains(&allowed), "{said}");
+            done(&mut kernel.cpuset(&["undo"]));
+        }
+        kernel.assert_nothing_is_left();
+    }
+}
+
+/// A process in a cgroup of its own; both gone when dropped.
+struct AtHome {
+    process: Child,
+    home: PathBuf,
+}
+
+impl AtHome {
+    /// Starts one, or says that the test is skipped.
+    fn start(name: &str) -> Option<Self> {
+        let home = Path::new(CGROUPS).join(name);
+        if let Err(refused) = fs::create_dir(&home) {
+            skip(&format!("no cgroup can be made here: {refused}"));
+            return None;
+        }
+        let process = Command::new("sleep").arg("600").spawn().unwrap();
+        fs::write(home.join("cgroup.procs"), process.id().to_string()).unwrap();
+        Some(Self { process, home })
+    }
+
+    fn file(&self, name: &str) -> String {
+        fs::read_to_string(format!("/proc/{}/{name}", self.process.id())).unwrap()
+    }
+
+    fn cgroup(&self) -> String {
+        let all = self.file("cgroup");
+        let own = all.lines().find_map(|line| line.strip_prefix("0::/"));
+        own.unwrap().to_owned()
+    }
+
+    fn cores(&self) -> String {
+        let status = self.file("status");
+        let mut lines = status.lines();
+        let cores = lines.find_map(|line| line.strip_prefix("Cpus_allowed_list:\t"));
+        cores.unwrap().to_owned()
+    }
+}
+
+impl Drop for AtHome {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let _ = fs::remove_dir(&self.home);
+    }
+}
+
+#[test]
+fn a_real_cpuset_takes_a_core_from_all_others_and_gives_it_back() {
+    let Some(kernel) = Kernel::named("takes") else {
+        return;
+    };
+    let home = format!("{}-home", kernel.name);
+    let beside = format!("{home}-beside");
+    let (Some(inside), Some(beside)) = (AtHome::start(&home), AtHome::start(&beside)) else {
+        return;
+    };
+    let (core, cores) = (&kernel.core, inside.cores());
+    let everyones = of_root("cpuset.cpus.effective");
+    let process = inside.process.id().to_string();
+    if kernel.taken(&[core, "--pid", &process]).is_some() {
+        assert_eq!(
+            (inside.cgroup(), inside.cores()),
+            (kernel.name.clone(), core.clone())
+        );
+        let partition = of_root(&format!("{}/cpuset.cpus.partition", kernel.name));
+        assert_eq!(partition, "isolated\n");
+        assert_ne!(of_root("cpuset.cpus.effective"), everyones);
+        let others = beside.cores();
+        let last = others.rsplit([',', '-']).next().unwrap();
+        assert_ne!(last, core, "{others}");
+        done(&mut kernel.cpuset(&["undo"]));
+    }
+    assert_eq!((inside.cgroup(), inside.cores()), (home, cores.clone()));
+    assert_eq!(beside.cores(), cores);
+    assert_eq!(of_root("cpuset.cpus.effective"), everyones);
+    kernel.assert_nothing_is_left();
 }
 
 #[test]
