@@ -11,6 +11,7 @@ use pinfeed::{
 use crate::{
     middle::Middle,
     publisher::Feed,
+    skew,
     stall::{self, Stall},
     subjects::{Setup, Subject},
 };
@@ -64,6 +65,24 @@ const ARBITRATED: Setup = Setup {
             wait_ms: 60_000,
             ..Arbitration::default()
         });
+    },
+};
+
+const WAITING: Setup = Setup {
+    name: "shards stay",
+    messages: 10_000_000,
+    configure: |config| {
+        config.engine = Some(Engine::Native);
+        config.workers.count = skew::WORKERS;
+    },
+};
+
+const WAITING_MOVED: Setup = Setup {
+    name: "shards move",
+    messages: 10_000_000,
+    configure: |config| {
+        (WAITING.configure)(config);
+        config.sharding.rebalance = true;
     },
 };
 
@@ -176,6 +195,17 @@ pub fn groups() -> Vec<Group> {
         copies: 2,
         ..Feed::PLAIN
     };
+    let waiting = |setup: Setup, name: &str, busiest_percent| {
+        let feed = Feed {
+            busiest_percent,
+            ..Feed::PLAIN
+        };
+        Case::new(
+            Subject::Waiting(setup),
+            feed,
+            format!("{name}, {}", setup.name),
+        )
+    };
     let framed = |frames| Feed {
         frames,
         ..Feed::PLAIN
@@ -266,6 +296,16 @@ pub fn groups() -> Vec<Group> {
                 })
                 .into(),
             baselines: vec![0],
+        },
+        Group {
+            title: "Skew: 4 workers whose handler waits for 2 µs a message, as for a disk; the second half of the messages, when shards have moved",
+            word: "skew",
+            cases: vec![
+                waiting(WAITING, skew::ALIKE, 0),
+                waiting(WAITING, skew::BUSY, skew::BUSIEST_PERCENT),
+                waiting(WAITING_MOVED, skew::BUSY, skew::BUSIEST_PERCENT),
+            ],
+            baselines: vec![1],
         },
         Group {
             title: "Latency at fixed rates, from the intended send time, the publisher on a core of its own",
@@ -384,6 +424,14 @@ pub fn targets() -> Vec<Target> {
             AtLeast(0.7),
         ),
     ]);
+    let busy = |setup: Setup| format!("{}, {}", skew::BUSY, setup.name);
+    targets.push(Target::new(
+        MessagesPerSecond,
+        busy(WAITING_MOVED),
+        busy(WAITING),
+        // Its worker had 67 % of all, and is left with 56: no more than 1.2 can come of it.
+        AtLeast(1.1),
+    ));
     targets.extend(RATES.into_iter().flat_map(|(_, name)| {
         let at = |subject: &str| format!("{subject}: {name} a second");
         [chosen, NATIVE_ADAPTIVE.name]

@@ -4,9 +4,10 @@
 //! `subjects.rs` has what is measured, `cases.rs` what is compared with what and the ratios that should
 //! come out, `publisher.rs` the publisher: a process of its own that sends frames encoded beforehand, so
 //! that nearly all of the machine is left to the subscriber. Each run checks that every message came.
+//! `skew.rs` has workers whose shards move meanwhile, `stall.rs` one that stands still.
 //! `prediction.rs` has no cases: it compares what `pinfeed plan` says with what the command then does.
 //!
-//! `stall.rs` has one worker stand still. Latencies are measured with the publisher on a core of its own, and the subject on the others.
+//! Latencies are measured with the publisher on a core of its own, and the subject on the others.
 //!
 //! `cargo bench --bench blackbox` prints Markdown tables; `-- --help` tells what can be chosen. What is
 //! unplaced varies much from run to run, since the kernel decides whether two threads share a core. So:
@@ -16,6 +17,7 @@ mod cases;
 mod middle;
 mod prediction;
 mod publisher;
+mod skew;
 mod stall;
 mod subjects;
 mod tables;
@@ -43,7 +45,7 @@ const SMALL: f64 = 0.002;
 #[derive(Debug, Parser)]
 #[command(name = "blackbox")]
 struct Arguments {
-    /// Only these groups: throughput, frames, topics, accounting, connections, between, latency,
+    /// Only these groups: throughput, frames, topics, accounting, connections, between, skew, latency,
     /// stall, prediction
     groups: Vec<String>,
 

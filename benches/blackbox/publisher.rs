@@ -34,6 +34,9 @@ pub struct Feed {
     pub envelope: Envelope,
     /// Topics, over all connections. They come in turn.
     pub topics: usize,
+    /// The part of all messages that the first topic has, in percent, while the others come in turn; 0 where it
+    /// comes in turn as well.
+    pub busiest_percent: usize,
     /// Endpoints that the messages are spread over, each with topics of its own.
     pub connections: usize,
     /// Of each message.
@@ -48,6 +51,7 @@ impl Feed {
     pub const PLAIN: Self = Self {
         envelope: Envelope::Pinfeed,
         topics: 1_000,
+        busiest_percent: 0,
         connections: 1,
         frames: 1,
         copies: 1,
@@ -67,9 +71,10 @@ impl Feed {
     }
 }
 
-/// Messages of topics that come in turn.
+/// Messages of topics that come in turn, but for the first, if that has a part of its own.
 struct InTurn {
     topics: Vec<String>,
+    busiest_percent: usize,
     payload_bytes: usize,
     messages: usize,
     next: usize,
@@ -81,7 +86,14 @@ impl Source for InTurn {
             return Ok(None);
         }
         payload.resize(self.payload_bytes, b'x');
-        let topic = self.next % self.topics.len();
+        let of_busiest = |messages| messages * self.busiest_percent / 100;
+        let before = of_busiest(self.next);
+        let topic = if of_busiest(self.next + 1) > before {
+            0
+        } else {
+            let first = usize::from(self.busiest_percent > 0);
+            first + (self.next - before) % (self.topics.len() - first)
+        };
         self.next += 1;
         Ok(Some(Item {
             topic,
@@ -99,6 +111,7 @@ fn open(feed: &Feed) -> Result<Blaster> {
         topics: (0..feed.topics)
             .map(|topic| format!("sim.{topic:05}"))
             .collect(),
+        busiest_percent: feed.busiest_percent,
         payload_bytes: feed.payload_bytes(),
         messages: feed.topics.max(BLOCK_MESSAGES),
         next: 0,
@@ -151,7 +164,8 @@ impl Publisher {
             .map_or_else(|| "max".to_owned(), |rate| rate.to_string());
         let mut child = Command::new(program)
             .args([WORD, &feed.envelope.to_string(), &rate])
-            .args([feed.topics, feed.connections, feed.frames].map(|number| number.to_string()))
+            .args([feed.topics, feed.busiest_percent].map(|number| number.to_string()))
+            .args([feed.connections, feed.frames].map(|number| number.to_string()))
             .args([feed.copies, messages / feed.copies].map(|number| number.to_string()))
             .stdout(Stdio::piped())
             .spawn()
@@ -182,6 +196,7 @@ pub fn serve_if_asked(arguments: &[String]) -> bool {
         envelope,
         rate,
         topics,
+        busiest_percent,
         connections,
         frames,
         copies,
@@ -196,6 +211,7 @@ pub fn serve_if_asked(arguments: &[String]) -> bool {
     let feed = Feed {
         envelope: envelope.parse().expect("an envelope"),
         topics: topics.parse().expect("a number of topics"),
+        busiest_percent: busiest_percent.parse().expect("a part in percent"),
         connections: connections.parse().expect("a number of connections"),
         frames: frames.parse().expect("a number of frames"),
         copies: copies.parse().expect("a number of copies"),

@@ -105,9 +105,11 @@ impl Stall {
             others.add(&timed.feed).expect("they have the same bounds");
         }
         Cost {
+            messages,
             elapsed_ns: outcome.elapsed_ns,
             cpu_ns: outcome.cpu_ns,
             latency: Some(Latency::of(&others)),
+            busiest: None,
         }
     }
 }

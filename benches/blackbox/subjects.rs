@@ -6,7 +6,7 @@ use pinfeed::{
     config::{Config, PinPolicy},
     envelope::Envelope,
     lane::Quota,
-    pipeline::Pipeline,
+    pipeline::{Outcome, Pipeline},
     stop::Stop,
     worker::{
         Handler,
@@ -17,35 +17,40 @@ use pinfeed::{
 use crate::{
     middle::{Between, Middle},
     publisher::{Feed, WIRE_BYTES},
+    skew,
     stall::Stall,
 };
 
-/// What a run took.
+/// What a run took, or the part of it that counts.
 #[derive(Clone, Copy, Debug)]
 pub struct Cost {
+    /// Messages that were taken in.
+    pub messages: u64,
     pub elapsed_ns: u64,
     pub cpu_ns: u64,
     /// From the intended send time to the end of the subject's way, where it was asked for.
     pub latency: Option<Latency>,
+    /// The part of the messages that the busiest worker had, where it was asked for.
+    pub busiest: Option<f64>,
 }
 
-impl From<pinfeed::Result<baseline::Cost>> for Cost {
-    fn from(cost: pinfeed::Result<baseline::Cost>) -> Self {
+impl Cost {
+    fn of_baseline(messages: u64, cost: pinfeed::Result<baseline::Cost>) -> Self {
         let cost = cost.expect("the baseline takes all messages in");
         Self {
+            messages,
             elapsed_ns: cost.elapsed_ns,
             cpu_ns: cost.cpu_ns,
             latency: None,
+            busiest: None,
         }
     }
-}
 
-impl From<pinfeed::Result<(baseline::Cost, Histogram<u64>)>> for Cost {
-    fn from(timed: pinfeed::Result<(baseline::Cost, Histogram<u64>)>) -> Self {
+    fn of_timed(messages: u64, timed: pinfeed::Result<(baseline::Cost, Histogram<u64>)>) -> Self {
         let (cost, histogram) = timed.expect("the baseline takes all messages in");
         Self {
             latency: Some(Latency::of(&histogram)),
-            ..Ok(cost).into()
+            ..Self::of_baseline(messages, Ok(cost))
         }
     }
 }
@@ -93,6 +98,8 @@ pub enum Subject {
     Counting(Setup),
     /// The same as pinfeed, with something between it and the publisher.
     Behind(Setup, Middle),
+    /// The same with a handler that waits for each message; of the second half alone.
+    Waiting(Setup),
     /// pinfeed with more workers, of which one may stand still.
     Stalled(Stall),
 }
@@ -104,7 +111,7 @@ impl Subject {
             Self::Bare => Baseline::Bare.title(),
             Self::BareOnOneCore => format!("{}, on one core", Baseline::Bare.title()),
             Self::OneByOne => Baseline::OneByOne.title(),
-            Self::Pinfeed(setup) => setup.name.to_owned(),
+            Self::Pinfeed(setup) | Self::Waiting(setup) => setup.name.to_owned(),
             Self::Counting(setup) => format!("{}, count and digest by topic", setup.name),
             Self::Behind(_, middle) => middle.name().to_owned(),
             Self::Stalled(stall) => stall.name(),
@@ -116,7 +123,7 @@ impl Subject {
         match self {
             Self::Plain => 40_000_000,
             Self::Bare | Self::BareOnOneCore | Self::OneByOne => 4_000_000,
-            Self::Pinfeed(setup) | Self::Counting(setup) => setup.messages,
+            Self::Pinfeed(setup) | Self::Counting(setup) | Self::Waiting(setup) => setup.messages,
             Self::Behind(..) | Self::Stalled(_) => 4_000_000,
         }
     }
@@ -124,11 +131,20 @@ impl Subject {
     /// Takes in all `messages` that come from the endpoints.
     pub fn run(&self, feed: &Feed, endpoints: &[String], messages: u64) -> Cost {
         match self {
-            Self::Plain => baseline::plain(endpoints, messages * WIRE_BYTES as u64).into(),
-            Self::Bare if feed.rate.is_some() => baseline::bare_timed(endpoints, messages).into(),
-            Self::Bare => baseline::bare(endpoints, messages, 1).into(),
-            Self::BareOnOneCore => baseline::bare_on_one_core(endpoints, messages).into(),
-            Self::OneByOne => baseline::one_by_one(endpoints, messages, 1).into(),
+            Self::Plain => {
+                let bytes = messages * WIRE_BYTES as u64;
+                Cost::of_baseline(messages, baseline::plain(endpoints, bytes))
+            }
+            Self::Bare if feed.rate.is_some() => {
+                Cost::of_timed(messages, baseline::bare_timed(endpoints, messages))
+            }
+            Self::Bare => Cost::of_baseline(messages, baseline::bare(endpoints, messages, 1)),
+            Self::BareOnOneCore => {
+                Cost::of_baseline(messages, baseline::bare_on_one_core(endpoints, messages))
+            }
+            Self::OneByOne => {
+                Cost::of_baseline(messages, baseline::one_by_one(endpoints, messages, 1))
+            }
             Self::Pinfeed(setup) => black_box(setup, feed, endpoints, messages, |_| Null),
             Self::Counting(setup) => {
                 black_box(setup, feed, endpoints, messages, |_| Count::default())
@@ -138,6 +154,7 @@ impl Subject {
                 let endpoints = [between.endpoint.clone()];
                 black_box(setup, feed, &endpoints, messages, |_| Null)
             }
+            Self::Waiting(setup) => skew::run(&configured(setup, feed, endpoints), feed, messages),
             Self::Stalled(stall) => stall.run(feed, &endpoints[0], messages),
         }
     }
@@ -150,6 +167,13 @@ fn black_box<H: Handler>(
     messages: u64,
     handler: fn(usize) -> H,
 ) -> Cost {
+    let config = configured(setup, feed, endpoints);
+    let pipeline = Pipeline::start(&config, Quota::of(messages), Stop::default(), handler)
+        .expect("the pipeline starts");
+    checked(pipeline.finish(), &config, feed, messages)
+}
+
+fn configured(setup: &Setup, feed: &Feed, endpoints: &[String]) -> Config {
     let mut config = Config::connect(&endpoints[0], feed.envelope.clone());
     config.feeds[0].lines[0].connect = endpoints.to_vec();
     config.pin = Some(PinPolicy::BestEffort);
@@ -163,9 +187,11 @@ fn black_box<H: Handler>(
         }
         config.feeds[0].lines.push(line);
     }
-    let pipeline = Pipeline::start(&config, Quota::of(messages), Stop::default(), handler)
-        .expect("the pipeline starts");
-    let outcome = pipeline.finish();
+    config
+}
+
+/// Checks that all messages came, and returns what they took.
+pub fn checked<H>(outcome: Outcome<H>, config: &Config, feed: &Feed, messages: u64) -> Cost {
     assert!(outcome.failure.is_none(), "{:?}", outcome.failure);
     assert_eq!(outcome.totals.received, messages);
     let delivered = match config.feeds[0].arbitration {
@@ -181,8 +207,10 @@ fn black_box<H: Handler>(
         if stamped { delivered } else { 0 }
     );
     Cost {
+        messages,
         elapsed_ns: outcome.elapsed_ns,
         cpu_ns: outcome.cpu_ns,
+        busiest: None,
         latency: stamped.then(|| Latency::of(&outcome.stages.feed)),
     }
 }

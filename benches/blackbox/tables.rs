@@ -17,18 +17,24 @@ pub struct Measured {
 
 impl Measured {
     fn rates(&self) -> Spread {
-        let per_us = |cost: &Cost| self.case.messages as f64 / cost.elapsed_ns as f64 * 1e3;
+        let per_us = |cost: &Cost| cost.messages as f64 / cost.elapsed_ns as f64 * 1e3;
         Spread::of(self.costs.iter().map(per_us))
     }
 
     fn cpu_ns(&self) -> Spread {
-        let per_message = |cost: &Cost| cost.cpu_ns as f64 / self.case.messages as f64;
+        let per_message = |cost: &Cost| cost.cpu_ns as f64 / cost.messages as f64;
         Spread::of(self.costs.iter().map(per_message))
     }
 
     fn latency_us(&self, percentile: fn(&Latency) -> u64) -> Spread {
         let latencies = self.costs.iter().filter_map(|cost| cost.latency);
         Spread::of(latencies.map(|latency| percentile(&latency) as f64 / 1e3))
+    }
+
+    /// The busiest worker's part of the messages, in percent.
+    fn busiest_percent(&self) -> Option<Spread> {
+        let parts: Option<Vec<f64>> = self.costs.iter().map(|cost| cost.busiest).collect();
+        parts.map(|parts| Spread::of(parts.into_iter().map(|part| 100.0 * part)))
     }
 
     fn figure(&self, figure: Figure) -> f64 {
@@ -63,6 +69,11 @@ fn print_rates(group: &Group, measured: &[Measured]) {
         head += &format!(" to {} |", measured[baseline].case.name);
         line += "---|";
     }
+    let has_busiest = measured.iter().all(|one| one.busiest_percent().is_some());
+    if has_busiest {
+        head += " busiest worker's part |";
+        line += "---|";
+    }
     println!("{head}\n{line}");
     for one in measured {
         let (rates, cpu_ns) = (one.rates(), one.cpu_ns());
@@ -78,6 +89,9 @@ fn print_rates(group: &Group, measured: &[Measured]) {
         for &baseline in &group.baselines {
             let ratio = rates.median / measured[baseline].rates().median;
             row += &format!(" {ratio:.2} |");
+        }
+        if let Some(busiest) = one.busiest_percent().filter(|_| has_busiest) {
+            row += &format!(" {:.0} % |", busiest.median);
         }
         println!("{row}");
     }
