@@ -344,13 +344,15 @@ impl Dispatch {
         first: usize,
         candidates: usize,
     ) -> Result<Option<usize>> {
-        if self.is_moving() {
-            // It comes before what is received now, where its worker has room.
-            self.hand_held_over(tally)?;
-        }
-        match self.open_for(first, candidates) {
+        let outlet = if self.is_moving() {
+            // What is held comes before what is received now, where its worker has room.
+            self.outlet_now(tally, first)?
+        } else {
+            first
+        };
+        match self.open_for(outlet, candidates) {
             Some(outlet) => Ok(Some(outlet)),
-            None => self.without_spare(tally, first, candidates),
+            None => self.without_spare(tally, outlet, candidates),
         }
     }
 
@@ -367,6 +369,7 @@ impl Dispatch {
     fn take_spare(&mut self, first: usize, candidates: usize) -> Option<usize> {
         for outlet in self.candidates_from(first, candidates) {
             if self.filling[outlet].is_none()
+                && !self.is_draining(outlet)
                 && let Some(batch) = self.outlets[outlet].spare()
             {
                 self.fill_next(outlet, batch);
@@ -400,6 +403,7 @@ impl Dispatch {
             Policy::Block | Policy::Snail => {
                 self.wait_for_spare(tally, first, candidates).map(Some)
             }
+            Policy::DropNewest if self.is_draining(first) => Ok(None),
             Policy::DropNewest | Policy::DropOldest | Policy::Conflate => {
                 let worker = self.worker_of(first);
                 let outlet = &mut self.outlets[first];
@@ -439,10 +443,13 @@ impl Dispatch {
         tally.counters().blocked.add(1);
         let worker = self.worker_of(first);
         let mut since_ns = self.pressure.clock.now_ns();
-        let mut stall = None;
+        let (mut stall, mut first) = (None, first);
         loop {
+            if self.is_moving() {
+                first = self.outlet_now(tally, first)?;
+            }
             let returned = if self.is_moving() {
-                self.wait_while_moving(tally, first, SPARE_WAIT)?
+                self.wait_while_moving(first, SPARE_WAIT)?
             } else {
                 self.outlets[first].wait_for_spare(SPARE_WAIT)?
             };

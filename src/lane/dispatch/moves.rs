@@ -14,6 +14,7 @@ use crate::{
     error::Result,
     handoff::{Batch, Fence, Outlet},
     lane::tally::Tally,
+    policy::Policy,
 };
 
 /// How long a lane that has nothing else to do waits until it looks at a fence, or at a worker that is behind, again:
@@ -103,24 +104,67 @@ impl Dispatch {
         Ok(())
     }
 
+    /// Hands over what was held for the new worker as far as there is room, and returns the outlet for a message that was
+    /// to go by `outlet`: another one where it would have been held, and the move has come to its end.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    #[cold]
+    pub(super) fn outlet_now(&mut self, tally: &mut Tally, outlet: usize) -> Result<usize> {
+        let is_over = self.hand_held_over(tally)?;
+        match self.moves.to() {
+            Some(to) if is_over && self.is_held(outlet) => {
+                self.end_move(tally);
+                Ok(outlet - self.workers + to)
+            }
+            _ => Ok(outlet),
+        }
+    }
+
+    /// Tells whether what goes by an outlet stays on this side.
+    #[inline]
+    fn is_held(&self, outlet: usize) -> bool {
+        outlet % self.ways == self.workers
+    }
+
+    /// Tells whether an outlet has what was held for a worker that may have it by now. No batches are begun there: where
+    /// the shard is more than its worker can do, that would never come to an end. Where it is conflated, what is held
+    /// becomes no more, and all of it has to be.
+    #[inline]
+    pub(super) fn is_draining(&self, outlet: usize) -> bool {
+        self.moves.now.as_ref().is_some_and(|now| now.passed)
+            && self.is_held(outlet)
+            && self.rules.classes()[outlet / self.ways] != Policy::Conflate
+    }
+
+    /// Takes a batch for what was held for the worker of an outlet, if there is one; where the oldest messages are
+    /// given up, of those that wait there.
+    fn room_for_held(&mut self, tally: &mut Tally, outlet: usize) -> Result<Option<Box<Batch>>> {
+        let policy = self.rules.classes()[outlet / self.ways];
+        let (worker, outlet) = (self.worker_of(outlet), &mut self.outlets[outlet]);
+        match policy {
+            Policy::DropOldest => self.pressure.make_room(tally, policy, worker, outlet),
+            _ => outlet.wait_for_spare(Duration::ZERO),
+        }
+    }
+
     /// As [`wait_for_spare`](Outlet::wait_for_spare) while a shard moves, for a message that is to be put there.
     ///
     /// # Errors
     /// As [`put`](Self::put).
     pub(super) fn wait_while_moving(
         &mut self,
-        tally: &mut Tally,
         outlet: usize,
         limit: Duration,
     ) -> Result<Option<Box<Batch>>> {
-        self.hand_held_over(tally)?;
-        if outlet % self.ways < self.workers {
+        if !self.is_held(outlet) {
             return match self.outlets[outlet].wait_for_spare(limit)? {
                 Some(batch) => self.prefer_held(outlet, batch),
                 None => Ok(None),
             };
         }
-        let spare = self.outlets[outlet].spare();
+        let spare = (!self.is_draining(outlet)).then(|| self.outlets[outlet].spare());
+        let spare = spare.flatten();
         if spare.is_none() {
             thread::sleep(LOOK_AFTER);
         }
@@ -229,7 +273,7 @@ impl Dispatch {
             let (held, outlet) = (class * self.ways + self.workers, class * self.ways + to);
             self.hand_over(tally, held)?;
             while !self.outlets[held].is_empty() {
-                let Some(batch) = self.outlets[outlet].wait_for_spare(Duration::ZERO)? else {
+                let Some(batch) = self.room_for_held(tally, outlet)? else {
                     return Ok(false);
                 };
                 // Conflated and filled up again, it may have what was handed over before.
