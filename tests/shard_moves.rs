@@ -5,7 +5,7 @@
 mod support;
 
 use std::{
-    fs,
+    fs, iter,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::SeqCst},
@@ -165,13 +165,17 @@ fn a_shard_that_is_more_than_a_worker_moves_as_well() {
             totals.blocked + totals.dropped > 0
         });
         for round in 0..10 {
-            let owner = pipeline.shards().unwrap()[shard];
-            pipeline.move_shard(shard, (owner + 1) % WORKERS).unwrap();
-            // One that waits behind it.
+            let table = pipeline.shards().unwrap();
+            let owner = table[shard];
+            let beside = (0..SHARDS).filter(|&one| one != shard && table[one] == owner);
+            // With some that go along, and one that waits behind them.
+            for one in iter::once(shard).chain(beside.take(10)) {
+                pipeline.move_shard(one, (owner + 1) % WORKERS).unwrap();
+            }
             pipeline
                 .move_shard((shard + 1) % SHARDS, round % WORKERS)
                 .unwrap();
-            wait_until("both have moved", || {
+            wait_until("all have moved", || {
                 assert!(!pipeline.is_finished(), "a handler found disorder");
                 !pipeline.is_moving()
             });

@@ -16,10 +16,10 @@ pub struct ShardMove {
     pub worker: usize,
 }
 
-/// Proposes moves, from the messages that each shard had lately, in the order to make them in. `placed` is what
-/// each worker had beside, of topics that can't move.
+/// Proposes moves, from the messages that each shard had lately: those with one way to go one after the other. `placed`
+/// is what each worker had beside, of topics that can't move.
 ///
-/// Each move takes a shard from the worker with the most messages to the one with the fewest, the one that
+/// Each step takes a shard from the worker with the most messages to the one with the fewest, the one that
 /// brings both closest together. What one shard alone has too much of cannot be shared: it ends up with a
 /// worker to itself.
 #[must_use]
@@ -31,8 +31,7 @@ pub fn even_out(by_shard: &[u64; SHARDS], placed: &[u64], table: &ShardTable) ->
         loads[owner] += by_shard[shard];
     }
     let mean = loads.iter().sum::<u64>() as f64 / workers as f64;
-    let mut moves = Vec::new();
-    while moves.len() < MOVES_MAX {
+    for _ in 0..MOVES_MAX {
         // The busiest worker first; where it can give nothing away, the next.
         let mut busiest: Vec<usize> = (0..workers).collect();
         busiest.sort_by_key(|&worker| std::cmp::Reverse(loads[worker]));
@@ -59,11 +58,13 @@ pub fn even_out(by_shard: &[u64; SHARDS], placed: &[u64], table: &ShardTable) ->
         loads[from] -= by_shard[shard];
         loads[idlest] += by_shard[shard];
         owners[shard] = idlest;
-        moves.push(ShardMove {
-            shard,
-            worker: idlest,
-        });
     }
+    let moved = owners.into_iter().enumerate();
+    let moves = moved.map(|(shard, worker)| ShardMove { shard, worker });
+    let mut moves: Vec<_> = moves
+        .filter(|step| table.owner_of(step.shard) != step.worker)
+        .collect();
+    moves.sort_by_key(|step| (table.owner_of(step.shard), step.worker));
     moves
 }
 

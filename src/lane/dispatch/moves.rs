@@ -2,8 +2,8 @@
 //!
 //! A topic's messages stay in order: those for the new worker are held on the lane's side until the old one is
 //! done with all that it was handed before, which a [fence](crate::handoff::Fence) tells. Then what was held
-//! is handed over whole, and the table has the new worker. One shard moves at a time; other topics of both
-//! workers go on meanwhile, and where too much is held, the topic's policy decides as it does elsewhere.
+//! is handed over whole, and the table has the new worker. Shards with one way to go move together, up to eight; other
+//! topics of both workers go on meanwhile, and where too much is held, the topic's policy decides as it does elsewhere.
 //!
 //! Each source of batches moves a shard for itself, since only its own messages of a topic are in order.
 
@@ -21,6 +21,10 @@ use crate::{
 /// nobody rings.
 pub(in crate::lane) const LOOK_AFTER: Duration = Duration::from_micros(100);
 
+/// Shards that move together at most: each waits for all that the old worker has, and what comes of them meanwhile has
+/// to be held.
+const TOGETHER_MAX: usize = 8;
+
 /// Moves under way and those to come.
 #[derive(Debug, Default)]
 pub(super) struct Moves {
@@ -31,7 +35,7 @@ pub(super) struct Moves {
 
 #[derive(Debug)]
 struct Move {
-    shard: usize,
+    shards: Vec<usize>,
     from: usize,
     to: usize,
     /// By class: behind what the old worker was handed.
@@ -207,9 +211,17 @@ impl Dispatch {
                     continue;
                 }
             };
-            let from = table.owner_of(shard);
+            let (from, mut shards) = (table.owner_of(shard), vec![shard]);
             // No worker's place: that of what is held.
             table.give(shard, self.workers);
+            while shards.len() < TOGETHER_MAX
+                && let Some(&(shard, worker)) = self.moves.next.front()
+                && (table.owner_of(shard), worker) == (from, to)
+            {
+                self.moves.next.pop_front();
+                table.give(shard, self.workers);
+                shards.push(shard);
+            }
             for class in 0..classes {
                 if let Outlet::Held(held) = &mut self.outlets[class * self.ways + self.workers] {
                     held.set_up();
@@ -217,7 +229,7 @@ impl Dispatch {
             }
             let way = |class| Some(class * self.ways + from);
             self.moves.now = Some(Move {
-                shard,
+                shards,
                 from,
                 to,
                 fences: (0..classes).map(|_| Fence::default()).collect(),
@@ -288,8 +300,10 @@ impl Dispatch {
         let (Some(now), Routing::Keyed(table)) = (self.moves.now.take(), &mut self.routing) else {
             return;
         };
-        table.give(now.shard, now.to);
-        tally.counters().moves.add(1);
+        for shard in &now.shards {
+            table.give(*shard, now.to);
+        }
+        tally.counters().moves.add(now.shards.len() as u64);
         for class in 0..self.rules.classes().len() {
             let (held, outlet) = (class * self.ways + self.workers, class * self.ways + now.to);
             let owed = std::mem::take(&mut self.owed[held]);
