@@ -4,7 +4,6 @@ use pinfeed::{
     config::{Arbitration, Engine},
     envelope::Envelope,
     handoff::HandoffKind,
-    policy::Policy,
     wait::Wait,
 };
 
@@ -70,7 +69,7 @@ const ARBITRATED: Setup = Setup {
 
 const WAITING: Setup = Setup {
     name: "shards stay",
-    messages: 10_000_000,
+    messages: 6_000_000,
     configure: |config| {
         config.engine = Some(Engine::Native);
         config.workers.count = skew::WORKERS;
@@ -79,7 +78,7 @@ const WAITING: Setup = Setup {
 
 const WAITING_MOVED: Setup = Setup {
     name: "shards move",
-    messages: 10_000_000,
+    messages: 6_000_000,
     configure: |config| {
         (WAITING.configure)(config);
         config.sharding.rebalance = true;
@@ -328,17 +327,14 @@ pub fn groups() -> Vec<Group> {
         Group {
             title: "A worker of four that is stalled for two seconds, by policy: latency to the others, 200,000 messages a second",
             word: "stall",
-            cases: Policy::ALL
-                .into_iter()
-                .flat_map(|policy| {
-                    [false, true].map(|is_stalled| {
-                        let stall = Stall { policy, is_stalled };
-                        let feed = Feed {
-                            rate: Some(stall::RATE),
-                            ..Feed::PLAIN
-                        };
-                        Case::new(Subject::Stalled(stall), feed, stall.name())
-                    })
+            cases: Stall::all()
+                .flat_map(|stall| [stall, stall.stalled()])
+                .map(|stall| {
+                    let feed = Feed {
+                        rate: Some(stall::RATE),
+                        ..Feed::PLAIN
+                    };
+                    Case::new(Subject::Stalled(stall), feed, stall.name())
                 })
                 .collect(),
             baselines: Vec::new(),
@@ -437,9 +433,9 @@ pub fn targets() -> Vec<Target> {
         [chosen, NATIVE_ADAPTIVE.name]
             .map(|setup| Target::new(LatencyP50, at(setup), at(&bare), AtMost(0.6)))
     }));
-    targets.extend(Policy::ALL.map(|policy| {
-        let [well, stalled] = [false, true].map(|is_stalled| Stall { policy, is_stalled }.name());
-        Target::new(LatencyP99, stalled, well, AtMost(2.0))
+    targets.extend(Stall::all().map(|stall| {
+        let stalled = stall.stalled().name();
+        Target::new(LatencyP99, stalled, stall.name(), AtMost(2.0))
     }));
     targets
 }

@@ -27,11 +27,17 @@ use crate::{
 pub const RATE: f64 = 200_000.0;
 const WORKERS: usize = 4;
 
+/// Batches of a handoff that holds what comes for a worker in the time that it is stalled. Half of them may hold few
+/// messages.
+const BATCHES: usize = 256;
+
 /// A run of a policy, with one of its workers stalled or none.
 #[derive(Clone, Copy)]
 pub struct Stall {
-    pub policy: Policy,
-    pub is_stalled: bool,
+    policy: Policy,
+    /// Whether the handoff has room for the stall.
+    has_room: bool,
+    is_stalled: bool,
 }
 
 /// Records how late messages are; stalls once, where that is its part.
@@ -58,13 +64,38 @@ impl Handler for Timed {
 }
 
 impl Stall {
+    /// All policies with nothing stalled; those by which lanes wait, with room for a stall as well.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let well = |policy, has_room| Self {
+            policy,
+            has_room,
+            is_stalled: false,
+        };
+        let as_it_comes = Policy::ALL.map(|policy| well(policy, false));
+        let with_room = [Policy::Block, Policy::Snail].map(|policy| well(policy, true));
+        as_it_comes.into_iter().chain(with_room)
+    }
+
+    /// The same with a worker stalled.
+    pub fn stalled(self) -> Self {
+        Self {
+            is_stalled: true,
+            ..self
+        }
+    }
+
     pub fn name(&self) -> String {
+        let room = if self.has_room {
+            format!(", {BATCHES} batches")
+        } else {
+            String::new()
+        };
         let stalled = if self.is_stalled {
             "stalled"
         } else {
             "all well"
         };
-        format!("{}, {stalled}", self.policy)
+        format!("{}{room}, {stalled}", self.policy)
     }
 
     /// Takes in all `messages`. The latency is that of the workers that are not stalled.
@@ -72,6 +103,9 @@ impl Stall {
         let mut config = Config::connect(endpoint, feed.envelope.clone());
         config.pin = Some(PinPolicy::BestEffort);
         config.workers.count = WORKERS;
+        if self.has_room {
+            config.handoff.batches = BATCHES;
+        }
         config.policy.on_late = OnLate::Alarm;
         config.feeds[0].policies = vec![TopicPolicy {
             topic: Some("*".to_owned()),
@@ -100,6 +134,7 @@ impl Stall {
         );
         let seen: u64 = outcome.handlers.iter().map(|one| one.seen).sum();
         assert_eq!(seen, totals.delivered);
+        assert!(!self.has_room || totals.blocked == 0, "it holds what comes");
         let mut others = histogram;
         for timed in &outcome.handlers[1..] {
             others.add(&timed.feed).expect("they have the same bounds");
