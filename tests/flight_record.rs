@@ -101,23 +101,30 @@ fn recorded(engine: Engine, numbers: &[u64]) -> Vec<Anomaly> {
     for number in numbers {
         publisher.send(sealed("BTC", 1, *number), 0).unwrap();
     }
-    finish(pipeline).flight.entries()
+    let of_numbers = [
+        AnomalyKind::Gap,
+        AnomalyKind::Reorder,
+        AnomalyKind::Duplicate,
+    ];
+    let mut entries = finish(pipeline).flight.entries();
+    entries.retain(|entry| of_numbers.contains(&entry.kind));
+    entries
 }
 
 #[test]
 fn numbers_that_are_missing_late_or_come_again_are_noted() {
     for engine in ENGINES {
         let entries = recorded(engine, &[0, 1, 3, 2, 3, 3, 4]);
-        let of_topic: Vec<_> = entries.iter().filter(|it| it.topic == "BTC").collect();
-        let kinds: Vec<_> = of_topic.iter().map(|it| (it.kind, it.count)).collect();
+        let kinds: Vec<_> = entries.iter().map(|it| (it.kind, it.count)).collect();
         let expected = [
             (AnomalyKind::Gap, 1),
             (AnomalyKind::Reorder, 1),
             (AnomalyKind::Duplicate, 2),
         ];
         assert_eq!(kinds, expected, "{engine:?}: {entries:?}");
-        assert!(of_topic.iter().all(|it| it.hop == Hop::Network));
-        let evidence = &of_topic[1].evidence;
+        let is_so = |it: &Anomaly| it.hop == Hop::Network && it.topic == "BTC";
+        assert!(entries.iter().all(is_so), "{entries:?}");
+        let evidence = &entries[1].evidence;
         assert_eq!(evidence, "number 2 came by line 0 after later ones");
         assert!(recorded(engine, &[0, 1, 2]).is_empty());
     }

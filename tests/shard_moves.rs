@@ -15,7 +15,7 @@ use std::{
 };
 
 use pinfeed::{
-    config::{Config, Engine, ShardingMode, TopicOverride, TopicPolicy},
+    config::{Config, Engine, OnLate, ShardingMode, TopicOverride, TopicPolicy},
     handoff::HandoffKind,
     lane::Quota,
     message::Message,
@@ -90,11 +90,15 @@ fn assert_exact(outcome: &Outcome<InOrder>, case: &str) {
 
 fn config(endpoint: &str, engine: Engine, kind: HandoffKind, policy: Policy) -> Config {
     let mut config = moves::config(endpoint, engine, kind);
-    config.feeds[0].policies = vec![TopicPolicy {
-        topic: Some("*".to_owned()),
-        policy,
-    }];
+    config.feeds[0].policies = vec![on("*", policy)];
     config
+}
+
+fn on(topic: &str, policy: Policy) -> TopicPolicy {
+    TopicPolicy {
+        topic: Some(topic.to_owned()),
+        policy,
+    }
 }
 
 /// Starts a pipeline whose workers keep the order of `seen`, and take `busy` for each batch.
@@ -152,17 +156,28 @@ fn a_hundred_moves_under_full_load() {
 fn a_shard_that_is_more_than_a_worker_moves_as_well() {
     const BUSIEST: &str = "sim.00000";
     let shard = shard_of(topic_hash(BUSIEST.as_bytes()));
-    for policy in [Policy::Block, Policy::DropNewest, Policy::DropOldest] {
+    let alone = Policy::ALL.map(|policy| vec![on("*", policy)]);
+    let mixed = vec![
+        on("*", Policy::DropNewest),
+        on(BUSIEST, Policy::Block),
+        on("sim.00001", Policy::DropOldest),
+    ];
+    for policies in alone.into_iter().chain([mixed]) {
         let topics = TOPICS.to_string();
         let feed = ["--blast", "--rate", "max", "--skew", "1.9", "--topics"];
         let (_publisher, endpoint) = publisher(&[&feed[..], &[&topics]].concat());
-        let config = config(&endpoint, Engine::Native, HandoffKind::Ring, policy);
+        let mut config = config(&endpoint, Engine::Native, HandoffKind::Ring, Policy::Block);
+        let waits = |it: &TopicPolicy| matches!(it.policy, Policy::Block | Policy::Snail);
+        let gives_up = !policies.iter().all(waits);
+        let case = format!("{policies:?}");
+        config.feeds[0].policies = policies;
+        config.policy.on_late = OnLate::Alarm;
         let stop = Stop::default();
         let busy = Duration::from_micros(200);
-        let mut pipeline = start(&config, &stop, policy != Policy::Block, busy);
+        let mut pipeline = start(&config, &stop, gives_up, busy);
         wait_until("handoffs are full", || {
             let totals = pipeline.look();
-            totals.blocked + totals.dropped > 0
+            totals.blocked + totals.dropped + totals.conflated > 0
         });
         for round in 0..10 {
             let table = pipeline.shards().unwrap();
@@ -181,7 +196,7 @@ fn a_shard_that_is_more_than_a_worker_moves_as_well() {
             });
         }
         stop.request();
-        assert_exact(&finish(pipeline), &policy.to_string());
+        assert_exact(&finish(pipeline), &case);
     }
 }
 

@@ -81,6 +81,8 @@ impl Outlet {
             return false;
         };
         empty.swap_contents(&mut batch);
+        // What one that was given up for this had to tell.
+        empty.note_all(batch.notes());
         self.keep(batch);
         true
     }

@@ -109,10 +109,10 @@ impl Outlet {
         self.spares.len() + 2 >= self.spares.capacity().unwrap_or(0)
     }
 
-    /// Tells whether no more than half of all batches are spare.
+    /// Tells whether half of all batches or more are under way, where one is being filled.
     #[inline]
     pub(super) fn is_behind(&self) -> bool {
-        !self.is_empty() && 2 * self.spares.len() <= self.spares.capacity().unwrap_or(0)
+        !self.is_empty() && 2 * (self.spares.len() + 1) <= self.spares.capacity().unwrap_or(0)
     }
 
     /// Takes an empty batch, or `None` when all are filled or under way: the handoff is full.

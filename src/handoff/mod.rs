@@ -83,7 +83,8 @@ impl Outlet {
         }
     }
 
-    /// Tells whether the worker is behind: batches wait for it, and no more than half of all are spare.
+    /// Tells whether the worker is behind: batches wait for it, and half of all or more are under way, where one is being
+    /// filled.
     #[inline]
     #[must_use]
     pub fn is_behind(&self) -> bool {

@@ -130,10 +130,10 @@ impl Outlet {
         self.filled.is_empty()
     }
 
-    /// Tells whether batches wait for the worker, and no more than half of all are spare.
+    /// Tells whether batches wait for the worker, and half of all or more are under way, where one is being filled.
     #[inline]
     pub fn is_behind(&self) -> bool {
-        !self.is_empty() && 2 * (self.spares.len() + self.returned.slots()) <= self.batches
+        !self.is_empty() && 2 * (self.spares.len() + self.returned.slots() + 1) <= self.batches
     }
 
     /// Takes an empty batch, or `None` when all are filled or under way: the handoff is full.

@@ -1,5 +1,6 @@
 //! Messages in, batches out: which outlet, which batch, and when it is handed over.
 
+mod hand_over;
 mod moves;
 
 use std::{ops::Deref, time::Duration};
@@ -143,6 +144,8 @@ impl Dispatch {
         let mut outlet = self.outlet_of(origin.feed, topic, hash);
         if self.filling[outlet].is_none() {
             let Some(opened) = self.open_batch(tally, outlet, self.candidates())? else {
+                // A move may have come to its end meanwhile.
+                let outlet = self.outlet_of(origin.feed, topic, hash);
                 self.drop_newest(tally, outlet, origin, received_ns, hash, topic);
                 return Ok(None);
             };
@@ -365,7 +368,7 @@ impl Dispatch {
         }
     }
 
-    /// Takes a spare batch of an outlet that has none being filled.
+    /// Takes a spare batch of an outlet that has none being filled, and is to get any.
     fn take_spare(&mut self, first: usize, candidates: usize) -> Option<usize> {
         for outlet in self.candidates_from(first, candidates) {
             if self.filling[outlet].is_none()
@@ -387,6 +390,10 @@ impl Dispatch {
                 owed.clear();
             }
         }
+        debug_assert!(
+            self.filling[outlet].is_none(),
+            "what is there is handed over"
+        );
         self.filling[outlet] = Some(batch);
         self.turns[outlet / self.ways] = outlet % self.ways;
     }
@@ -437,21 +444,23 @@ impl Dispatch {
         first: usize,
         candidates: usize,
     ) -> Result<usize> {
-        // What is ready for other workers must not wait for this one; what comes back for this one is for the
-        // message.
-        self.flush_open(tally)?;
         tally.counters().blocked.add(1);
         let worker = self.worker_of(first);
         let mut since_ns = self.pressure.clock.now_ns();
         let (mut stall, mut first) = (None, first);
+        // What is ready for other workers must not wait for this one; what comes back for this one is for the
+        // message.
+        self.hand_over_to_ready(tally)?;
         loop {
             if self.is_moving() {
                 first = self.outlet_now(tally, first)?;
             }
-            let returned = if self.is_moving() {
-                self.wait_while_moving(first, SPARE_WAIT)?
-            } else {
-                self.outlets[first].wait_for_spare(SPARE_WAIT)?
+            // Of the new worker's, where a move has come to its end.
+            let open = self.find_open(first, candidates);
+            let returned = match open {
+                Some(_) => None,
+                None if self.is_moving() => self.wait_while_moving(first, SPARE_WAIT)?,
+                None => self.outlets[first].wait_for_spare(SPARE_WAIT)?,
             };
             let now_ns = self.pressure.clock.now_ns();
             let blocked_ns = now_ns.saturating_sub(since_ns);
@@ -462,7 +471,7 @@ impl Dispatch {
                     self.fill_next(first, batch);
                     Some(first)
                 }
-                None => self.take_spare(first, candidates),
+                None => open.or_else(|| self.take_spare(first, candidates)),
             };
             if let Some(outlet) = found {
                 if let Some(stall) = stall {
@@ -473,149 +482,11 @@ impl Dispatch {
             if self.owing {
                 // Others have not to wait for this one to be told.
                 self.tell_owed(Some(first));
-                self.flush_open(tally)?;
             }
+            self.hand_over_to_ready(tally)?;
             // Only now: most waits are shorter than asking the kernel what the worker does.
             stall.get_or_insert_with(|| self.pressure.stall(worker));
         }
-    }
-
-    fn hand_over(&mut self, tally: &mut Tally, outlet: usize) -> Result<()> {
-        match self.close_batch(tally, outlet) {
-            Some(batch) => self.outlets[outlet].send(batch),
-            None => Ok(()),
-        }
-    }
-
-    /// As [`hand_over`](Self::hand_over), but may leave a worker asleep that sleeps.
-    fn hand_over_quietly(&mut self, tally: &mut Tally, outlet: usize) -> Result<()> {
-        match self.close_batch(tally, outlet) {
-            Some(batch) => self.outlets[outlet].send_quietly(batch),
-            None => Ok(()),
-        }
-    }
-
-    /// Wakes all workers that there is something for. To be called before the lane waits for anything.
-    #[inline]
-    pub(super) fn announce(&mut self) {
-        for outlet in &mut self.outlets {
-            outlet.announce();
-        }
-    }
-
-    /// Takes the batch that is being filled for an outlet, to be sent.
-    fn close_batch(&mut self, tally: &mut Tally, outlet: usize) -> Option<Box<Batch>> {
-        let batch = self.filling[outlet].take()?;
-        tally.settle();
-        let worker = self.worker_of(outlet);
-        if let Routing::Keyed(table) = &self.routing {
-            tally.note_load(&batch, table, outlet % self.ways);
-        }
-        let way = &tally.counters().ways[worker];
-        way.batches.add(1);
-        way.messages.add(batch.len() as u64);
-        self.turns[outlet / self.ways] = (worker + 1) % self.workers;
-        Some(batch)
-    }
-
-    /// Hands over what is held for workers that have nothing else to do, and wakes those that there is something
-    /// for. What is held for busy ones can as well become more.
-    ///
-    /// # Errors
-    /// As [`put`](Self::put).
-    #[inline]
-    pub(super) fn offer(&mut self, tally: &mut Tally) -> Result<()> {
-        self.bring_up_to_date(tally)?;
-        for outlet in self.to_workers() {
-            if self.filling[outlet].is_some() && self.outlets[outlet].is_empty() {
-                self.hand_over(tally, outlet)?;
-            }
-        }
-        self.announce();
-        Ok(())
-    }
-
-    /// Hands over all batches that hold messages, but for those of workers that are [behind](Outlet::is_behind):
-    /// these have enough to do, and where each read brings little, batches of a few messages would soon be all there
-    /// are.
-    ///
-    /// # Errors
-    /// As [`put`](Self::put).
-    pub(super) fn flush(&mut self, tally: &mut Tally) -> Result<()> {
-        self.bring_up_to_date(tally)?;
-        self.is_holding = false;
-        for outlet in self.to_workers() {
-            if self.filling[outlet].is_some() && self.is_behind(outlet) {
-                self.is_holding = true;
-            } else {
-                self.hand_over(tally, outlet)?;
-            }
-        }
-        self.announce();
-        self.pressure.note_rest(tally);
-        Ok(())
-    }
-
-    /// Tells whether who gets what goes by an outlet has enough to do: its worker, or all where any may.
-    #[inline]
-    fn is_behind(&self, outlet: usize) -> bool {
-        match self.routing {
-            Routing::Keyed(_) => self.outlets[outlet].is_behind(),
-            Routing::Balanced => {
-                let mut all = self.to_workers().map(|outlet| &self.outlets[outlet]);
-                all.all(Outlet::is_behind)
-            }
-        }
-    }
-
-    /// Tells whether it waits for a worker that does not ring: for one to be done with what it had of a shard, or
-    /// with some of what it is behind with.
-    #[inline]
-    pub(super) fn has_to_look(&self) -> bool {
-        self.is_holding || self.is_moving()
-    }
-
-    /// Tells workers what they are yet to be told, and brings moves forward.
-    #[inline]
-    fn bring_up_to_date(&mut self, tally: &mut Tally) -> Result<()> {
-        if self.owing {
-            self.tell_owed(None);
-        }
-        if self.is_moving() {
-            self.go_on_moving(tally)?;
-        }
-        Ok(())
-    }
-
-    /// Hands over all batches that hold messages.
-    fn flush_open(&mut self, tally: &mut Tally) -> Result<()> {
-        for outlet in self.to_workers() {
-            self.hand_over(tally, outlet)?;
-        }
-        self.announce();
-        Ok(())
-    }
-
-    /// Hands over all there is, for the last time: waits for workers that are yet to be told something,
-    /// which is not counted as blocked, since there is nothing more to receive.
-    ///
-    /// # Errors
-    /// As [`put`](Self::put).
-    pub(super) fn end(&mut self, tally: &mut Tally) -> Result<()> {
-        self.bring_up_to_date(tally)?;
-        self.flush_open(tally)?;
-        self.finish_moves(tally)?;
-        for outlet in self.to_workers() {
-            let class = outlet / self.ways;
-            while !(self.owed[outlet].is_empty() && self.owed_to_any[class].is_empty()) {
-                if let Some(batch) = self.outlets[outlet].wait_for_spare(SPARE_WAIT)? {
-                    self.fill_next(outlet, batch);
-                }
-            }
-        }
-        self.flush_open(tally)?;
-        self.pressure.note_rest(tally);
-        Ok(())
     }
 
     /// Tells all workers that nothing more comes this way. What is held is dropped.

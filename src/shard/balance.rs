@@ -16,8 +16,8 @@ pub struct ShardMove {
     pub worker: usize,
 }
 
-/// Proposes moves, from the messages that each shard had lately: those with one way to go one after the other. `placed`
-/// is what each worker had beside, of topics that can't move.
+/// Proposes moves, from the messages that each shard had lately: those with one way to go one after the other,
+/// an improvement as a whole. `placed` is what each worker had beside, of topics that can't move.
 ///
 /// Each step takes a shard from the worker with the most messages to the one with the fewest, the one that
 /// brings both closest together. What one shard alone has too much of cannot be shared: it ends up with a

@@ -1,8 +1,8 @@
 //! What a worker's thread did lately: the evidence where a batch took long, of whether its handler computed, waited,
 //! or did not get its core.
 //!
-//! The thread looks at itself behind a batch, when a look is older than [`RENEW_NS`]: a look takes some microseconds,
-//! and would make a message late that waits for it. Times are nanoseconds of the pipeline's clock.
+//! The thread looks at itself behind a batch, and when it is idle, when a look is older than [`RENEW_NS`]: a look takes
+//! some microseconds, and would make a message late that waits for it. Times are nanoseconds of the pipeline's clock.
 
 use crate::host::probe::{Probe, Sample};
 

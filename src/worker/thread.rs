@@ -59,6 +59,7 @@ impl<H: Handler> Worker<H> {
                     self.give_back(batch);
                 }
                 Received::Idle => {
+                    self.patience.lately.note(self.clock.now_ns());
                     if failure.is_none() {
                         failure = self.call(H::on_idle);
                     }

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// How long a lane that has nothing else to do waits until it looks at a fence, or at a worker that is behind, again:
-/// nobody rings.
+/// nobody rings. Polling; a lane that sleeps does so for a millisecond, as short as it can.
 pub(in crate::lane) const LOOK_AFTER: Duration = Duration::from_micros(100);
 
 /// Shards that move together at most: each waits for all that the old worker has, and what comes of them meanwhile has
@@ -109,20 +109,22 @@ impl Dispatch {
     }
 
     /// Hands over what was held for the new worker as far as there is room, and returns the outlet for a message that was
-    /// to go by `outlet`: another one where it would have been held, and the move has come to its end.
+    /// to go by `outlet`: another one where it would have been held, and nothing is held before it any more.
     ///
     /// # Errors
     /// As [`put`](Self::put).
     #[cold]
     pub(super) fn outlet_now(&mut self, tally: &mut Tally, outlet: usize) -> Result<usize> {
         let is_over = self.hand_held_over(tally)?;
-        match self.moves.to() {
-            Some(to) if is_over && self.is_held(outlet) => {
-                self.end_move(tally);
-                Ok(outlet - self.workers + to)
-            }
-            _ => Ok(outlet),
+        let goes =
+            |now: &&Move| now.passed && self.is_held(outlet) && self.outlets[outlet].is_empty();
+        let Some(to) = self.moves.now.as_ref().filter(goes).map(|now| now.to) else {
+            return Ok(outlet);
+        };
+        if is_over {
+            self.end_move(tally);
         }
+        Ok(outlet - self.workers + to)
     }
 
     /// Tells whether what goes by an outlet stays on this side.
@@ -145,11 +147,13 @@ impl Dispatch {
     /// given up, of those that wait there.
     fn room_for_held(&mut self, tally: &mut Tally, outlet: usize) -> Result<Option<Box<Batch>>> {
         let policy = self.rules.classes()[outlet / self.ways];
-        let (worker, outlet) = (self.worker_of(outlet), &mut self.outlets[outlet]);
-        match policy {
-            Policy::DropOldest => self.pressure.make_room(tally, policy, worker, outlet),
-            _ => outlet.wait_for_spare(Duration::ZERO),
+        if policy != Policy::DropOldest {
+            return self.outlets[outlet].wait_for_spare(Duration::ZERO);
         }
+        // Else it might be all that could be taken back.
+        self.hand_over(tally, outlet)?;
+        let (worker, outlet) = (self.worker_of(outlet), &mut self.outlets[outlet]);
+        self.pressure.make_room(tally, policy, worker, outlet)
     }
 
     /// As [`wait_for_spare`](Outlet::wait_for_spare) while a shard moves, for a message that is to be put there.
@@ -167,8 +171,11 @@ impl Dispatch {
                 None => Ok(None),
             };
         }
-        let spare = (!self.is_draining(outlet)).then(|| self.outlets[outlet].spare());
-        let spare = spare.flatten();
+        let spare = if self.is_draining(outlet) {
+            None
+        } else {
+            self.outlets[outlet].spare()
+        };
         if spare.is_none() {
             thread::sleep(LOOK_AFTER);
         }
@@ -281,19 +288,21 @@ impl Dispatch {
         let Some(to) = self.moves.to() else {
             return Ok(false);
         };
+        let mut is_all = true;
         for class in 0..self.rules.classes().len() {
             let (held, outlet) = (class * self.ways + self.workers, class * self.ways + to);
             self.hand_over(tally, held)?;
             while !self.outlets[held].is_empty() {
                 let Some(batch) = self.room_for_held(tally, outlet)? else {
-                    return Ok(false);
+                    is_all = false;
+                    break;
                 };
                 // Conflated and filled up again, it may have what was handed over before.
                 self.hand_over(tally, outlet)?;
                 self.send_oldest_held(outlet, batch)?;
             }
         }
-        Ok(true)
+        Ok(is_all)
     }
 
     fn end_move(&mut self, tally: &Tally) {
