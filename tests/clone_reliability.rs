@@ -205,7 +205,6 @@ fn an_active_server_says_when_the_other_one_is_out_of_step() {
     );
 }
 
-/// Prints how long a command takes that reads one key of one server, and of a pair.
 #[test]
 fn a_server_that_does_not_hear_the_other_one_says_so_and_when_it_does() {
     let (folder, endpoints) = (
@@ -272,6 +271,7 @@ fn a_client_that_is_given_another_port_of_the_server_is_told_which_one() {
     }
 }
 
+/// Prints how long a command takes that reads one key of one server, and of a pair.
 fn print_one_shots(servers: &[String]) {
     for servers in [&servers[..1], servers] {
         let since = Stopwatch::start();

@@ -229,6 +229,15 @@ impl Kernel {
     }
 }
 
+impl Drop for Kernel {
+    /// Gives the core back where a test has failed.
+    fn drop(&mut self) {
+        if self.state.path().join("saved").exists() {
+            let _ = self.cpuset(&["undo"]).output();
+        }
+    }
+}
+
 #[test]
 fn a_real_cpuset_leaves_nothing_behind() {
     let Some(kernel) = Kernel::named("runs") else {

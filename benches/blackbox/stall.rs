@@ -25,6 +25,8 @@ use crate::{
 
 /// Messages a second.
 pub const RATE: f64 = 200_000.0;
+/// How long a run takes, in seconds.
+pub const RUN_S: u64 = 4;
 const WORKERS: usize = 4;
 
 /// Batches of a handoff that holds what comes for a worker in the time that it is stalled. Half of them may hold few
@@ -74,6 +76,11 @@ impl Stall {
         let as_it_comes = Policy::ALL.map(|policy| well(policy, false));
         let with_room = [Policy::Block, Policy::Snail].map(|policy| well(policy, true));
         as_it_comes.into_iter().chain(with_room)
+    }
+
+    /// Tells whether what comes in a stall is met by room, or given up. Else the lane waits, and all wait with it.
+    pub fn is_met(&self) -> bool {
+        self.has_room || !matches!(self.policy, Policy::Block | Policy::Snail)
     }
 
     /// The same with a worker stalled.
@@ -134,7 +141,6 @@ impl Stall {
         );
         let seen: u64 = outcome.handlers.iter().map(|one| one.seen).sum();
         assert_eq!(seen, totals.delivered);
-        assert!(!self.has_room || totals.blocked == 0, "it holds what comes");
         let mut others = histogram;
         for timed in &outcome.handlers[1..] {
             others.add(&timed.feed).expect("they have the same bounds");

@@ -1,5 +1,5 @@
 //! An outlet whose batches stay with the lane: of messages that their worker may not have yet, while their
-//! shard moves to it. To those who fill it it is like any other, down to what its policy gives up.
+//! shards move to it. To those who fill it it is like any other, down to what its policy gives up.
 
 use std::collections::VecDeque;
 

@@ -180,7 +180,7 @@ impl<'a> Sampler<'a> {
                 delivered: now.delivered,
                 batches: now.batches_under_way.min(batches_max),
                 batches_max,
-                is_behind: now.batches_under_way > self.config.handoff.batches as u64 / 2,
+                is_behind: 2 * now.batches_under_way >= self.config.handoff.batches as u64,
                 cpu_share: thread.map(|thread| thread.cpu_share),
                 name,
             }
