@@ -59,7 +59,10 @@ impl Lab {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/lab"));
+        let lab = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/lab");
+        // A shell can't trap what was ignored when it began, as below nohup and in the background of another.
+        let mut command = Command::new("env");
+        command.arg("--default-signal=HUP,INT,TERM").arg(lab);
         command.env("PINFEED_LAB", &self.name);
         command.env("PINFEED", env!("CARGO_BIN_EXE_pinfeed"));
         command.args(arguments);
