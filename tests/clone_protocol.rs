@@ -1,6 +1,6 @@
-//! Goal: Clone as the Guide has it: clients written in Python against its description work with our server, by PUSH and by
-//! PUB, with five frames and with three; our client works with such a server; and what is malformed is counted and
-//! does no harm.
+//! Goal: Clone as the Guide has it: clients written in Python against its description work with our server, by PUSH
+//! and by PUB, with five frames and with three; our client works with such a server; and what is malformed is
+//! counted and does no harm.
 
 #[path = "support/clone_load.rs"]
 mod clone_load;

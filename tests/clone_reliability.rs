@@ -1,7 +1,7 @@
-//! Goal: what a Clone server has published outlives it: it is killed, alone and as one of a pair, stopped, and both are killed,
-//! under load; nothing that a client was told of is lost, clients turn to the other server by themselves, and how
-//! long that takes is printed. And under load with clients that join, all have the same state in the end, and the server
-//! keeps up; where the machine can't carry that load, this says so.
+//! Goal: what a Clone server has published outlives it: it is killed, alone and as one of a pair, stopped, and both
+//! are killed, under load; nothing that a client was told of is lost, clients turn to the other server by
+//! themselves, and how long that takes is printed. And under load with clients that join, all have the same state
+//! in the end, and the server keeps up; where the machine can't carry that load, this says so.
 
 #[path = "support/clone_load.rs"]
 mod clone_load;

@@ -8,10 +8,11 @@
 //!
 //! In half of the worlds the primary preempts: when it comes back it takes over again, also while something breaks.
 //!
-//! Faults are drawn at random from the seed: cuts of the pair's link, of some or all of a client's links; a server killed or stopped, and
-//! going on; both killed at once; clients killed; bursts of loss. A fault that concerns servers waits until both are in step, because
-//! without a third server nothing can be promised of two faults at once. What this can't show: the network in two halves
-//! with a server and clients each, in which both servers accept, as in the Guide.
+//! Faults are drawn at random from the seed: cuts of the pair's link, of some or all of a client's links; a server
+//! killed or stopped, and going on; both killed at once; clients killed; bursts of loss. A fault that concerns
+//! servers waits until both are in step, because without a third server nothing can be promised of two faults at
+//! once. What this can't show: the network in two halves with a server and clients each, in which both servers
+//! accept, as in the Guide.
 //!
 //! `PINFEED_SEED=N cargo test --test clone_simulation` replays one seed and tells all that happens.
 

@@ -1,5 +1,6 @@
-//! Goal: `tuning/nic-latency` sets all of what it is asked at all cards or nothing of it, a dry run changes nothing, and
-//! `undo` restores everything. With an `ethtool` of its own; and with cards of a network namespace where these are permitted.
+//! Goal: `tuning/nic-latency` sets all of what it is asked at all cards or nothing of it, a dry run changes
+//! nothing, and `undo` restores everything. With an `ethtool` of its own; and with cards of a network namespace
+//! where these are permitted.
 
 mod support;
 

@@ -1,6 +1,6 @@
-//! Goal: of a feed that comes twice, numbered as a whole, whose publishers end and come back one after the other: all that
-//! a line brought is delivered once and in order, through every life of the publishers, and all that both lost is
-//! reported: published = delivered + lost, to the message.
+//! Goal: of a feed that comes twice, numbered as a whole, whose publishers end and come back one after the other:
+//! all that a line brought is delivered once and in order, through every life of the publishers, and all that both
+//! lost is reported: published = delivered + lost, to the message.
 
 mod support;
 

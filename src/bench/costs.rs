@@ -41,9 +41,9 @@ struct Mark {
     publisher_ns: u64,
 }
 
-/// Measures for `length` with messages of `shape`; `program` is pinfeed itself, and `tick` is called some fifty times
-/// a second. `elsewhere_ns` of the result is what the publisher took, and `busy_at_most` how busy the busiest of the three
-/// was, or all cores together.
+/// Measures for `length` with messages of `shape`; `program` is pinfeed itself, and `tick` is called some fifty
+/// times a second. `elsewhere_ns` of the result is what the publisher took, and `busy_at_most` how busy the busiest
+/// of the three was, or all cores together.
 ///
 /// # Errors
 /// [`Error::Helper`] and what [`Pipeline::start`] gives.

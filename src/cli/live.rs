@@ -69,9 +69,10 @@ impl Ends {
     }
 }
 
-/// Watches a pipeline until it has stopped, and writes its histograms to the log, if there is one,
-/// interval by interval; and what threads do to `series`. `tick` is called some fifty times a second, with the
-/// ledger too, and may request the pipeline to stop. Times recorded within `warm_up` after the first message are forgotten, and not logged.
+/// Watches a pipeline until it has stopped, and writes its histograms to the log, if there is one, interval by
+/// interval; and what threads do to `series`. `tick` is called some fifty times a second, with the ledger too, and
+/// may request the pipeline to stop. Times recorded within `warm_up` after the first message are forgotten, and not
+/// logged.
 pub(super) fn watch<H: Handler>(
     mut pipeline: Pipeline<H>,
     (show, ends): (Show, Ends),

@@ -100,8 +100,8 @@ pub(super) struct Args {
     #[arg(long)]
     json: bool,
 
-    /// Show what happens on the whole terminal; not with --handler print. p holds the picture, s sorts otherwise, ? helps,
-    /// q ends the run, again at once
+    /// Show what happens on the whole terminal; not with --handler print. p holds the picture, s sorts otherwise, ?
+    /// helps, q ends the run, again at once
     #[arg(long)]
     tui: bool,
 }

@@ -1,5 +1,5 @@
-//! What is wrong in the text of a `feeds.toml`, in words of the file rather than of the Rust behind it: the place, the key
-//! as checks name it, what stands there, and what is wanted.
+//! What is wrong in the text of a `feeds.toml`, in words of the file rather than of the Rust behind it: the place,
+//! the key as checks name it, what stands there, and what is wanted.
 //!
 //! The parser says where and, in serde's words, what. Which key that is follows from the spans of all keys and values:
 //! it is that of the smallest one that holds the place.

@@ -5,7 +5,9 @@
 
 mod endpoint;
 mod feed;
+mod limits;
 mod mistake;
+mod name;
 mod numbers;
 mod placement;
 mod policies;
@@ -16,6 +18,7 @@ mod wanted;
 
 pub(crate) use endpoint::check_bind;
 pub use feed::{Feed, Line, SocketKind};
+pub(crate) use limits::BATCH_MESSAGES_MAX;
 pub use numbers::{Arbitration, QualityLimits, Sequence, StaleTopics};
 pub use placement::Cores;
 pub use policies::{OnLate, PolicyLimits, TopicPolicy};
@@ -24,4 +27,3 @@ pub use schema::{
     ShardingMode, Threads, TopicOverride, Workers,
 };
 pub use snapshot::Snapshot;
-pub(crate) use validate::BATCH_MESSAGES_MAX;

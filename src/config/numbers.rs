@@ -5,7 +5,7 @@ use serde::Deserialize;
 use crate::{
     config::{
         Feed,
-        validate::{BATCHES_BYTES_MAX, within},
+        limits::{BATCHES_BYTES_MAX, within},
     },
     error::{Error, Result},
     sequence::arbiter,

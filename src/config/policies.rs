@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::{config::schema::from_name, policy::Policy};
+use crate::{config::name::from_name, policy::Policy};
 
 /// What happens to topics whose worker is slow.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -63,8 +63,8 @@ impl Default for PolicyLimits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnLate {
-    /// The pipeline stops and reports [`Error::Late`](crate::error::Error::Late); the worker discards and counts as dropped what
-    /// still waits for it.
+    /// The pipeline stops and reports [`Error::Late`](crate::error::Error::Late); the worker discards and counts as
+    /// dropped what still waits for it.
     Exit,
     /// It goes into the flight record, once a grace time.
     Alarm,

@@ -1,6 +1,6 @@
 //! The structure of `feeds.toml`, with its defaults.
 
-use std::{fmt, fs, path::Path, str::FromStr};
+use std::{fs, path::Path, str::FromStr};
 
 use serde::Deserialize;
 
@@ -9,6 +9,7 @@ use crate::{
         endpoint::binds_card,
         feed::{Feed, Line, SocketKind},
         mistake::explain,
+        name::{from_name, from_optional_name},
         numbers::{QualityLimits, Sequence},
         policies::PolicyLimits,
     },
@@ -398,26 +399,6 @@ impl Config {
         let text = fs::read_to_string(path).map_err(Error::file(path))?;
         toml::from_str(&text).map_err(|error| explain(path, &text, &error))
     }
-}
-
-/// Reads a value that the file writes as a name, or not at all.
-fn from_optional_name<'de, D, T>(deserializer: D) -> std::result::Result<Option<T>, D::Error>
-where
-    D: serde::Deserializer<'de>,
-    T: FromStr<Err: fmt::Display>,
-{
-    from_name(deserializer).map(Some)
-}
-
-/// Reads a value that the file writes as a name.
-pub(super) fn from_name<'de, D, T>(deserializer: D) -> std::result::Result<T, D::Error>
-where
-    D: serde::Deserializer<'de>,
-    T: FromStr<Err: fmt::Display>,
-{
-    let name = String::deserialize(deserializer)?;
-    name.parse()
-        .map_err(|problem| serde::de::Error::custom(format!("\"{name}\" is {problem}")))
 }
 
 #[cfg(test)]

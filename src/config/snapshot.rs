@@ -5,7 +5,7 @@ use serde::Deserialize;
 use crate::{
     config::{
         Feed, Lane, SocketKind, endpoint,
-        validate::{BYTES_MAX, within},
+        limits::{BYTES_MAX, within},
     },
     error::{Error, Result},
     policy::Policy,

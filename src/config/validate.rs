@@ -5,34 +5,21 @@ use std::{collections::HashSet, net::UdpSocket};
 use crate::{
     config::{
         Config, Engine, Feed, HandlerPanic, Lane, Line, PinPolicy, ShardingMode, SocketKind,
-        endpoint, numbers, snapshot,
+        endpoint,
+        limits::{
+            BATCH_MESSAGES_MAX, BATCHES_BYTES_MAX, BATCHES_MAX, BYTES_MAX, FEEDS_MAX, LANES_MAX,
+            LINES_MAX, POLICY_TOPICS_MAX, within,
+        },
+        numbers, snapshot,
     },
     error::{Error, Result},
     handoff::{HandoffKind, held},
     host::{realtime::FIFO_MAX, topology},
-    libzmq::IO_THREADS_MAX,
     message::HEADER_BYTES,
     policy::Policy,
     shard::{Override, SHARDS, ShardTable},
     wait::Wait,
 };
-
-/// The most lanes: with libzmq each has an I/O thread.
-const LANES_MAX: usize = IO_THREADS_MAX;
-/// The most feeds: a message carries its feed in 16 bits.
-const FEEDS_MAX: usize = 1 << 16;
-/// The most lines of a feed: a message carries its line in 8 bits.
-const LINES_MAX: usize = 1 << 8;
-/// The most messages in a batch.
-pub(crate) const BATCH_MESSAGES_MAX: usize = 1 << 16;
-/// The largest limit on messages and batches: offsets within a batch have 32 bits.
-pub(super) const BYTES_MAX: usize = 1 << 30;
-/// The most batches between a lane and a worker.
-const BATCHES_MAX: usize = 1 << 16;
-/// The most topics to count apart.
-const POLICY_TOPICS_MAX: usize = 1 << 24;
-/// The most bytes that all batches together may hold before one grows.
-pub(super) const BATCHES_BYTES_MAX: usize = 16 << 30;
 
 impl Config {
     /// Checks the whole configuration against this machine.
@@ -440,18 +427,6 @@ impl Config {
         });
         ShardTable::new(self.workers.count, overrides.collect())
     }
-}
-
-pub(super) fn within(key: &str, value: usize, least: usize, most: usize) -> Result<()> {
-    if (least..=most).contains(&value) {
-        return Ok(());
-    }
-    Err(Error::config(
-        key,
-        value,
-        "it is out of range",
-        format!("give from {least} to {most}"),
-    ))
 }
 
 fn unique(seen: &mut HashSet<String>, key: String, value: &str) -> Result<()> {

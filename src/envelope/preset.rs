@@ -8,8 +8,9 @@
 //! | `eddn` | zlib of JSON, no topic | - |
 //! | `dwx` | `SYMBOL:\|:bid;ask` | - |
 //!
-//! Of `kvmsg`, the message of the Clone pattern in the ZeroMQ Guide, heartbeats are messages of the topic `HUGZ` without a
-//! number: what stands there is 0, or, of other servers, the number of the last update, which tells what is missing.
+//! Of `kvmsg`, the message of the Clone pattern in the ZeroMQ Guide, heartbeats are messages of the topic `HUGZ`
+//! without a number: what stands there is 0, or, of other servers, the number of the last update, which tells what
+//! is missing.
 
 use std::sync::Arc;
 

@@ -13,9 +13,9 @@
 //! machine of two (13 to 23 of its 30 µs a wake are a bare `nanosleep`'s); so measure cores that lanes poll on only
 //! while you look for something.
 //!
-//! By spinning, on cores that do nothing else yet: a thread reads the clock over and over, and records each gap between
-//! two readings that is longer than what the reading itself takes. So whatever came between shows, at any moment, and what
-//! it took in all; as with `hiccups` (Erik Rigtorp) and `rtla osnoise`. It takes the whole core.
+//! By spinning, on cores that do nothing else yet: a thread reads the clock over and over, and records each gap
+//! between two readings that is longer than what the reading itself takes. So whatever came between shows, at any
+//! moment, and what it took in all; as with `hiccups` (Erik Rigtorp) and `rtla osnoise`. It takes the whole core.
 //!
 //! Values are nanoseconds.
 

@@ -125,8 +125,8 @@ impl Awaited {
         }
     }
 
-    /// From here on a topic awaits nothing. Returns how many messages it has got since it awaited a position on connection
-    /// number `generation`. Its slot stays, so that one that comes and goes does not wear out the table.
+    /// From here on a topic awaits nothing. Returns how many messages it has got since it awaited a position on
+    /// connection number `generation`. Its slot stays, so that one that comes and goes does not wear out the table.
     pub(super) fn take(&mut self, hash: u64, since: Position, generation: u32) -> Option<u64> {
         let place = self.place(hash);
         let slot = &mut self.slots[place];

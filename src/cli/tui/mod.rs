@@ -41,9 +41,9 @@ use model::{PICTURE_EVERY_S, Picture};
 use sampler::Sampler;
 use screen::Screen;
 
-/// Watches a pipeline on the whole terminal until it has stopped. `board` is where its handlers note down
-/// topics, if they do; `histograms` are written as [elsewhere](crate::cli::live::watch), and `tick` is called some fifty times a second with the ledger, and may request the
-/// pipeline to stop.
+/// Watches a pipeline on the whole terminal until it has stopped. `board` is where its handlers note down topics,
+/// if they do; `histograms` are written as [elsewhere](crate::cli::live::watch), and `tick` is called some fifty
+/// times a second with the ledger, and may request the pipeline to stop.
 ///
 /// # Errors
 /// Bad input, where there is no terminal.

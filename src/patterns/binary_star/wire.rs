@@ -1,8 +1,9 @@
 //! What two servers of a pair send each other, over PUB and SUB.
 //!
-//! The first frame is the Guide's: the role's number as text. Ours adds a second: epoch, sequence, the sender's round and
-//! the receiver's as the sender knows it (eight bytes each, big-endian) and one of flags; and, where an update is passed on, the five frames of a key-value message. A peer that
-//! sends the first alone is taken for one of the Guide's, with nothing known of its state.
+//! The first frame is the Guide's: the role's number as text. Ours adds a second: epoch, sequence, the sender's
+//! round and the receiver's as the sender knows it (eight bytes each, big-endian) and one of flags; and, where an
+//! update is passed on, the five frames of a key-value message. A peer that sends the first alone is taken for one
+//! of the Guide's, with nothing known of its state.
 
 use crate::patterns::{
     binary_star::{Freshness, Role},

@@ -407,8 +407,8 @@ impl Store {
         changes.map_or(0, |changes| changes.changed.len() + changes.removed.len())
     }
 
-    /// Hands over the topics that were handed over before and are no longer kept, then the newest messages of those that were changed,
-    /// the first changed first, until they are `bytes_max` or more.
+    /// Hands over the topics that were handed over before and are no longer kept, then the newest messages of those
+    /// that were changed, the first changed first, until they are `bytes_max` or more.
     pub fn take_changes(
         &mut self,
         bytes_max: usize,

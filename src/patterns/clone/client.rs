@@ -8,8 +8,8 @@
 //! Asking is a vote for the server that is asked. So a client that has the choice first listens, and asks a server that
 //! publishes rather than one that does not; only active servers publish.
 //!
-//! An update of its own is sent again, with its uuid, until the server has published it or a snapshot holds it. Of those of
-//! one key only the newest is sent again: an older one would undo it.
+//! An update of its own is sent again, with its uuid, until the server has published it or a snapshot holds it. Of
+//! those of one key only the newest is sent again: an older one would undo it.
 
 mod output;
 mod own;

@@ -1,5 +1,5 @@
-//! A client with sockets: for each server a DEALER for snapshots, a SUB for what is published, and a PUSH or PUB for its own
-//! updates. All servers are connected to from the beginning.
+//! A client with sockets: for each server a DEALER for snapshots, a SUB for what is published, and a PUSH or PUB
+//! for its own updates. All servers are connected to from the beginning.
 
 mod edge;
 

@@ -1,4 +1,5 @@
-//! What a server keeps on disk, in a `redb` file: values by key, the uuids of recent updates by sequence, and how new that is.
+//! What a server keeps on disk, in a `redb` file: values by key, the uuids of recent updates by sequence, and how
+//! new that is.
 //!
 //! A commit is one transaction, which is on disk, whole, when it returns; so a turn's updates cost one `fsync`, and
 //! after a kill the file holds some commit's state. Expiry is kept by the wall clock.

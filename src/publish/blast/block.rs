@@ -1,10 +1,10 @@
 //! Messages encoded once, as they go over the wire, to be sent over and over.
 //!
-//! What changes from one round to the next are the numbers of the pinfeed envelope, which stand at a
-//! fixed distance from the end of a message's first frame: a topic's sequence numbers grow, from one round to the next, by
-//! the number of its messages in the block. So stamping a message is an addition and a store, with
-//! nothing to look up: some 2.5 ns while the block is in the second-level cache, which is what bounds
-//! its size where the number of topics allows. Offsets are in bytes from the start of the block.
+//! What changes from one round to the next are the numbers of the pinfeed envelope, which stand at a fixed distance
+//! from the end of a message's first frame: a topic's sequence numbers grow, from one round to the next, by the
+//! number of its messages in the block. So stamping a message is an addition and a store, with nothing to look up:
+//! some 2.5 ns while the block is in the second-level cache, which is what bounds its size where the number of
+//! topics allows. Offsets are in bytes from the start of the block.
 
 use std::ops::Range;
 

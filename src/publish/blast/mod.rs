@@ -101,8 +101,8 @@ pub struct Blaster {
 /// How the messages of a [`Blaster`] go over the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wire {
-    /// Frames of each message, 1 to [`FRAMES_MAX`]. More than one take the envelope `pinfeed`, which stands in the first with a
-    /// part of the payload; the others have equal parts of the rest.
+    /// Frames of each message, 1 to [`FRAMES_MAX`]. More than one take the envelope `pinfeed`, which stands in the
+    /// first with a part of the payload; the others have equal parts of the rest.
     pub frames: usize,
     /// Whether each endpoint gets topics of its own, and all have their turn; otherwise each gets all.
     pub split: bool,

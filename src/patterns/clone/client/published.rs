@@ -23,7 +23,8 @@ impl Machine {
         self.servers[server].heard_ns = Some(now.ns);
         self.listening_ns = now.ns;
         let heard = self.take_published(server, frames, now);
-        // Whoever publishes may be asked; when the turn ends, so that nothing of an earlier answer is taken for this one's.
+        // Whoever publishes may be asked; when the turn ends, so that nothing of an earlier answer is taken for
+        // this one's.
         self.may_be_due |=
             matches!(&self.phase, Phase::Seeking(seeking) if seeking.asked_ns.is_none());
         heard

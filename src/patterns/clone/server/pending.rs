@@ -1,8 +1,8 @@
 //! Updates that a passive server has from clients, and not from the active one yet.
 //!
 //! When it becomes active it makes them, oldest first. One that the active server tells of is forgotten, and so are
-//! older ones of the same key: had they reached the active server they would come as well, and if not their clients send them
-//! again. Both the number and the age of what is kept are bounded.
+//! older ones of the same key: had they reached the active server they would come as well, and if not their clients
+//! send them again. Both the number and the age of what is kept are bounded.
 
 use std::collections::{BTreeMap, HashMap};
 
