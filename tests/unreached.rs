@@ -1,4 +1,4 @@
-//! Goal: whoever received nothing is told which endpoints never had a connection, and why.
+//! Goal: whoever received nothing is told which endpoints never had a connection, and why, as far as it is known.
 
 mod support;
 
@@ -49,6 +49,38 @@ fn the_command_says_which_endpoint_and_why() {
         let said = format!("warning: never connected to {absent}, line 0 of ");
         assert!(run.said.contains(&said), "{}", run.said);
         assert!(run.said.contains(reason), "{}", run.said);
+    }
+}
+
+#[test]
+fn an_endpoint_that_nobody_connected_to_is_named() {
+    for engine in ["native", "libzmq"] {
+        let folder = tempfile::tempdir().unwrap();
+        let endpoint = |name| format!("ipc://{}", folder.path().join(name).display());
+        let (met, idle) = (endpoint("met"), endpoint("idle"));
+        let mut run = Pinfeed::start(&[
+            "run",
+            "--json",
+            "--messages",
+            "1000",
+            "--engine",
+            engine,
+            "--envelope",
+            "pinfeed",
+            "--bind",
+            &met,
+            "--bind",
+            &idle,
+        ]);
+        let _publisher = Pinfeed::start(&["publish", "--connect", &met, "--rate", "1000"]);
+        let summary = run.json(0);
+        let [unreached] = &summary["unreached"].as_array().expect("a list")[..] else {
+            panic!("only one: {summary}");
+        };
+        assert_eq!(unreached["endpoint"], idle.as_str());
+        assert_eq!(unreached["source"], "publishers");
+        let said = format!("warning: no publisher came to {idle}, line 0 of ");
+        assert!(run.said.contains(&said), "{}", run.said);
     }
 }
 

@@ -314,7 +314,7 @@ fn say_flight(flight: &FlightRecord) {
 struct Concluded<'a> {
     #[serde(flatten)]
     summary: &'a Summary,
-    /// Endpoints that were to be connected to and never were.
+    /// Endpoints that were to be connected to and never were, and those that nobody connected to.
     unreached: &'a [Unreached],
     #[serde(flatten)]
     taken: &'a Taken,
@@ -333,6 +333,7 @@ pub(super) fn conclude<H>(
     for unreached in &outcome.unreached {
         let what = match unreached.source {
             Source::Publisher => "never connected to",
+            Source::Publishers => "no publisher came to",
             Source::Snapshots => "nothing is delivered before a snapshot, and none came from",
         };
         let attempts = match unreached.attempts {

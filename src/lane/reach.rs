@@ -14,11 +14,13 @@ use crate::lane::Assigned;
 pub enum Source {
     /// A publisher of its messages.
     Publisher,
+    /// Publishers of its messages, which connect to it.
+    Publishers,
     /// A server of its snapshots.
     Snapshots,
 }
 
-/// An endpoint that was never connected to, or no whole snapshot came from.
+/// An endpoint that was never connected to, nobody came to, or no whole snapshot came from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Unreached {
     /// The feed's name.
@@ -35,7 +37,7 @@ pub struct Unreached {
     pub reason: String,
 }
 
-/// What came of an endpoint that a lane connects to. Copies are of the same.
+/// What came of an endpoint of a lane. Copies are of the same.
 #[derive(Clone, Debug)]
 pub(crate) struct Reach(Arc<Mutex<State>>);
 
@@ -49,6 +51,11 @@ impl Reach {
     /// Starts with no attempt. `reason` is what is said as long as none has failed with a better one.
     pub(super) fn new(assigned: &Assigned<'_>, endpoint: &str, reason: &str) -> Self {
         Self::of(Source::Publisher, assigned, endpoint, reason)
+    }
+
+    /// The same for an endpoint that is bound.
+    pub(super) fn of_bound(assigned: &Assigned<'_>, endpoint: &str) -> Self {
+        Self::of(Source::Publishers, assigned, endpoint, "nobody connected")
     }
 
     /// The same for a server of snapshots.

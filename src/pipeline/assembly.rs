@@ -321,9 +321,9 @@ fn context(config: &Config) -> Result<Option<Context>> {
     let (mut io_threads, mut sockets) = (0, 0);
     if config.engine() == Engine::Libzmq {
         let lines = config.feeds.iter().flat_map(|feed| &feed.lines);
-        let sources: usize = lines.map(|line| line.connect.len() + 1).sum();
-        // A SUB and two for its monitor.
-        (io_threads, sockets) = (lanes, 3 * sources);
+        let endpoints: usize = lines.map(|line| line.connect.len() + line.bind.len()).sum();
+        // For each a SUB and two for its monitor.
+        (io_threads, sockets) = (lanes, 3 * endpoints);
     }
     if config.handoff.kind == HandoffKind::Inproc {
         // A PULL a worker, a PUSH for each source, class of topics and worker.

@@ -177,8 +177,8 @@ impl<H: Handler> Pipeline<H> {
         &self.endpoints
     }
 
-    /// Returns the endpoints that were to be connected to and never were so far, with the last reason; and those that
-    /// snapshots were to come from and none has.
+    /// Returns the endpoints that have had no connection so far, with the last reason: those to be connected to, and
+    /// those bound; and those that snapshots were to come from and none has.
     #[must_use]
     pub fn unreached(&self) -> Vec<Unreached> {
         self.reaches.iter().filter_map(Reach::unreached).collect()

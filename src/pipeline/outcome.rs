@@ -39,7 +39,7 @@ pub struct Outcome<H> {
     pub feed_clocks: FeedClocks,
     /// How the lines of feeds that are copies of each other stood against one another.
     pub lines: Vec<LineOutcome>,
-    /// The endpoints that were to be connected to and never were, with the last reason.
+    /// The endpoints that never had a connection, with the last reason: those to be connected to, and those bound.
     pub unreached: Vec<Unreached>,
     /// Where the threads ran, and what the kernel counted of them.
     pub threads: Vec<ThreadOutcome>,

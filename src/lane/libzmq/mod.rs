@@ -1,8 +1,7 @@
 //! The engine that libzmq is: every transport it has, at libzmq's price.
 //!
-//! Each endpoint that a line connects to has a socket of its own, since libzmq does not tell which
-//! connection a message came by, nor reliably which an event is about. All of a lane's sockets share
-//! the lane's I/O thread.
+//! Each endpoint of a line has a socket of its own, since libzmq does not tell which connection a message came
+//! by, nor reliably which an event is about. All of a lane's sockets share the lane's I/O thread.
 
 mod reconnect;
 
@@ -39,8 +38,8 @@ const READ_BYTES: u32 = 65_536;
 struct Source {
     socket: Socket,
     connections: Connections,
-    /// The endpoints bound, with the ports that wildcards were given.
-    bound: Vec<String>,
+    /// The endpoint bound, if it is, with the port that a wildcard was given.
+    bound: Option<String>,
     /// The line's place among those of the lane.
     line: usize,
     feed: u16,
@@ -61,33 +60,31 @@ struct Opening<'a> {
 }
 
 impl Opening<'_> {
-    /// Opens a socket for all endpoints that the line binds, and one for each that it connects to.
+    /// Opens a socket for each endpoint that the line binds or connects to.
     fn open(&self, sources: &mut Vec<Source>) -> Result<()> {
         let (assigned, line) = (self.assigned, self.assigned.line);
-        if !line.bind.is_empty() {
-            let mut source = self.socket("bind", &line.bind)?;
-            for (index, endpoint) in line.bind.iter().enumerate() {
-                let bound = source.socket.bind(endpoint);
-                let bound =
-                    bound.map_err(|reason| assigned.refused("bind", index, endpoint, &reason))?;
-                source.bound.push(bound);
-            }
+        for (index, endpoint) in line.bind.iter().enumerate() {
+            let reach = Reach::of_bound(assigned, endpoint);
+            let mut source = self.source(&format!("bind-{index}"), endpoint, reach)?;
+            let bound = source.socket.bind(endpoint);
+            source.bound =
+                Some(bound.map_err(|reason| assigned.refused("bind", index, endpoint, &reason))?);
             sources.push(source);
         }
         for (index, endpoint) in line.connect.iter().enumerate() {
-            let mut source = self.socket(&index.to_string(), std::slice::from_ref(endpoint))?;
+            let reach = Reach::new(assigned, endpoint, "libzmq does not say why");
+            let mut source = self.source(&format!("connect-{index}"), endpoint, reach)?;
             let name = from_source(endpoint, self.lane);
             let connected = source.socket.connect(&name);
             connected.map_err(|reason| assigned.refused("connect", index, endpoint, &reason))?;
             let delays_ms = (self.receive.reconnect_ms, self.receive.reconnect_max_ms);
-            let reach = Reach::new(assigned, endpoint, "libzmq does not say why");
-            source.connections.keep(name, delays_ms, reach);
+            source.connections.keep(name, delays_ms);
             sources.push(source);
         }
         Ok(())
     }
 
-    fn socket(&self, name: &str, endpoints: &[String]) -> Result<Source> {
+    fn source(&self, name: &str, endpoint: &str, reach: Reach) -> Result<Source> {
         let wanted = self.assigned.feed;
         let mut socket = self.context.socket(match wanted.socket {
             SocketKind::Sub => SocketType::SUB,
@@ -95,8 +92,8 @@ impl Opening<'_> {
         })?;
         let Origin { feed, line } = self.assigned.origin;
         let name = format!("{feed}-{line}-{name}");
-        let connections = Connections::watch(self.context, &socket, &name)?;
-        self.set_options(&socket, endpoints)
+        let connections = Connections::watch(self.context, &socket, &name, reach)?;
+        self.set_options(&socket, endpoint)
             .map_err(Error::zmq(format!(
                 "setting up a socket of lane {}",
                 self.lane.name
@@ -118,18 +115,14 @@ impl Opening<'_> {
         Ok(Source {
             socket,
             connections,
-            bound: Vec::new(),
+            bound: None,
             line: self.line,
             feed,
             subscriptions: RefCell::new(subscriptions),
         })
     }
 
-    fn set_options(
-        &self,
-        socket: &Socket,
-        endpoints: &[String],
-    ) -> std::result::Result<(), zmq::Error> {
+    fn set_options(&self, socket: &Socket, endpoint: &str) -> std::result::Result<(), zmq::Error> {
         let receive = self.receive;
         socket.set_affinity(1 << self.lane_index)?;
         // After a reconnect libzmq sends all subscriptions again, and drops those over this mark.
@@ -149,7 +142,7 @@ impl Opening<'_> {
         if receive.buffer_bytes > 0 {
             socket.set_rcvbuf(receive.buffer_bytes as i32)?;
         }
-        socket.set_ipv6(endpoints.iter().any(|endpoint| endpoint.contains('[')))
+        socket.set_ipv6(endpoint.contains('['))
     }
 }
 
@@ -206,14 +199,14 @@ impl LibzmqLane {
 
     /// Returns the endpoints that publishers may connect to, with the ports that wildcards were given.
     pub(crate) fn bound(&self) -> impl Iterator<Item = &str> {
-        let bound = self.sources.iter().flat_map(|source| &source.bound);
-        bound.map(String::as_str)
+        self.sources
+            .iter()
+            .filter_map(|source| source.bound.as_deref())
     }
 
     /// Returns what tells which of its endpoints were reached.
     pub(crate) fn reaches(&self) -> impl Iterator<Item = &Reach> {
-        let connections = self.sources.iter().map(|source| &source.connections);
-        connections.filter_map(Connections::reach)
+        self.sources.iter().map(|source| source.connections.reach())
     }
 
     /// Receives until asked to stop, or the quota is used up.

@@ -6,8 +6,8 @@
 //! followed at once by word of when the next attempt will be; where that word does not come, this
 //! makes the attempt, with waits that double from one failure to the next.
 //!
-//! A socket connects to one endpoint only, so that each event is about that one: libzmq names an
-//! endpoint by the host's name in one event and by its address in another.
+//! A socket has one endpoint only, so that each event is about that one: libzmq names an endpoint by the host's
+//! name in one event and by its address in another.
 
 use std::cell::Cell;
 
@@ -42,28 +42,33 @@ const HANDSHAKE_FAILED: u16 = (zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL
 /// The connections of one socket: the one it makes, or those it is bound for.
 pub(super) struct Connections {
     monitor: Socket,
-    endpoint: Option<Endpoint>,
+    reach: Reach,
+    kept: Option<Kept>,
     /// Connections whose handshake has succeeded.
     up: Cell<u64>,
     /// Handshakes that failed, and whose connections are still to end.
     failing: Cell<u64>,
 }
 
-/// The endpoint that the socket connects to.
-struct Endpoint {
-    name: String,
+/// The endpoint that the socket stays connected to.
+struct Kept {
+    endpoint: String,
     /// When to connect again, if libzmq does not say before that it will.
     retry_at: Cell<Option<Deadline>>,
     backoff: Cell<Backoff>,
-    reach: Reach,
 }
 
 impl Connections {
-    /// Starts watching a socket. To be called before it binds or connects.
+    /// Starts watching a socket. To be called before it binds or connects. `reach` is told what comes of its endpoint.
     ///
     /// # Errors
     /// [`Error::Zmq`].
-    pub(super) fn watch(context: &Context, socket: &Socket, name: &str) -> Result<Self> {
+    pub(super) fn watch(
+        context: &Context,
+        socket: &Socket,
+        name: &str,
+        reach: Reach,
+    ) -> Result<Self> {
         let endpoint = format!("inproc://monitor-{name}");
         let doing = "watching the connections of a socket";
         let monitor = context.socket(SocketType::PAIR)?;
@@ -82,27 +87,27 @@ impl Connections {
         monitor.connect(&endpoint).map_err(Error::zmq(doing))?;
         Ok(Self {
             monitor,
-            endpoint: None,
+            reach,
+            kept: None,
             up: Cell::new(0),
             failing: Cell::new(0),
         })
     }
 
     /// Notes that the socket was connected to an endpoint, for it to stay so. Waits before connecting
-    /// again double from one limit to the other. `reach` is told what comes of it.
-    pub(super) fn keep(&mut self, name: String, delays_ms: (u32, u32), reach: Reach) {
+    /// again double from one limit to the other.
+    pub(super) fn keep(&mut self, endpoint: String, delays_ms: (u32, u32)) {
         let backoff = Backoff::new(delays_ms.0.max(DELAY_MS_MIN), delays_ms.1);
-        self.endpoint = Some(Endpoint {
-            name,
+        self.kept = Some(Kept {
+            endpoint,
             retry_at: Cell::new(None),
             backoff: Cell::new(backoff),
-            reach,
         });
     }
 
-    /// What tells whether the endpoint was reached, if there is one.
-    pub(super) fn reach(&self) -> Option<&Reach> {
-        self.endpoint.as_ref().map(|endpoint| &endpoint.reach)
+    /// What tells whether the endpoint was reached.
+    pub(super) fn reach(&self) -> &Reach {
+        &self.reach
     }
 
     /// The socket that has something to receive when a connection changes.
@@ -138,8 +143,14 @@ impl Connections {
                 }
                 _ => {}
             }
-            if let Some(endpoint) = &self.endpoint {
-                endpoint.note(event);
+            match event {
+                HANDSHAKE_SUCCEEDED => self.reach.reached(),
+                DISCONNECTED => self.reach.failed(Some("the handshake failed".to_owned())),
+                CONNECT_RETRIED => self.reach.failed(None),
+                _ => {}
+            }
+            if let Some(kept) = &self.kept {
+                kept.note(event);
             }
         }
         Ok(())
@@ -168,30 +179,22 @@ impl Connections {
     /// Connects the socket again, if libzmq has given its endpoint up and the wait is over.
     #[inline]
     pub(super) fn retry(&self, socket: &Socket, counters: &LaneLedger) {
-        if let Some(endpoint) = &self.endpoint
-            && endpoint.retry_at.get().is_some_and(|at| at.passed())
+        if let Some(kept) = &self.kept
+            && kept.retry_at.get().is_some_and(|at| at.passed())
         {
             counters.given_up.add(1);
             // What fails here, a name that does not resolve, is tried again.
             let connected = socket
-                .disconnect(&endpoint.name)
-                .and_then(|()| socket.connect(&endpoint.name));
+                .disconnect(&kept.endpoint)
+                .and_then(|()| socket.connect(&kept.endpoint));
             let failed = connected.is_err();
-            endpoint
-                .retry_at
-                .set(failed.then(|| endpoint.next_attempt()));
+            kept.retry_at.set(failed.then(|| kept.next_attempt()));
         }
     }
 }
 
-impl Endpoint {
+impl Kept {
     fn note(&self, event: u16) {
-        match event {
-            HANDSHAKE_SUCCEEDED => self.reach.reached(),
-            DISCONNECTED => self.reach.failed(Some("the handshake failed".to_owned())),
-            CONNECT_RETRIED => self.reach.failed(None),
-            _ => {}
-        }
         if event == DISCONNECTED {
             self.retry_at.set(Some(self.next_attempt()));
             return;

@@ -84,13 +84,21 @@ enum State {
     Up(Splitter, Version),
 }
 
+/// Who made a connection.
+#[derive(Clone, Copy)]
+pub(super) enum Made {
+    /// The dialer with this place.
+    Dialed(usize),
+    /// A publisher, to the listener with this place.
+    Accepted(usize),
+}
+
 /// A connection, from the moment it is begun.
 pub(super) struct Connection {
     socket: Socket,
     /// The line it is for.
     pub line: usize,
-    /// The dialer that made it, if it was not accepted.
-    pub dialer: Option<usize>,
+    pub made: Made,
     socket_type: SocketType,
     state: State,
     limits: Limits,
@@ -119,45 +127,19 @@ impl AsFd for Connection {
 }
 
 impl Connection {
-    /// A connection that is being made by a dialer.
-    pub(super) fn dialed(
+    /// A connection for a line: one that is being made by a dialer, or one that a publisher has made.
+    pub(super) fn new(
         socket: Socket,
-        line: usize,
-        dialer: usize,
-        socket_type: SocketType,
-        limits: Limits,
-        now_ns: u64,
-    ) -> Self {
-        Self {
-            dialer: Some(dialer),
-            ..Self::new(socket, line, socket_type, limits, now_ns)
-        }
-    }
-
-    /// A connection that a publisher has made.
-    pub(super) fn accepted(
-        socket: Socket,
+        made: Made,
         line: usize,
         socket_type: SocketType,
         limits: Limits,
         now_ns: u64,
     ) -> Self {
-        let mut connection = Self::new(socket, line, socket_type, limits, now_ns);
-        connection.shake();
-        connection
-    }
-
-    fn new(
-        socket: Socket,
-        line: usize,
-        socket_type: SocketType,
-        limits: Limits,
-        now_ns: u64,
-    ) -> Self {
-        Self {
+        let mut connection = Self {
             socket,
+            made,
             line,
-            dialer: None,
             socket_type,
             state: State::Connecting,
             limits,
@@ -171,7 +153,11 @@ impl Connection {
             heard_ns: now_ns,
             asked_ns: None,
             peer_silence_ns: 0,
+        };
+        if matches!(made, Made::Accepted(_)) {
+            connection.shake();
         }
+        connection
     }
 
     fn shake(&mut self) {

@@ -30,7 +30,7 @@ use crate::{
     },
     zmtp::{Limits, SocketType, Subscription},
 };
-use connection::{Connection, End, Turn};
+use connection::{Connection, End, Made, Turn};
 use dialer::Dialer;
 use sink::{Line, Sink};
 
@@ -76,6 +76,7 @@ pub(crate) struct NativeLane {
 struct Bound {
     listener: Listener,
     line: usize,
+    reach: Reach,
     /// Whether it waits for the next look, after the kernel refused a connection.
     paused: bool,
 }
@@ -165,6 +166,7 @@ impl NativeLane {
             self.listeners.push(Bound {
                 listener,
                 line,
+                reach: Reach::of_bound(assigned, text),
                 paused: false,
             });
         }
@@ -186,7 +188,8 @@ impl NativeLane {
 
     /// Returns what tells which of its endpoints were reached.
     pub(crate) fn reaches(&self) -> impl Iterator<Item = &Reach> {
-        self.dialers.iter().map(Dialer::reach)
+        let bound = self.listeners.iter().map(|bound| &bound.reach);
+        bound.chain(self.dialers.iter().map(Dialer::reach))
     }
 
     /// Receives until asked to stop, or the quota is used up.
@@ -299,8 +302,9 @@ impl NativeLane {
         if !was_up && connection.is_up() {
             router.counters().connects.add(1);
             router.note_connection(connection.line, true);
-            if let Some(dialer) = connection.dialer {
-                self.dialers[dialer].connected();
+            match connection.made {
+                Made::Dialed(dialer) => self.dialers[dialer].connected(),
+                Made::Accepted(listener) => self.listeners[listener].reach.reached(),
             }
         }
         Ok(turn)
@@ -354,8 +358,10 @@ impl NativeLane {
         if connection.is_up() {
             router.note_connection(connection.line, false);
         }
-        if let Some(dialer) = connection.dialer {
-            self.dialers[dialer].failed(&end.reason(connection.is_connected()));
+        let reason = end.reason(connection.is_connected());
+        match connection.made {
+            Made::Dialed(dialer) => self.dialers[dialer].failed(&reason),
+            Made::Accepted(listener) => self.listeners[listener].reach.failed(Some(reason)),
         }
     }
 
@@ -408,7 +414,14 @@ impl NativeLane {
         let socket_type = self.lines[line].socket_type;
         let now_ns = self.setup.clock.now_ns();
         self.keep(
-            Connection::accepted(accepted, line, socket_type, self.limits, now_ns),
+            Connection::new(
+                accepted,
+                Made::Accepted(index),
+                line,
+                socket_type,
+                self.limits,
+                now_ns,
+            ),
             router,
         );
     }
@@ -529,9 +542,14 @@ impl NativeLane {
             }
             if let Some(socket) = socket {
                 let line = self.dialers[index].line;
-                let socket_type = self.lines[line].socket_type;
-                let connection =
-                    Connection::dialed(socket, line, index, socket_type, self.limits, now_ns);
+                let connection = Connection::new(
+                    socket,
+                    Made::Dialed(index),
+                    line,
+                    self.lines[line].socket_type,
+                    self.limits,
+                    now_ns,
+                );
                 self.keep(connection, router);
             }
         }
