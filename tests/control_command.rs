@@ -60,6 +60,19 @@ fn a_shard_is_moved_by_command() {
         json(&socket, &["shards"])["moving"] == false
     });
     assert_eq!(json(&socket, &["shards"])["workers"][7], 1);
+    // Its hash is pinned where topics are hashed: 0xdaab....
+    let topic = json(&socket, &["topic", "BTC-USD"]);
+    assert_eq!(
+        (&topic["shard"], &topic["worker"]),
+        (&0xda.into(), &2.into())
+    );
+    json(&socket, &["move", "218", "0"]);
+    assert_eq!(json(&socket, &["topic", "BTC-USD"])["worker"], 0);
+    // A name is all that follows, blanks and all; too long a one is not answered for another.
+    let spaced = json(&socket, &["topic", "a b"]);
+    assert_eq!(spaced["topic"], "a b");
+    let (code, said) = ctl(&socket, &["topic", &"x".repeat(3_000)]);
+    assert!(code == 2 && said.contains("of up to 2048 bytes"), "{said}");
     wait_until("messages come", || {
         json(&socket, &["status"])["received"].as_u64() >= Some(1_000)
     });

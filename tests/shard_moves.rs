@@ -325,6 +325,8 @@ fn a_run_that_rebalances_leaves_the_busiest_topic_a_worker() {
         });
         run.signal(Signal::INT);
         let summary = run.json(130);
+        let told = "shards move from workers that are behind: ";
+        assert!(run.said.contains(told), "{}", run.said);
         assert_eq!(summary["lost"], 0, "{summary}");
         assert_all_delivered(&summary, summary["received"].as_u64().unwrap());
         let digests = fs::read_to_string(&digests).unwrap();

@@ -1,10 +1,11 @@
 //! What a running `pinfeed run` may be asked for by `pinfeed ctl`: a Unix socket, a request a connection.
 //!
-//! A request is a line: `status`, `shards`, or `move SHARD WORKER`. The answer is a line too, one JSON object;
+//! A request is a line: `status`, `shards`, `topic NAME`, or `move SHARD WORKER`. The answer is a line too, one JSON object;
 //! that of a request which could not be met has an `error`. Connections are served by a thread of their own, so
 //! that one that stalls holds up others for [`PATIENCE`] at most, and never the pipeline.
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{self, Read, Write},
     os::unix::{
@@ -20,9 +21,11 @@ use crossbeam::channel::{self, Receiver, Sender};
 use serde_json::{Value, json};
 
 use crate::{
+    cli::say,
     clock::Deadline,
     error::{Error, Result},
     pipeline::Pipeline,
+    shard::{ShardMove, shard_of, topic_hash},
     stop::Stop,
     worker::Handler,
 };
@@ -31,8 +34,8 @@ use crate::{
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 /// How long to rest where the kernel refuses a connection.
 const REST: Duration = Duration::from_millis(100);
-/// The most bytes of a request.
-const REQUEST_MAX: usize = 256;
+/// The most bytes of a request: there are long topics.
+pub(super) const REQUEST_MAX: usize = 2_048;
 /// How often shards are looked at for one worker to have too many.
 const REBALANCE_EVERY: Duration = Duration::from_secs(1);
 
@@ -68,13 +71,45 @@ impl Control {
         }
         if self.rebalance.as_ref().is_some_and(Deadline::passed) {
             // A lane that has ended is why nothing can move any more.
-            let _ = pipeline.rebalance();
+            if let Ok(moves) = pipeline.rebalance() {
+                tell(&moves);
+            }
             self.rebalance = Some(Deadline::after(REBALANCE_EVERY));
         }
     }
 }
 
+/// Says how many shards go to which workers by themselves.
+fn tell(moves: &[ShardMove]) {
+    let mut by_worker = BTreeMap::new();
+    for step in moves {
+        *by_worker.entry(step.worker).or_insert(0) += 1;
+    }
+    let by_worker: Vec<String> = by_worker
+        .iter()
+        .map(|(worker, shards)| format!("{shards} to worker {worker}"))
+        .collect();
+    if !moves.is_empty() {
+        say(format_args!(
+            "shards move from workers that are behind: {}",
+            by_worker.join(", ")
+        ));
+    }
+}
+
 fn answer<H: Handler>(line: &str, pipeline: &mut Pipeline<H>) -> Value {
+    if line.len() > REQUEST_MAX {
+        return json!({ "error": format!("a request has up to {REQUEST_MAX} bytes") });
+    }
+    let line = line.lines().next().unwrap_or_default();
+    if let Some(topic) = line.strip_prefix("topic ") {
+        let worker = pipeline.worker_of(topic.as_bytes());
+        return json!({
+            "topic": topic,
+            "shard": worker.map(|_| shard_of(topic_hash(topic.as_bytes()))),
+            "worker": worker,
+        });
+    }
     let words: Vec<&str> = line.split_whitespace().collect();
     let answered = match words[..] {
         ["status"] => Ok(status(pipeline)),
@@ -89,7 +124,9 @@ fn answer<H: Handler>(line: &str, pipeline: &mut Pipeline<H>) -> Value {
                 .map_err(|error| error.to_string()),
             _ => Err("a shard and a worker are numbers".to_owned()),
         },
-        _ => Err("there are the requests status, shards, and move SHARD WORKER".to_owned()),
+        _ => Err(
+            "there are the requests status, shards, topic NAME, and move SHARD WORKER".to_owned(),
+        ),
     };
     answered.unwrap_or_else(|error| json!({ "error": error }))
 }
@@ -233,7 +270,7 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
 fn hear(mut connection: &UnixStream) -> io::Result<String> {
     let deadline = Deadline::after(PATIENCE);
     let (mut line, mut buffer) = (Vec::new(), [0; REQUEST_MAX]);
-    while line.len() < REQUEST_MAX && !line.contains(&b'\n') && !deadline.passed() {
+    while line.len() <= REQUEST_MAX && !line.contains(&b'\n') && !deadline.passed() {
         // A time of nothing would be no limit at all.
         let left = deadline.left().max(Duration::from_millis(1));
         connection.set_read_timeout(Some(left))?;

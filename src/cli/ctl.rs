@@ -11,7 +11,11 @@ use clap::Subcommand;
 use serde_json::Value;
 
 use crate::{
-    cli::{Ending, Failure, control::PATIENCE, print_json},
+    cli::{
+        Ending, Failure,
+        control::{PATIENCE, REQUEST_MAX},
+        print_json,
+    },
     error::Error,
 };
 
@@ -31,6 +35,11 @@ enum Request {
     Status,
     /// Tell which worker has which shard
     Shards,
+    /// Tell which shard a topic has, and which worker
+    Topic {
+        /// The topic, by its whole name
+        topic: String,
+    },
     /// Move a shard to another worker, in order and without loss
     Move {
         /// The shard, from 0 to 255
@@ -41,11 +50,16 @@ enum Request {
 }
 
 pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
-    let request = match args.request {
+    let request = match &args.request {
         Request::Status => "status".to_owned(),
         Request::Shards => "shards".to_owned(),
+        Request::Topic { topic } => format!("topic {topic}"),
         Request::Move { shard, worker } => format!("move {shard} {worker}"),
     };
+    if request.len() > REQUEST_MAX || request.contains('\n') {
+        let problem = format!("a request is a line of up to {REQUEST_MAX} bytes");
+        return Err(Error::config("TOPIC", request.len(), problem, "give a topic of less").into());
+    }
     let answer = ask(args, &request).map_err(|error| {
         Error::config(
             "SOCKET",

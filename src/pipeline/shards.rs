@@ -6,7 +6,7 @@ use crate::{
     lane::{MoveOrder, Order, OrderSender},
     ledger::{LaneLedger, Ledger},
     pipeline::Pipeline,
-    shard::{SHARDS, ShardMove, ShardTable, even_out},
+    shard::{SHARDS, ShardMove, ShardTable, even_out, topic_hash},
     worker::Handler,
 };
 
@@ -177,6 +177,14 @@ impl<H: Handler> Pipeline<H> {
     pub fn shards(&self) -> Option<[usize; SHARDS]> {
         let table = self.shards.table.as_ref()?;
         Some(std::array::from_fn(|shard| table.owner_of(shard)))
+    }
+
+    /// Returns the worker that a topic has, or is about to have, whether by its shard or by an override, or `None` where
+    /// topics have no workers of their own.
+    #[must_use]
+    pub fn worker_of(&self, topic: &[u8]) -> Option<usize> {
+        let table = self.shards.table.as_ref()?;
+        Some(table.worker_of(topic, topic_hash(topic)))
     }
 
     /// Tells whether a shard that was asked to move has not moved yet.
