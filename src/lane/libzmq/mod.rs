@@ -25,10 +25,11 @@ use reconnect::Connections;
 /// Messages taken from one socket before the next has its turn.
 const RECEIVE_BUDGET: usize = 256;
 
-/// Rounds over a lane's sockets after which the router does what is due, even under full load.
-const ROUNDS_PER_TICK: u64 = 64;
-/// Rounds over a lane's sockets after which it looks at their connections even under full load.
-const ROUNDS_PER_LOOK: u64 = 1024;
+/// Messages after which the router does what is due, and hands over what there is for workers that have nothing to
+/// do, even under full load: some milliseconds.
+const MESSAGES_PER_TICK: usize = 16_384;
+/// Messages after which a lane looks at its sockets' connections even under full load.
+const MESSAGES_PER_LOOK: usize = 262_144;
 
 /// Bytes read from a connection at once. Libzmq's own 8,192 are some 120 small messages, after each
 /// of which the I/O thread looks at all of its connections again: 5 % less throughput.
@@ -240,34 +241,38 @@ impl LibzmqLane {
             setup.orders.as_raw_fd(),
             PollEvents::POLLIN,
         ));
-        let mut rounds = 0;
+        let (mut since_tick, mut since_look) = (0, 0);
         while !setup.stop.requested() {
-            let mut dry = true;
+            let mut received_now = 0;
             for source in sources.iter() {
                 let received = take(source, frames, &setup.clock, &setup.quota, router)?;
-                dry &= received == 0;
+                received_now += received;
                 // Making a connection again drops what is unread of the one before.
                 if received < RECEIVE_BUDGET {
                     source.connections.retry(&source.socket, router.counters());
                 }
             }
-            rounds += 1;
-            let mut look_around = rounds % ROUNDS_PER_LOOK == 0;
+            since_tick += received_now;
+            since_look += received_now;
+            let mut look_around = since_look >= MESSAGES_PER_LOOK;
             if setup.quota.is_used_up() {
                 setup.stop.request();
-            } else if dry {
+            } else if received_now == 0 {
                 router.flush()?;
                 let waited = wait_for_any(&mut items, setup.wait, router.due_in())?;
                 let (_, others) = items.split_at(sources.len());
                 look_around = !waited || others.iter().any(PollItem::is_readable);
             }
-            if look_around || rounds % ROUNDS_PER_TICK == 0 || router.is_moving() {
+            if look_around || since_tick >= MESSAGES_PER_TICK || router.is_moving() {
+                since_tick = 0;
                 router.tick()?;
+                router.offer()?;
             }
             if look_around || setup.orders.wait() {
                 obey(sources, &setup.orders, router)?;
             }
             if look_around {
+                since_look = 0;
                 for source in sources.iter() {
                     source.connections.note_events(router, source.line)?;
                 }
