@@ -75,15 +75,13 @@ impl Outlet {
         self.filled.is_empty()
     }
 
-    /// Moves what the oldest batch holds to an empty one of another outlet. Returns whether there was one.
-    pub(crate) fn move_oldest(&mut self, empty: &mut Batch) -> bool {
-        let Some(mut batch) = self.filled.pop_front() else {
-            return false;
-        };
-        empty.swap_contents(&mut batch);
-        // What one that was given up for this had to tell.
-        empty.note_all(batch.notes());
-        self.keep(batch);
-        true
+    /// Moves what the oldest batch holds, if there is one, to an empty one of another outlet.
+    pub(crate) fn move_oldest(&mut self, empty: &mut Batch) {
+        if let Some(mut batch) = self.filled.pop_front() {
+            empty.swap_contents(&mut batch);
+            // What one that was given up for this had to tell.
+            empty.note_all(batch.notes());
+            self.keep(batch);
+        }
     }
 }

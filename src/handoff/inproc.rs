@@ -12,7 +12,7 @@
 //! a full handoff looks like. The high-water marks of the sockets are off, since they can't be met.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
 
@@ -34,6 +34,8 @@ type Slots = Arc<[Mutex<Option<Box<Batch>>>]>;
 /// A lane's end of its handoff to one worker.
 pub struct Outlet {
     worker: usize,
+    /// There as long as the worker's end is.
+    life: Weak<()>,
     push: Socket,
     slots: Slots,
     spares: Receiver<Box<Batch>>,
@@ -43,6 +45,8 @@ pub struct Outlet {
 pub struct Inlet {
     pull: Socket,
     wait: Wait,
+    /// What tells outlets that it is there.
+    _life: Arc<()>,
     slots: Slots,
     /// Where batches go back to, by source.
     homes: Vec<Sender<Box<Batch>>>,
@@ -71,6 +75,7 @@ pub fn connect(
     let slots: Slots = (0..lanes * limits.batches)
         .map(|_| Mutex::new(None))
         .collect();
+    let life = Arc::new(());
     let mut outlets = Vec::with_capacity(lanes);
     let mut homes = Vec::with_capacity(lanes);
     for lane in 0..lanes {
@@ -86,6 +91,7 @@ pub fn connect(
         homes.push(home);
         outlets.push(Outlet {
             worker,
+            life: Arc::downgrade(&life),
             push,
             slots: slots.clone(),
             spares,
@@ -94,6 +100,7 @@ pub fn connect(
     let inlet = Inlet {
         pull,
         wait,
+        _life: life,
         slots,
         homes,
         open: lanes,
@@ -129,9 +136,24 @@ impl Outlet {
         match self.spares.recv_timeout(limit) {
             Ok(batch) => Ok(Some(batch)),
             Err(RecvTimeoutError::Timeout) => Ok(None),
-            Err(RecvTimeoutError::Disconnected) => Err(Error::WorkerGone {
-                worker: self.worker,
-            }),
+            Err(RecvTimeoutError::Disconnected) => Err(self.worker_gone()),
+        }
+    }
+
+    /// Finds out whether the worker has ended before its time.
+    ///
+    /// # Errors
+    /// [`Error::WorkerGone`].
+    pub(super) fn check_worker(&self) -> Result<()> {
+        if self.life.strong_count() > 0 {
+            return Ok(());
+        }
+        Err(self.worker_gone())
+    }
+
+    fn worker_gone(&self) -> Error {
+        Error::WorkerGone {
+            worker: self.worker,
         }
     }
 

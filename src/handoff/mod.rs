@@ -119,15 +119,16 @@ impl Outlet {
         }
     }
 
-    /// Finds out whether the worker has ended before its time; over inproc a
-    /// [wait](Self::wait_for_spare) does.
+    /// Finds out whether the worker has ended before its time.
     ///
     /// # Errors
     /// [`Error::WorkerGone`](crate::Error::WorkerGone).
     pub(crate) fn check_worker(&self) -> Result<()> {
         match self {
             Self::Ring(outlet) => outlet.check_worker(),
-            Self::Inproc(_) | Self::Held(_) => Ok(()),
+            Self::Inproc(outlet) => outlet.check_worker(),
+            // It has none.
+            Self::Held(_) => Ok(()),
         }
     }
 

@@ -2,6 +2,8 @@
 
 mod hand_over;
 mod moves;
+#[cfg(test)]
+mod tests;
 
 use std::{ops::Deref, time::Duration};
 
@@ -10,7 +12,7 @@ use crate::{
     error::Result,
     handoff::{Batch, HandoffLimits, Notes, Outlet, Picked, Run, held},
     lane::{
-        pressure::Pressure,
+        pressure::{Full, Pressure},
         sorter::{OUTLETS_MAX, Sorted, Sorter},
         tally::Tally,
     },
@@ -60,7 +62,7 @@ pub(crate) struct Dispatch {
     turns: Vec<usize>,
     moves: Moves,
     /// Whether messages stay here when the sockets have run dry.
-    is_holding: bool,
+    is_keeping: bool,
     pressure: Pressure,
 }
 
@@ -92,7 +94,7 @@ impl Dispatch {
             outlets,
             turns: vec![0; classes],
             moves: Moves::default(),
-            is_holding: false,
+            is_keeping: false,
             rules,
             pressure,
         }
@@ -303,6 +305,16 @@ impl Dispatch {
         }
     }
 
+    /// Whom there is no room for, by an outlet that has none.
+    fn full(&self, outlet: usize) -> Full {
+        Full {
+            worker: self.worker_of(outlet),
+            moving_by: (outlet % self.ways == self.workers)
+                .then(|| self.moves.waits_for())
+                .flatten(),
+        }
+    }
+
     /// The outlets to workers.
     fn to_workers(&self) -> impl Iterator<Item = usize> + use<> {
         let (workers, ways) = (self.workers, self.ways);
@@ -412,9 +424,8 @@ impl Dispatch {
             }
             Policy::DropNewest if self.is_draining(first) => Ok(None),
             Policy::DropNewest | Policy::DropOldest | Policy::Conflate => {
-                let worker = self.worker_of(first);
-                let outlet = &mut self.outlets[first];
-                let room = self.pressure.make_room(tally, policy, worker, outlet)?;
+                let (full, outlet) = (self.full(first), &mut self.outlets[first]);
+                let room = self.pressure.make_room(tally, policy, full, outlet)?;
                 Ok(room.map(|batch| {
                     self.fill_next(first, batch);
                     first
@@ -433,9 +444,9 @@ impl Dispatch {
         hash: u64,
         topic: &[u8],
     ) {
-        let worker = self.worker_of(outlet);
+        let full = self.full(outlet);
         self.pressure
-            .drop_newest(tally, worker, origin, received_ns, (hash, topic));
+            .drop_newest(tally, full, origin, received_ns, (hash, topic));
     }
 
     fn wait_for_spare(
@@ -445,7 +456,6 @@ impl Dispatch {
         candidates: usize,
     ) -> Result<usize> {
         tally.counters().blocked.add(1);
-        let worker = self.worker_of(first);
         let mut since_ns = self.pressure.clock.now_ns();
         let (mut stall, mut first) = (None, first);
         // What is ready for other workers must not wait for this one; what comes back for this one is for the
@@ -475,7 +485,7 @@ impl Dispatch {
             };
             if let Some(outlet) = found {
                 if let Some(stall) = stall {
-                    self.pressure.note_stall(worker, &stall);
+                    self.pressure.note_stall(&stall);
                 }
                 return Ok(outlet);
             }
@@ -485,11 +495,11 @@ impl Dispatch {
             }
             self.hand_over_to_ready(tally)?;
             // Only now: most waits are shorter than asking the kernel what the worker does.
-            stall.get_or_insert_with(|| self.pressure.stall(worker));
+            stall.get_or_insert_with(|| self.pressure.stall(self.full(first)));
         }
     }
 
-    /// Tells all workers that nothing more comes this way. What is held is dropped.
+    /// Tells all workers that nothing more comes this way. What is here yet is dropped.
     pub(super) fn close(&mut self) {
         self.filling.clear();
         self.outlets.clear();

@@ -48,16 +48,33 @@ pub(crate) struct Work {
     taken: Vec<Box<Batch>>,
     #[expect(clippy::vec_box, reason = "they travel in their boxes")]
     emptied: Vec<Box<Batch>>,
-    /// Dropped one by one: the worker, the feed, and how many.
-    unnoted: Option<(usize, u16, u64)>,
+    /// Dropped one by one: for whom, the feed, and how many.
+    unnoted: Option<(Full, u16, u64)>,
     /// The hash of the first one's topic, and its name; that is empty where others have another, or it is itself.
     unnoted_topic: (u64, Vec<u8>),
 }
 
+/// Whom there is no room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Full {
+    /// The worker that the batches are for.
+    pub worker: usize,
+    /// While a shard moves to it, and what is held for it is more than may be: whom the lane waits for.
+    pub moving_by: Option<usize>,
+}
+
 /// A wait for a worker, from its beginning on.
 pub(super) struct Stall {
+    full: Full,
     since_ns: u64,
     sample: Option<Sample>,
+}
+
+impl Full {
+    /// Whom the lane waits for.
+    fn waits_for(self) -> usize {
+        self.moving_by.unwrap_or(self.worker)
+    }
 }
 
 impl Work {
@@ -93,7 +110,7 @@ impl Pressure {
     pub(super) fn drop_newest(
         &mut self,
         tally: &mut Tally,
-        worker: usize,
+        full: Full,
         origin: Origin,
         received_ns: u64,
         (hash, topic): (u64, &[u8]),
@@ -101,8 +118,8 @@ impl Pressure {
         tally.note_dropped(received_ns);
         self.topics.add(origin.feed, hash, topic, Fate::Dropped);
         match &mut self.work.unnoted {
-            Some((same_worker, same_feed, count))
-                if (*same_worker, *same_feed) == (worker, origin.feed) && *count < UNNOTED_MAX =>
+            Some((same, same_feed, count))
+                if (*same, *same_feed) == (full, origin.feed) && *count < UNNOTED_MAX =>
             {
                 *count += 1;
                 let (first, name) = &mut self.work.unnoted_topic;
@@ -112,7 +129,7 @@ impl Pressure {
             }
             _ => {
                 self.note_rest(tally);
-                self.work.unnoted = Some((worker, origin.feed, 1));
+                self.work.unnoted = Some((full, origin.feed, 1));
                 let (first, name) = &mut self.work.unnoted_topic;
                 *first = hash;
                 name.clear();
@@ -123,9 +140,9 @@ impl Pressure {
 
     /// Notes what was dropped one by one and is not noted yet.
     pub(super) fn note_rest(&mut self, tally: &Tally) {
-        if let Some((worker, feed, count)) = self.work.unnoted.take() {
+        if let Some((full, feed, count)) = self.work.unnoted.take() {
             let topic = Some(&self.work.unnoted_topic.1[..]).filter(|topic| !topic.is_empty());
-            self.note(tally, AnomalyKind::Drop, worker, (Some(feed), topic), count);
+            self.note(tally, AnomalyKind::Drop, full, (Some(feed), topic), count);
         }
     }
 
@@ -142,7 +159,7 @@ impl Pressure {
         &mut self,
         tally: &mut Tally,
         policy: Policy,
-        worker: usize,
+        full: Full,
         outlet: &mut Outlet,
     ) -> Result<Option<Box<Batch>>> {
         loop {
@@ -150,8 +167,8 @@ impl Pressure {
                 return Ok(Some(batch));
             }
             let made = match policy {
-                Policy::Conflate => self.conflate(tally, worker, outlet)?,
-                Policy::DropOldest => self.drop_oldest(tally, worker, outlet),
+                Policy::Conflate => self.conflate(tally, full, outlet)?,
+                Policy::DropOldest => self.drop_oldest(tally, full, outlet),
                 _ => return Ok(None),
             };
             if made.is_some() {
@@ -163,26 +180,26 @@ impl Pressure {
     fn drop_oldest(
         &mut self,
         tally: &mut Tally,
-        worker: usize,
+        full: Full,
         outlet: &mut Outlet,
     ) -> Option<Box<Batch>> {
         outlet.take_back(1, &mut self.work.taken);
         let mut batch = self.work.taken.pop()?;
-        tally.counters().ways[worker].taken_back.add(1);
-        self.discard(tally, worker, &batch);
+        tally.counters().ways[full.worker].taken_back.add(1);
+        self.discard(tally, full, &batch);
         // What it notes is told later than it happened, rather than never.
         batch.clear_messages();
         Some(batch)
     }
 
-    fn discard(&mut self, tally: &mut Tally, worker: usize, batch: &Batch) {
+    fn discard(&mut self, tally: &mut Tally, full: Full, batch: &Batch) {
         let dropped = batch.len() as u64;
-        tally.note_taken_back(self.clock.now_ns(), worker, dropped, 0);
+        tally.note_taken_back(self.clock.now_ns(), full.worker, dropped, 0);
         self.topics.add_dropped(batch, 0);
         // One of notices alone costs nothing.
         if dropped > 0 {
             let whose = (only_feed(batch), only_topic(batch));
-            self.note(tally, AnomalyKind::Drop, worker, whose, dropped);
+            self.note(tally, AnomalyKind::Drop, full, whose, dropped);
         }
     }
 
@@ -191,7 +208,7 @@ impl Pressure {
     fn conflate(
         &mut self,
         tally: &mut Tally,
-        worker: usize,
+        full: Full,
         outlet: &mut Outlet,
     ) -> Result<Option<Box<Batch>>> {
         let mut work = std::mem::take(&mut self.work);
@@ -202,21 +219,21 @@ impl Pressure {
             work.conflator
                 .conflate(&mut work.taken, &mut work.emptied, self.topics.conflating());
         if conflated > 0 {
-            tally.note_taken_back(self.clock.now_ns(), worker, 0, conflated);
+            tally.note_taken_back(self.clock.now_ns(), full.worker, 0, conflated);
             let topic = match &work.taken[..] {
                 [kept] => only_topic(kept),
                 _ => None,
             };
             let whose = (feed, topic);
-            self.note(tally, AnomalyKind::Conflation, worker, whose, conflated);
+            self.note(tally, AnomalyKind::Conflation, full, whose, conflated);
         }
         let excess = |work: &Work| {
-            let full = work.taken.last().is_some_and(|batch| batch.is_full());
-            work.emptied.len() < spares_wanted || (work.emptied.is_empty() && full)
+            let is_full = work.taken.last().is_some_and(|batch| batch.is_full());
+            work.emptied.len() < spares_wanted || (work.emptied.is_empty() && is_full)
         };
         while excess(&work) {
             let mut batch = work.taken.remove(0);
-            self.discard(tally, worker, &batch);
+            self.discard(tally, full, &batch);
             match work.taken.last_mut() {
                 Some(last) => {
                     last.note_all(batch.notes());
@@ -227,21 +244,22 @@ impl Pressure {
             }
             work.emptied.push(batch);
         }
-        let room = work.put_back(tally, worker, outlet);
+        let room = work.put_back(tally, full.worker, outlet);
         self.work = work;
         room
     }
 
     /// Begins to watch how long the lane waits for a worker.
-    pub(super) fn stall(&self, worker: usize) -> Stall {
+    pub(super) fn stall(&self, full: Full) -> Stall {
         Stall {
+            full,
             since_ns: self.clock.now_ns(),
-            sample: self.workers[worker].sample(),
+            sample: self.workers[full.waits_for()].sample(),
         }
     }
 
     /// Notes a wait that was long, and what its worker's thread did in that time.
-    pub(super) fn note_stall(&self, worker: usize, stall: &Stall) {
+    pub(super) fn note_stall(&self, stall: &Stall) {
         let now_ns = self.clock.now_ns();
         let waited_ns = now_ns.saturating_sub(stall.since_ns);
         if waited_ns < STALL_NS {
@@ -256,11 +274,12 @@ impl Pressure {
             count: 1,
         };
         self.flight.note(sighting, || {
-            let mut evidence = format!(
-                "a lane waited {:.1} ms for worker-{worker}, all {} batches to it were under way",
-                ms(waited_ns),
-                self.batches
-            );
+            let (worker, waited_ms) = (stall.full.waits_for(), ms(waited_ns));
+            let mut evidence = format!("a lane waited {waited_ms:.1} ms for worker-{worker}, ");
+            evidence += &match stall.full.moving_by {
+                None => format!("all {} batches to it were under way", self.batches),
+                Some(_) => format!("while a shard moved to worker-{}", stall.full.worker),
+            };
             if let (Some(before), Some(after)) = (stall.sample, self.workers[worker].sample()) {
                 evidence += &format!("; its thread {}", after.since(&before));
             }
@@ -272,7 +291,7 @@ impl Pressure {
         &self,
         tally: &Tally,
         kind: AnomalyKind,
-        worker: usize,
+        full: Full,
         (feed, topic): (Option<u16>, Option<&[u8]>),
         count: u64,
     ) {
@@ -286,6 +305,7 @@ impl Pressure {
             count,
         };
         self.flight.note(sighting, || {
+            let worker = full.waits_for();
             let done_ns = tally.worker_done_ns(worker);
             let since = match done_ns {
                 0 => "which has done none yet".to_owned(),
@@ -294,10 +314,16 @@ impl Pressure {
                     ms(now_ns.saturating_sub(done_ns))
                 ),
             };
-            format!(
-                "all {} batches to worker-{worker} were under way, {since}",
-                self.batches
-            )
+            match full.moving_by {
+                None => {
+                    let batches = self.batches;
+                    format!("all {batches} batches to worker-{worker} were under way, {since}")
+                }
+                Some(_) => {
+                    let to = full.worker;
+                    format!("a shard that moves to worker-{to} waits for worker-{worker}, {since}")
+                }
+            }
         });
     }
 }

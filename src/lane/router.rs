@@ -3,7 +3,7 @@
 //!
 //! The same code stands behind every engine. An engine calls [`Router::route`] for each message, or
 //! [`Router::route_run`] for several, and then [`Router::announce`] at the end of the read;
-//! [`Router::offer`] now and then, if it reads many at once; [`Router::flush`] when its sockets have run dry: a burst
+//! [`Router::offer`] now and then, since its sockets may never run dry; [`Router::flush`] when its sockets have run dry: a burst
 //! leaves in large batches, a lone message at once; and [`Router::tick`] at least as often as
 //! [`Router::due_in`] says.
 
@@ -449,7 +449,8 @@ impl Router {
         Duration::from_nanos(left_ns)
     }
 
-    /// Hands over what is held for workers that have nothing else to do: to be called after each read.
+    /// Hands over what there is for workers that have nothing else to do: to be called after each large read, or from
+    /// time to time.
     ///
     /// # Errors
     /// As [`route`](Self::route).

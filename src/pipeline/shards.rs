@@ -24,8 +24,8 @@ pub(super) struct Shards {
     asked: u64,
     /// What had come at the last look.
     seen: Loads,
-    /// Of this many batches under way to a worker, it is behind.
-    behind: u64,
+    /// All batches that may be under way to a worker; of half of them it is behind.
+    batches: u64,
     /// Waits for workers and messages given up for want of room, at the last look.
     given_up: u64,
     /// Whether a worker that fails is left behind by the others.
@@ -49,7 +49,7 @@ impl Shards {
             ordered: 0,
             asked: 0,
             seen: Loads::none(workers),
-            behind: (batches / 2) as u64,
+            batches: batches as u64,
             given_up: 0,
             isolates,
         }
@@ -214,7 +214,7 @@ impl<H: Handler> Pipeline<H> {
         let given_up = totals.blocked + totals.dropped + totals.conflated;
         let mut is_behind = given_up > std::mem::replace(&mut self.shards.given_up, given_up);
         for worker in self.ledger.by_worker() {
-            is_behind |= worker.batches_under_way >= self.shards.behind;
+            is_behind |= 2 * worker.batches_under_way >= self.shards.batches;
         }
         let Some(table) = &self.shards.table else {
             return Ok(Vec::new());

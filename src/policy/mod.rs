@@ -59,11 +59,10 @@ impl Policy {
         }
     }
 
-    /// Tells whether a lane never waits, so that it may take back what it has handed over: to move
-    /// messages together, and with some policies to give up what is old.
+    /// Tells whether a lane takes back what it has handed over, to give up what is old.
     #[must_use]
     pub fn takes_back(self) -> bool {
-        matches!(self, Self::DropNewest | Self::DropOldest | Self::Conflate)
+        matches!(self, Self::DropOldest | Self::Conflate)
     }
 }
 

@@ -38,7 +38,7 @@ impl Dispatch {
         tally.settle();
         let worker = self.worker_of(outlet);
         if let Routing::Keyed(table) = &self.routing {
-            tally.note_load(&batch, table, outlet % self.ways);
+            tally.note_load(&batch, table, worker);
         }
         let way = &tally.counters().ways[worker];
         way.batches.add(1);
@@ -47,8 +47,8 @@ impl Dispatch {
         Some(batch)
     }
 
-    /// Hands over what is held for workers that have nothing else to do, and wakes those that there is something
-    /// for. What is held for busy ones can as well become more.
+    /// Hands over what there is for workers that have nothing else to do, and wakes those that there is something
+    /// for. What there is for busy ones can as well become more.
     ///
     /// # Errors
     /// As [`put`](Self::put).
@@ -78,12 +78,12 @@ impl Dispatch {
     }
 
     pub(super) fn hand_over_to_ready(&mut self, tally: &mut Tally) -> Result<()> {
-        self.is_holding = false;
+        self.is_keeping = false;
         for outlet in self.to_workers() {
             if self.filling[outlet].is_some() && self.is_behind(outlet) {
                 // One that is gone is behind for ever.
                 self.outlets[outlet].check_worker()?;
-                self.is_holding = true;
+                self.is_keeping = true;
             } else {
                 self.hand_over(tally, outlet)?;
             }
@@ -109,7 +109,7 @@ impl Dispatch {
     /// with some of what it is behind with.
     #[inline]
     pub(in crate::lane) fn has_to_look(&self) -> bool {
-        self.is_holding || self.is_moving()
+        self.is_keeping || self.is_moving()
     }
 
     /// Tells workers what they are yet to be told, and brings moves forward.

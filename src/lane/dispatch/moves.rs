@@ -1,9 +1,10 @@
 //! Moves of shards from one worker to another, while messages come.
 //!
 //! A topic's messages stay in order: those for the new worker are held on the lane's side until the old one is
-//! done with all that it was handed before, which a [fence](crate::handoff::Fence) tells. Then what was held
-//! is handed over whole, and the table has the new worker. Shards with one way to go move together, up to eight; other
-//! topics of both workers go on meanwhile, and where too much is held, the topic's policy decides as it does elsewhere.
+//! done with all that it was handed before, which a [fence](crate::handoff::Fence) tells. Then what was held is
+//! handed over as there is room, class by class; what comes behind the last of a class goes to the new worker, and
+//! with the last of all the table has it. Shards with one way to go move together, up to eight; other topics of both
+//! workers go on meanwhile, and where too much is held, the topic's policy decides as it does elsewhere.
 //!
 //! Each source of batches moves a shard for itself, since only its own messages of a topic are in order.
 
@@ -18,7 +19,7 @@ use crate::{
 };
 
 /// How long a lane that has nothing else to do waits until it looks at a fence, or at a worker that is behind, again:
-/// nobody rings. Polling; a lane that sleeps does so for a millisecond, as short as it can.
+/// nobody rings. One that waits for its sockets does so for a millisecond, as short as it can.
 pub(in crate::lane) const LOOK_AFTER: Duration = Duration::from_micros(100);
 
 /// Shards that move together at most: each waits for all that the old worker has, and what comes of them meanwhile has
@@ -47,15 +48,15 @@ struct Move {
 }
 
 impl Moves {
-    /// Tells whether there is anything to be done.
-    #[inline]
-    pub(super) fn is_idle(&self) -> bool {
-        self.now.is_none() && self.next.is_empty()
-    }
-
     /// The worker that messages are held for.
     pub(super) fn to(&self) -> Option<usize> {
         self.now.as_ref().map(|now| now.to)
+    }
+
+    /// The worker that they wait for: the one before, or, as soon as that is done, the one they are for.
+    pub(super) fn waits_for(&self) -> Option<usize> {
+        let now = self.now.as_ref()?;
+        Some(if now.passed { now.to } else { now.from })
     }
 }
 
@@ -70,7 +71,7 @@ impl Dispatch {
     /// Tells whether a shard is being moved, or about to be.
     #[inline]
     pub(in crate::lane) fn is_moving(&self) -> bool {
-        !self.moves.is_idle()
+        self.moves.now.is_some() || !self.moves.next.is_empty()
     }
 
     /// Brings moves forward as far as they go without waiting. Not to be called between the choice of a
@@ -152,8 +153,8 @@ impl Dispatch {
         }
         // Else it might be all that could be taken back.
         self.hand_over(tally, outlet)?;
-        let (worker, outlet) = (self.worker_of(outlet), &mut self.outlets[outlet]);
-        self.pressure.make_room(tally, policy, worker, outlet)
+        let (full, outlet) = (self.full(outlet), &mut self.outlets[outlet]);
+        self.pressure.make_room(tally, policy, full, outlet)
     }
 
     /// As [`wait_for_spare`](Outlet::wait_for_spare) while a shard moves, for a message that is to be put there.
@@ -279,8 +280,9 @@ impl Dispatch {
         Ok(now.passed)
     }
 
-    /// Hands the new worker what was held for it, once the old one is done. Returns whether that is all.
-    pub(super) fn hand_held_over(&mut self, tally: &mut Tally) -> Result<bool> {
+    /// Hands the new worker what was held for it, and tells it what it is to be told, once the old one is done. Returns
+    /// whether that is all.
+    fn hand_held_over(&mut self, tally: &mut Tally) -> Result<bool> {
         let passed = self.moves.now.as_ref().is_some_and(|now| now.passed);
         if !passed && !self.is_fence_passed(tally)? {
             return Ok(false);
@@ -292,14 +294,22 @@ impl Dispatch {
         for class in 0..self.rules.classes().len() {
             let (held, outlet) = (class * self.ways + self.workers, class * self.ways + to);
             self.hand_over(tally, held)?;
-            while !self.outlets[held].is_empty() {
-                let Some(batch) = self.room_for_held(tally, outlet)? else {
-                    is_all = false;
-                    break;
-                };
+            while !self.outlets[held].is_empty()
+                && let Some(batch) = self.room_for_held(tally, outlet)?
+            {
                 // Conflated and filled up again, it may have what was handed over before.
                 self.hand_over(tally, outlet)?;
                 self.send_oldest_held(outlet, batch)?;
+            }
+            if !self.outlets[held].is_empty() {
+                is_all = false;
+                continue;
+            }
+            // Before what comes next of the shard, which goes there from now on.
+            let owed = std::mem::take(&mut self.owed[held]);
+            match &mut self.filling[outlet] {
+                Some(batch) => batch.note_all(&owed),
+                None => self.owed[outlet].push_all(0, &owed),
             }
         }
         Ok(is_all)
@@ -313,14 +323,5 @@ impl Dispatch {
             table.give(*shard, now.to);
         }
         tally.counters().moves.add(now.shards.len() as u64);
-        for class in 0..self.rules.classes().len() {
-            let (held, outlet) = (class * self.ways + self.workers, class * self.ways + now.to);
-            let owed = std::mem::take(&mut self.owed[held]);
-            match &mut self.filling[outlet] {
-                // What comes next of the shard goes there.
-                Some(batch) => batch.note_all(&owed),
-                None => self.owed[outlet].push_all(0, &owed),
-            }
-        }
     }
 }
