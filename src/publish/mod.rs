@@ -25,7 +25,7 @@ use std::{thread, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    clock::{Clock, wall_ns},
+    clock::{Stopwatch, wall_ns},
     error::Result,
     latency::Quantiles,
     stop::Stop,
@@ -99,9 +99,8 @@ pub fn publish(
     until: Until,
     stop: &Stop,
 ) -> Result<Published> {
-    let clock = Clock::start();
     let start_wall_ns = wall_ns();
-    let start_ns = clock.now_ns();
+    let watch = Stopwatch::start();
     let end_ns = until.elapsed.map(|elapsed| elapsed.as_nanos() as u64);
     let mut done = Published::default();
     let mut now_ns = 0;
@@ -111,11 +110,11 @@ pub fn publish(
         let Some(item) = source.next(&mut payload)? else {
             break;
         };
-        now_ns = clock.now_ns().saturating_sub(start_ns);
+        now_ns = watch.elapsed_ns();
         if let Some(due_ns) = item.due_ns {
             while now_ns < due_ns && !stop.requested() {
                 thread::sleep(Duration::from_nanos(due_ns - now_ns).min(SLEEP_MAX));
-                now_ns = clock.now_ns() - start_ns;
+                now_ns = watch.elapsed_ns();
             }
             done.late_ns_max = done.late_ns_max.max(now_ns.saturating_sub(due_ns));
         }
