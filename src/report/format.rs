@@ -2,6 +2,15 @@
 
 use std::fmt::Write;
 
+/// Writes how often something happened.
+#[must_use]
+pub fn times(number: u64) -> String {
+    match number {
+        1 => "once".to_owned(),
+        _ => format!("{} times", count(number)),
+    }
+}
+
 /// Writes a count with a comma between thousands.
 #[must_use]
 pub fn count(number: u64) -> String {
@@ -54,6 +63,10 @@ mod tests {
         assert_eq!(count(0), "0");
         assert_eq!(count(999), "999");
         assert_eq!(count(1_234_567), "1,234,567");
+        assert_eq!(
+            (times(1), times(1_201)),
+            ("once".to_owned(), "1,201 times".to_owned())
+        );
         assert_eq!(rate(412_345.0), "412k");
         assert_eq!(rate(3_412_345.0), "3.41M");
         assert_eq!(time(850.0), "850 ns");

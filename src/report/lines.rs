@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::{
     latency::Quantiles,
     pipeline::LineOutcome,
-    report::{count, time},
+    report::{count, time, times},
 };
 
 /// What a line brought, where others carry copies of it. `copies = wins + duplicates + too_late`.
@@ -78,12 +78,12 @@ impl fmt::Display for LineSummary {
         if self.too_late > self.copies / 2 {
             write!(out, ": has it the numbers and epochs of its copy?")?;
         }
-        for (times, what) in [
+        for (number, what) in [
             (self.disconnects, "had no connection"),
             (self.silences, "was silent alone"),
         ] {
-            if times > 0 {
-                write!(out, "; {what} {} times", count(times))?;
+            if number > 0 {
+                write!(out, "; {what} {}", times(number))?;
             }
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! What people are told of threads.
 
-use crate::{pipeline::ThreadOutcome, report::count};
+use crate::{pipeline::ThreadOutcome, report::times};
 
 /// From so many times a second on that a thread loses its core people are told.
 const TAKEN_OFTEN_PER_S: f64 = 100.0;
@@ -16,9 +16,9 @@ pub(super) fn disturbed(thread: &ThreadOutcome, elapsed_s: f64) -> Option<String
     let taken = thread.involuntary_switches.unwrap_or(0);
     // A short run's start counts, too.
     if taken as f64 > TAKEN_OFTEN_PER_S * elapsed_s.max(1.0) {
-        said.push(format!("lost its core {} times", count(taken)));
+        said.push(format!("lost its core {}", times(taken)));
         if let Some(moved @ 1..) = thread.migrations {
-            said.push(format!("went on on another {} times", count(moved)));
+            said.push(format!("went on on another {}", times(moved)));
         }
     }
     (!said.is_empty()).then(|| said.join(", "))
