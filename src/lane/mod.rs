@@ -16,6 +16,7 @@ mod router;
 mod sorter;
 mod subscriptions;
 mod tally;
+mod told;
 
 use std::fmt;
 
