@@ -16,7 +16,7 @@ use crate::{
     envelope::Envelope,
     error::Result,
     flight::{AnomalyKind, FlightRecord, Hop, Sighting},
-    lane::{Dispatch, Reach, router::address, tally::Tally, told::Told},
+    lane::{Dispatch, Reach, address::address, tally::Tally, told::Told},
     message::{NO_TIMESTAMP, Origin},
     patterns::snapshot::{Piece, Snapshots},
     sequence::{Event, EventKind, Position, Scope, SnapshotMark, TrackVerdict, Tracker},

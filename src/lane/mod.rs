@@ -1,6 +1,7 @@
 //! Lanes: pinned receive threads. An engine turns sockets into frames, the router behind it turns
 //! frames into batches for workers; the router is the same whatever the engine.
 
+mod address;
 mod attendance;
 mod dispatch;
 mod join;

@@ -13,11 +13,12 @@ use std::{ops::Deref, time::Duration};
 
 use crate::{
     clock::Clock,
-    envelope::{Envelope, Fields, Inflater, Inflation, pinfeed, raw},
+    envelope::{Envelope, Inflater, Inflation, pinfeed, raw},
     error::Result,
     flight::FlightRecord,
     lane::{
         Dispatch, LineRoute, MoveOrder,
+        address::{address, check_size},
         dispatch::LOOK_AFTER,
         join::Desk,
         line::Watch,
@@ -29,7 +30,6 @@ use crate::{
     ledger::{LaneLedger, Rejection, Sample},
     message::{FRAMES_MAX, Origin},
     sequence::{TrackVerdict, Tracker},
-    shard::topic_hash,
     wait::IDLE_AFTER,
 };
 
@@ -517,43 +517,6 @@ impl Router {
         self.way.tally.settle();
         Ok(())
     }
-}
-
-/// Finds a message's fields, and the hash of its topic.
-#[inline(always)]
-pub(super) fn address<F: Deref<Target = [u8]>>(
-    envelope: &Envelope,
-    bytes_max: usize,
-    frames: &[F],
-) -> std::result::Result<(Fields, u64), Rejection> {
-    address_by(|frames| envelope.open(frames), bytes_max, frames)
-}
-
-/// As [`address`], by a format that is known beforehand.
-#[inline(always)]
-fn address_by<F: Deref<Target = [u8]>>(
-    open: impl Fn(&[F]) -> std::result::Result<Fields, Rejection>,
-    bytes_max: usize,
-    frames: &[F],
-) -> std::result::Result<(Fields, u64), Rejection> {
-    check_size(bytes_max, frames)?;
-    let fields = open(frames)?;
-    let hash = topic_hash(fields.topic.of(frames));
-    Ok((fields, hash))
-}
-
-#[inline(always)]
-fn check_size<F: Deref<Target = [u8]>>(
-    bytes_max: usize,
-    frames: &[F],
-) -> std::result::Result<(), Rejection> {
-    if frames.len() > FRAMES_MAX {
-        return Err(Rejection::TooManyFrames);
-    }
-    if frames.iter().map(|frame| frame.len()).sum::<usize>() > bytes_max {
-        return Err(Rejection::TooLarge);
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::{
     message::Stamp,
     policy::{Rules, TopicTally},
     sequence::{TrackerOptions, arbiter},
-    shard::ShardTable,
+    shard::{ShardTable, topic_hash},
     wait::Wait,
 };
 

@@ -6,8 +6,9 @@ use crate::{
     handoff::Run,
     lane::{
         LineRoute,
+        address::address_by,
         line::Watch,
-        router::{Router, Way, address_by},
+        router::{Router, Way},
         sorter::Destination,
     },
     ledger::Rejection,
