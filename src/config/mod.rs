@@ -5,6 +5,7 @@
 
 mod endpoint;
 mod feed;
+mod lane;
 mod limits;
 mod mistake;
 mod name;
@@ -18,12 +19,13 @@ mod wanted;
 
 pub(crate) use endpoint::check_bind;
 pub use feed::{Feed, Line, SocketKind};
+pub use lane::Lane;
 pub(crate) use limits::BATCH_MESSAGES_MAX;
 pub use numbers::{Arbitration, QualityLimits, Sequence, StaleTopics};
 pub use placement::Cores;
 pub use policies::{OnLate, PolicyLimits, TopicPolicy};
 pub use schema::{
-    Config, CoreChoice, Engine, HandlerPanic, Handoff, Lane, PinPolicy, Receive, Sharding,
-    ShardingMode, Threads, TopicOverride, Workers,
+    Config, CoreChoice, Engine, HandlerPanic, Handoff, PinPolicy, Receive, Sharding, ShardingMode,
+    Threads, TopicOverride, Workers,
 };
 pub use snapshot::Snapshot;
