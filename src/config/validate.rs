@@ -1,5 +1,7 @@
 //! Checking a configuration whole, against this machine, before any thread starts.
 
+mod feed;
+
 use std::{collections::HashSet, net::UdpSocket};
 
 use crate::{
@@ -10,7 +12,7 @@ use crate::{
             BATCH_MESSAGES_MAX, BATCHES_BYTES_MAX, BATCHES_MAX, BYTES_MAX, FEEDS_MAX, LANES_MAX,
             LINES_MAX, POLICY_TOPICS_MAX, within,
         },
-        numbers, snapshot,
+        snapshot,
     },
     error::{Error, Result},
     handoff::{HandoffKind, held},
@@ -51,7 +53,7 @@ impl Config {
                 ));
             }
             within(&format!("{key}.line"), feed.lines.len(), 1, LINES_MAX)?;
-            numbers::check(&key, feed)?;
+            feed::check_numbers(&key, feed)?;
             if let Some(snapshot) = &feed.snapshot {
                 snapshot.check(&key, feed)?;
             }
