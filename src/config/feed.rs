@@ -107,6 +107,16 @@ impl Feed {
     }
 }
 
+impl Snapshot {
+    /// Returns what a feed asks for: the prefix that it is subscribed to.
+    #[must_use]
+    pub fn subtree(feed: &Feed) -> &[u8] {
+        feed.subscribe
+            .first()
+            .map_or(&[], |prefix| prefix.as_bytes())
+    }
+}
+
 /// The kind of socket that a feed is received with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
