@@ -1,66 +1,13 @@
 //! The handshake: greetings, then a READY from each side.
 
 use crate::zmtp::{
-    Command, Version, Violation, encode_ready,
+    Command, SocketType, Version, Violation, encode_ready,
     frame::{COMMAND, decode_head},
     greeting::{self, GREETING_BYTES},
 };
 
 /// The largest READY or ERROR taken from a peer that is still a stranger.
 const HANDSHAKE_COMMAND_BYTES_MAX: usize = 8 * 1024;
-
-/// The types of sockets that feeds and the patterns around them run between.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SocketType {
-    /// Publishes.
-    Pub,
-    /// Publishes, and sees subscriptions.
-    XPub,
-    /// Subscribes.
-    Sub,
-    /// Subscribes, by messages of its own.
-    XSub,
-    /// Hands messages out, each to one of those that pull.
-    Push,
-    /// Takes what is pushed.
-    Pull,
-    /// Talks with each of its peers apart.
-    Router,
-    /// Talks with its peers.
-    Dealer,
-    /// Talks with one peer.
-    Pair,
-}
-
-impl SocketType {
-    /// Returns the type's name in READY.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Pub => "PUB",
-            Self::XPub => "XPUB",
-            Self::Sub => "SUB",
-            Self::XSub => "XSUB",
-            Self::Push => "PUSH",
-            Self::Pull => "PULL",
-            Self::Router => "ROUTER",
-            Self::Dealer => "DEALER",
-            Self::Pair => "PAIR",
-        }
-    }
-
-    fn goes_with(self, peer: &[u8]) -> bool {
-        match self {
-            Self::Pub | Self::XPub => matches!(peer, b"SUB" | b"XSUB"),
-            Self::Sub | Self::XSub => matches!(peer, b"PUB" | b"XPUB"),
-            Self::Push => peer == b"PULL",
-            Self::Pull => peer == b"PUSH",
-            Self::Router => matches!(peer, b"REQ" | b"DEALER" | b"ROUTER"),
-            Self::Dealer => matches!(peer, b"REP" | b"DEALER" | b"ROUTER"),
-            Self::Pair => peer == b"PAIR",
-        }
-    }
-}
 
 /// What a handshake tells of the other side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

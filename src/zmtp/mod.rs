@@ -14,6 +14,7 @@ mod command;
 pub mod frame;
 pub mod greeting;
 mod handshake;
+mod socket_type;
 mod splitter;
 mod violation;
 
@@ -22,6 +23,7 @@ pub use command::{
     encode_subscription,
 };
 pub use greeting::Version;
-pub use handshake::{Handshake, Peer, Progress, SocketType};
+pub use handshake::{Handshake, Peer, Progress};
+pub use socket_type::SocketType;
 pub use splitter::{Cut, Frames, Limits, Oversize, Splitter};
 pub use violation::Violation;
