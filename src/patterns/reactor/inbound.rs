@@ -1,13 +1,13 @@
 //! The side of a connection that receives: its handshake, and what has come and is not used yet.
 
-use std::io::{self, Read};
+use std::io::Read;
 
 use socket2::Socket;
 
 use crate::{
     clock::{Deadline, SECOND_NS},
     net::is_not_ready,
-    patterns::reactor::{Application, Links, dial::Dial},
+    patterns::reactor::{Application, End, Links, dial::Dial},
     zmtp::{
         Command, Cut, Frames, Handshake, SocketType, Splitter, Subscription, Violation, encode_pong,
     },
@@ -17,40 +17,6 @@ use crate::{
 const KEPT_BYTES_MAX: usize = 256 * 1024;
 /// The least that is read of a large message at once.
 const PIECE_BYTES_MIN: usize = 64 * 1024;
-
-/// Why a connection ended.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum End {
-    /// It could not be made, for the kernel's reason.
-    NotMade(io::Error),
-    /// The peer closed it, or the network did.
-    Lost,
-    /// The peer did what the protocol forbids.
-    Violation(Violation),
-    /// Its handshake took too long.
-    HandshakeTimeout,
-    /// The peer was silent for too long.
-    Silent,
-    /// The peer asked for more prefixes than it may.
-    TooManyPrefixes,
-    /// This side hung up, or what the peer left unread grew too large.
-    HungUp,
-}
-
-impl std::fmt::Display for End {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::NotMade(reason) => write!(f, "{reason}"),
-            Self::Lost => f.write_str("the peer hung up"),
-            Self::Violation(violation) => write!(f, "{violation}"),
-            Self::HandshakeTimeout => f.write_str("the handshake took too long"),
-            Self::Silent => f.write_str("the peer was silent for too long"),
-            Self::TooManyPrefixes => f.write_str("the peer asked for too many prefixes"),
-            Self::HungUp => f.write_str("it was hung up on"),
-        }
-    }
-}
 
 /// How far a connection has come.
 #[derive(Debug)]

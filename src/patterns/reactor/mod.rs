@@ -14,6 +14,7 @@
 mod application;
 mod audience;
 mod dial;
+mod end;
 mod inbound;
 mod links;
 mod outbox;
@@ -31,7 +32,7 @@ use crate::{
 pub use application::Application;
 pub use audience::{Audience, Shift, TooMany};
 use dial::Dial;
-pub use inbound::End;
+pub use end::End;
 use inbound::{Found, Inbound, Phase};
 use links::Removed;
 pub use links::{Link, Links, NoRoom, SocketCounters, SocketId, SocketPlan};
