@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use crate::{
     findings::{
-        plot::{Line, Size},
+        plot::Size,
         words::{short, short_count, short_time},
     },
     latency::is_supported,
@@ -63,19 +63,6 @@ impl Axis {
             range: (lowest - margin).max(0.0)..highest + margin,
             scale: Scale::LogTime,
         }
-    }
-
-    /// Nanoseconds on a logarithmic axis that holds all of the lines.
-    pub(crate) fn around(name: &str, lines: &[Line]) -> Self {
-        let places = lines.iter().flat_map(|line| {
-            let ends = line.spreads.iter().flat_map(|&(_, low, high)| [low, high]);
-            line.places.iter().map(|place| place.1).chain(ends)
-        });
-        let (lowest, highest) = places.fold((f64::MAX, 0.0_f64), |(low, high), place| {
-            (low.min(place), high.max(place))
-        });
-        let [lowest, highest] = [lowest.min(highest), highest].map(|place| 10_f64.powf(place));
-        Self::log_time(name, lowest, highest)
     }
 
     /// Percentiles from the median to the highest that so many samples support.

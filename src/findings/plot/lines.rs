@@ -40,6 +40,21 @@ impl Line {
     }
 }
 
+impl Axis {
+    /// Nanoseconds on a logarithmic axis that holds all of the lines.
+    pub(crate) fn around(name: &str, lines: &[Line]) -> Self {
+        let places = lines.iter().flat_map(|line| {
+            let ends = line.spreads.iter().flat_map(|&(_, low, high)| [low, high]);
+            line.places.iter().map(|place| place.1).chain(ends)
+        });
+        let (lowest, highest) = places.fold((f64::MAX, 0.0_f64), |(low, high), place| {
+            (low.min(place), high.max(place))
+        });
+        let [lowest, highest] = [lowest.min(highest), highest].map(|place| 10_f64.powf(place));
+        Self::log_time(name, lowest, highest)
+    }
+}
+
 /// Draws lines, and names them below.
 pub(crate) fn lines(title: &str, across: &Axis, up: &Axis, lines: &[Line]) -> Markup {
     let drawn = both(
