@@ -8,26 +8,16 @@ use std::{
 };
 
 use crate::{
-    cli::{live::show_line, say},
+    cli::{
+        say,
+        status_line::{every, show_line},
+    },
     clock::{Deadline, Stopwatch},
     stop::Stop,
 };
 
-/// How often the line of a terminal is rewritten.
-const REWRITE_EVERY: Duration = Duration::from_secs(1);
-/// How often a line is said elsewhere.
-const SAY_EVERY: Duration = Duration::from_secs(10);
 /// How often a thread that counts down looks whether it is to end.
 const TICK: Duration = Duration::from_millis(100);
-
-/// Returns how often time left is to be shown on a terminal or elsewhere.
-pub(super) fn every(on_terminal: bool) -> Duration {
-    if on_terminal {
-        REWRITE_EVERY
-    } else {
-        SAY_EVERY
-    }
-}
 
 /// Time that passes.
 pub(super) struct Countdown {

@@ -1,21 +1,17 @@
 //! Watching a pipeline until it stops: a line of rates and percentiles a second, and a line for what goes
 //! wrong.
 
-use std::{
-    io::{IsTerminal, Write},
-    thread,
-    time::Duration,
-};
+use std::{io::IsTerminal, thread, time::Duration};
 
 use hdrhistogram::Histogram;
 
 use crate::{
     cli::{
-        countdown,
         histograms::Histograms,
         intervals::{Intervals, Share},
         say,
         series::Series,
+        status_line::{every, show_line},
     },
     clock::{Deadline, SECOND_NS},
     flight::{self, FlightRecord},
@@ -84,7 +80,7 @@ pub(super) fn watch<H: Handler>(
     let on_terminal = std::io::stderr().is_terminal() && show != Show::Never;
     let line_every = match show {
         Show::Always => Some(LINE_EVERY),
-        Show::OnTerminal => (on_terminal || ends.is_known()).then(|| countdown::every(on_terminal)),
+        Show::OnTerminal => (on_terminal || ends.is_known()).then(|| every(on_terminal)),
         Show::Never => None,
     };
     let mut intervals = Intervals::default();
@@ -216,18 +212,6 @@ fn percentiles(histogram: &Histogram<u64>) -> String {
         at(0.99),
         time(histogram.max() as f64)
     )
-}
-
-pub(super) fn show_line(line: &str, on_terminal: bool) {
-    let mut out = std::io::stderr();
-    // Back to the start of the line, and clear it. A longer one would leave a piece behind.
-    let _ = if on_terminal {
-        let columns = rustix::termios::tcgetwinsize(&out).map_or(80, |size| size.ws_col.into());
-        let cut: String = line.chars().take(columns).collect();
-        write!(out, "\r\x1b[2K{cut}").and_then(|()| out.flush())
-    } else {
-        writeln!(out, "{line}")
-    };
 }
 
 #[cfg(test)]

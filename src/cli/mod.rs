@@ -22,6 +22,7 @@ mod run;
 mod series;
 mod shape;
 mod signals;
+mod status_line;
 mod tap;
 mod threads;
 mod tui;

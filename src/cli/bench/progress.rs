@@ -6,9 +6,8 @@ use std::{io::IsTerminal, path::PathBuf, time::Duration};
 use crate::{
     bench::{LatencyRun, Progress, Tells, ThroughputRun, Verdict},
     cli::{
-        countdown::every,
-        live::show_line,
         say,
+        status_line::{every, show_line},
         tui::{BenchView, Left},
     },
     clock::{Deadline, Stopwatch},
