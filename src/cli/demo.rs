@@ -21,7 +21,7 @@ use crate::{
         live::{self, Ends, Show},
         publish::{Rate, parse_rate},
         run::{conclude, warn_of_placements},
-        say,
+        say, screen,
         signals::Signals,
         tui::{self, Board, Watched},
     },
@@ -70,7 +70,7 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
     config.workers.count = args.workers;
 
     if args.tui {
-        tui::check()?;
+        screen::check()?;
     }
     let signals = Signals::listen()?;
     let (stop, board) = (signals.stop().clone(), Board::new(args.workers));

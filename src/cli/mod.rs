@@ -19,6 +19,7 @@ mod plan;
 mod publish;
 mod report;
 mod run;
+mod screen;
 mod series;
 mod shape;
 mod signals;
@@ -168,7 +169,7 @@ impl From<crate::Error> for Failure {
 /// and after the live view, should there be that. That it went away is no reason to stop.
 fn say(line: fmt::Arguments<'_>) {
     use std::io::{IsTerminal, Write};
-    if tui::hold(line) {
+    if screen::hold(line) {
         return;
     }
     let mut out = std::io::stderr();

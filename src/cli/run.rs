@@ -17,7 +17,7 @@ use crate::{
         copying::{Copying, Taken, Taking},
         histograms::HistogramFiles,
         live::{self, Ends, Show},
-        outputs, print_json, say,
+        outputs, print_json, say, screen,
         series::Series,
         shape::Shape,
         signals::Signals,
@@ -136,7 +136,7 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
             )
             .into());
         }
-        tui::check()?;
+        screen::check()?;
     }
     let config = args.shape.config()?;
     // Opened first: after the run it would be too late to learn that it can't be written.

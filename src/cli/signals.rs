@@ -18,7 +18,7 @@ use signal_hook::{
 };
 
 use crate::{
-    cli::{Failure, tui},
+    cli::{Failure, screen},
     clock::Deadline,
     stop::Stop,
 };
@@ -125,7 +125,7 @@ fn abort_when_asked_again(
         while heard.read_exact(&mut [0]).is_ok() {
             let is_the_same = same_until.as_ref().is_some_and(|until| !until.passed());
             if armed.swap(true, Relaxed) && !is_the_same {
-                tui::restore_soon();
+                screen::restore_soon();
                 low_level::exit(128 + caught.load(Relaxed) as i32);
             }
             same_until.get_or_insert_with(|| Deadline::after(ONE_REQUEST));

@@ -14,8 +14,9 @@ use crate::{
             progress::Lines,
             results::{Findings, Results},
         },
+        screen,
         signals::Signals,
-        tui::{self, BenchBoard, BenchView, Done},
+        tui::{BenchBoard, BenchView, Done},
     },
     error::Result as StepResult,
 };
@@ -68,7 +69,7 @@ impl Session {
         (title, done): (String, Done),
     ) -> Result<Self, Failure> {
         if common.tui {
-            tui::check()?;
+            screen::check()?;
         }
         let signals = Arc::new(Signals::listen()?);
         let mut bench = common.bench(shape, pace.publishers(), &signals)?;

@@ -9,13 +9,11 @@ mod draw;
 mod layout;
 mod model;
 mod sampler;
-mod screen;
 mod table;
 mod tables;
 mod topics;
 
 pub(super) use bench::{BenchView, Board as BenchBoard, Done, Left};
-pub(super) use screen::{check, hold, restore_soon};
 pub(super) use topics::{Board, Watched};
 
 use std::{iter, thread, time::Duration};
@@ -28,6 +26,7 @@ use crate::{
         histograms::Histograms,
         intervals::{Intervals, Share},
         live::TICK,
+        screen::Screen,
         signals::Signals,
     },
     config::Config,
@@ -39,7 +38,6 @@ use crate::{
 use draw::{Look, Theme};
 use model::{PICTURE_EVERY_S, Picture};
 use sampler::Sampler;
-use screen::Screen;
 
 /// Watches a pipeline on the whole terminal until it has stopped. `board` is where its handlers note down topics,
 /// if they do; `histograms` are written as [elsewhere](crate::cli::live::watch), and `tick` is called some fifty

@@ -21,11 +21,7 @@ use crossbeam::channel;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
 use crate::{
-    cli::{
-        Failure,
-        signals::Signals,
-        tui::{draw::Theme, screen::Screen},
-    },
+    cli::{Failure, screen::Screen, signals::Signals, tui::draw::Theme},
     clock::Deadline,
     stop::Stop,
 };

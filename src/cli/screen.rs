@@ -26,7 +26,10 @@ use ratatui::{
     },
 };
 
-use crate::{cli::Failure, error::Error};
+use crate::{
+    cli::{Failure, say},
+    error::Error,
+};
 
 /// The most lines that are held; older ones give way.
 const HELD_MAX: usize = 1_000;
@@ -49,7 +52,7 @@ pub(super) struct Screen {
 ///
 /// # Errors
 /// Bad input, where standard error is none.
-pub(in crate::cli) fn check() -> Result<(), Failure> {
+pub(super) fn check() -> Result<(), Failure> {
     if stderr().is_terminal() {
         return Ok(());
     }
@@ -100,7 +103,7 @@ impl Drop for Screen {
     fn drop(&mut self) {
         restore();
         for line in held().drain(..) {
-            super::super::say(format_args!("{line}"));
+            say(format_args!("{line}"));
         }
     }
 }
@@ -125,7 +128,7 @@ fn give_back() {
 
 /// Gives the terminal back before the process ends at once. Does not wait for long for a terminal that takes
 /// nothing.
-pub(in crate::cli) fn restore_soon() {
+pub(super) fn restore_soon() {
     let (done, restored) = mpsc::channel();
     thread::spawn(move || {
         restore();
@@ -135,7 +138,7 @@ pub(in crate::cli) fn restore_soon() {
 }
 
 /// Keeps a line for later, if the view has the terminal. Returns whether it does.
-pub(in crate::cli) fn hold(line: fmt::Arguments<'_>) -> bool {
+pub(super) fn hold(line: fmt::Arguments<'_>) -> bool {
     let up = UP.load(SeqCst);
     if up {
         let mut held = held();
