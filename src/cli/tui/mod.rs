@@ -11,6 +11,7 @@ mod model;
 mod sampler;
 mod table;
 mod tables;
+mod theme;
 mod topics;
 
 pub(super) use bench::{BenchView, Board as BenchBoard, Done, Left};
@@ -35,9 +36,10 @@ use crate::{
     pipeline::{Outcome, Pipeline},
     worker::Handler,
 };
-use draw::{Look, Theme};
+use draw::Look;
 use model::{PICTURE_EVERY_S, Picture};
 use sampler::Sampler;
+use theme::Theme;
 
 /// Watches a pipeline on the whole terminal until it has stopped. `board` is where its handlers note down topics,
 /// if they do; `histograms` are written as [elsewhere](crate::cli::live::watch), and `tick` is called some fifty

@@ -7,7 +7,7 @@ use ratatui::{
     text::{Line, Span},
 };
 
-use crate::cli::tui::{draw::Theme, model::Sort};
+use crate::cli::tui::{model::Sort, theme::Theme};
 
 /// The least width of the first column.
 const NAME_MIN: usize = 9;

@@ -6,10 +6,11 @@ use crate::{
     cli::{
         threads::ThreadRow,
         tui::{
-            draw::{Look, Theme, titled},
+            draw::{Look, titled},
             layout::Panel,
             model::{FeedRow, LaneRow, LineRow, Picture, Sort, TopicRow, Topics, WorkerRow},
             table::{self, Column, Row},
+            theme::Theme,
         },
     },
     pipeline::ratio,

@@ -11,10 +11,11 @@ use ratatui::{
 use crate::{
     cli::tui::{
         bench::model::{AtRate, Board, Done, FlatOut, Left, Seen},
-        draw::{Theme, latency_panel, rate_panel, titled, uptime},
+        draw::{latency_panel, rate_panel, titled, uptime},
         layout::SIZE_MIN,
         model::Sort,
         table::{self, Column, Row, cut},
+        theme::Theme,
     },
     report::{rate, time},
 };

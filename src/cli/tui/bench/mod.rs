@@ -21,7 +21,7 @@ use crossbeam::channel;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
 use crate::{
-    cli::{Failure, screen::Screen, signals::Signals, tui::draw::Theme},
+    cli::{Failure, screen::Screen, signals::Signals, tui::theme::Theme},
     clock::Deadline,
     stop::Stop,
 };
