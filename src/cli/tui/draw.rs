@@ -13,10 +13,12 @@ use ratatui::{
 use crate::{
     cli::tui::{
         layout::{self, Panel, Rows, SIZE_MIN},
-        model::{HISTORY_MAX, Latency, Percentiles, Picture, Sort, Topics},
+        look::Look,
+        model::{HISTORY_MAX, Latency, Percentiles, Picture, Topics},
         table::cut,
         tables,
         theme::Theme,
+        title::titled,
     },
     clock::SECOND_NS,
     report::{count, rate, time},
@@ -33,25 +35,6 @@ const COUNTER_WIDTH: u16 = 26;
 const HELP: &str = "q end cleanly, again: at once  p hold the picture  s sort otherwise  ? close";
 /// The width from which on the header has room for bytes a second.
 const BYTES_FROM: u16 = 80;
-
-/// How the view is to be drawn.
-pub(super) struct Look {
-    pub theme: Theme,
-    pub sort: Sort,
-    pub is_paused: bool,
-    pub is_helping: bool,
-}
-
-impl Look {
-    pub(super) fn new(theme: Theme) -> Self {
-        Self {
-            theme,
-            sort: Sort::default(),
-            is_paused: false,
-            is_helping: false,
-        }
-    }
-}
 
 /// Draws a picture on the whole terminal.
 pub(super) fn draw(frame: &mut Frame<'_>, picture: &Picture, look: &Look) {
@@ -101,37 +84,6 @@ fn draw_too_small(frame: &mut Frame<'_>, picture: &Picture) {
         count(picture.totals.received)
     );
     frame.render_widget(Paragraph::new(text).wrap(Wrap { trim: true }), area);
-}
-
-/// Draws a title over a panel, with something at its right end, and returns what is left of the panel.
-pub(super) fn titled(
-    frame: &mut Frame<'_>,
-    area: Rect,
-    (title, right): (&str, &str),
-    theme: Theme,
-) -> Rect {
-    let width = usize::from(area.width);
-    let title = cut(title, width);
-    let room = width.saturating_sub(title.chars().count() + 2);
-    let right = if right.chars().count() < room {
-        right
-    } else {
-        ""
-    };
-    let rule = room.saturating_sub(right.chars().count() + usize::from(!right.is_empty()));
-    let line = Line::from(vec![
-        Span::styled(title, theme.title()),
-        Span::raw(" "),
-        Span::styled("─".repeat(rule), theme.dim()),
-        Span::raw(if right.is_empty() { "" } else { " " }),
-        Span::raw(right.to_owned()),
-    ]);
-    frame.render_widget(line, Rect { height: 1, ..area });
-    Rect {
-        y: area.y + 1,
-        height: area.height - 1,
-        ..area
-    }
 }
 
 fn header(frame: &mut Frame<'_>, area: Rect, picture: &Picture, look: &Look) {

@@ -7,11 +7,13 @@
 mod bench;
 mod draw;
 mod layout;
+mod look;
 mod model;
 mod sampler;
 mod table;
 mod tables;
 mod theme;
+mod title;
 mod topics;
 
 pub(super) use bench::{BenchView, Board as BenchBoard, Done, Left};
@@ -36,7 +38,7 @@ use crate::{
     pipeline::{Outcome, Pipeline},
     worker::Handler,
 };
-use draw::Look;
+use look::Look;
 use model::{PICTURE_EVERY_S, Picture};
 use sampler::Sampler;
 use theme::Theme;

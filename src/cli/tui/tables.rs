@@ -6,11 +6,12 @@ use crate::{
     cli::{
         threads::ThreadRow,
         tui::{
-            draw::{Look, titled},
             layout::Panel,
+            look::Look,
             model::{FeedRow, LaneRow, LineRow, Picture, Sort, TopicRow, Topics, WorkerRow},
             table::{self, Column, Row},
             theme::Theme,
+            title::titled,
         },
     },
     pipeline::ratio,

@@ -11,11 +11,12 @@ use ratatui::{
 use crate::{
     cli::tui::{
         bench::model::{AtRate, Board, Done, FlatOut, Left, Seen},
-        draw::{latency_panel, rate_panel, titled, uptime},
+        draw::{latency_panel, rate_panel, uptime},
         layout::SIZE_MIN,
         model::Sort,
         table::{self, Column, Row, cut},
         theme::Theme,
+        title::titled,
     },
     report::{rate, time},
 };

@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     cli::{
         threads::ThreadRow,
-        tui::model::{FeedRow, LaneRow, Latency, LineRow, TopicRow, WorkerRow},
+        tui::model::{FeedRow, LaneRow, Latency, LineRow, Sort, TopicRow, WorkerRow},
     },
     flight::{Anomaly, AnomalyKind, Hop},
     ledger::Totals,
