@@ -211,8 +211,8 @@ impl Client {
     /// Sets a key, for a time or for good; an empty body deletes it. What becomes of it is told as [`Event::Own`].
     ///
     /// # Errors
-    /// [`Error::Config`] where the update would be refused, as [`check_update`] tells, or the key is not below the subtree
-    /// that this client follows; [`Error::Clone`] where too many updates are under way.
+    /// [`Error::Config`] where the update would be refused, as [`check_update`] tells, or the key is not below the
+    /// subtree that this client follows; [`Error::Clone`] where too many updates are under way.
     pub fn set(&mut self, key: &[u8], body: &[u8], ttl: Option<Duration>) -> Result<Uuid> {
         check_update(key, body, ttl)?;
         if !key.starts_with(self.edge.subtree()) {

@@ -39,7 +39,8 @@
 //! **Trade-offs.** Topics are told apart by their 64-bit hash only, which saves keeping and comparing
 //! their names: two topics of the same hash would be merged, one chance in a billion with 100,000
 //! topics. A series takes 96 bytes, some 250 more once it had a hole, and as much again for what it
-//! remembers of epochs. Nothing is allocated for a copy unless there is a hole. Numbers of 64 bits are compared modulo 2^63.
+//! remembers of epochs. Nothing is allocated for a copy unless there is a hole. Numbers of 64 bits are
+//! compared modulo 2^63.
 //!
 //! A number further ahead than [`GAP_COUNT_MAX`](crate::sequence::stream::GAP_COUNT_MAX) is damaged, and
 //! its message too late.
