@@ -1,8 +1,8 @@
 //! What a running `pinfeed run` may be asked for by `pinfeed ctl`: a Unix socket, a request a connection.
 //!
-//! A request is a line: `status`, `shards`, `topic NAME`, or `move SHARD WORKER`. The answer is a line too, one JSON object;
-//! that of a request which could not be met has an `error`. Connections are served by a thread of their own, so
-//! that one that stalls holds up others for [`PATIENCE`] at most, and never the pipeline.
+//! A request is a line: `status`, `shards`, `topic NAME`, or `move SHARD WORKER`. The answer is a line too, one
+//! JSON object; that of a request which could not be met has an `error`. Connections are served by a thread of
+//! their own, so that one that stalls holds up others for [`PATIENCE`] at most, and never the pipeline.
 
 use std::{
     collections::BTreeMap,

@@ -2,10 +2,9 @@
 //! its worker.
 //!
 //! The same code stands behind every engine. An engine calls [`Router::route`] for each message, or
-//! [`Router::route_run`] for several, and then [`Router::announce`] at the end of the read;
-//! [`Router::offer`] now and then, since its sockets may never run dry; [`Router::flush`] when its sockets have run dry: a burst
-//! leaves in large batches, a lone message at once; and [`Router::tick`] at least as often as
-//! [`Router::due_in`] says.
+//! [`Router::route_run`] for several, and then [`Router::announce`] at the end of the read; [`Router::offer`] now
+//! and then, since its sockets may never run dry; [`Router::flush`] when its sockets have run dry: a burst leaves
+//! in large batches, a lone message at once; and [`Router::tick`] at least as often as [`Router::due_in`] says.
 
 mod together;
 

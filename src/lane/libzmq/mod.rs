@@ -25,11 +25,11 @@ use reconnect::Connections;
 /// Messages taken from one socket before the next has its turn.
 const RECEIVE_BUDGET: usize = 256;
 
-/// Messages after which the router does what is due, and hands over what there is for workers that have nothing to
-/// do, even under full load: some milliseconds.
-const MESSAGES_PER_TICK: usize = 16_384;
-/// Messages after which a lane looks at its sockets' connections even under full load.
-const MESSAGES_PER_LOOK: usize = 262_144;
+/// Sockets' turns after which the router does what is due, and hands over what there is for workers that have nothing
+/// to do, even under full load: some milliseconds.
+const TURNS_PER_TICK: usize = 64;
+/// Sockets' turns after which a lane looks at their connections even under full load.
+const TURNS_PER_LOOK: usize = 1_024;
 
 /// Bytes read from a connection at once. Libzmq's own 8,192 are some 120 small messages, after each
 /// of which the I/O thread looks at all of its connections again: 5 % less throughput.
@@ -243,27 +243,27 @@ impl LibzmqLane {
         ));
         let (mut since_tick, mut since_look) = (0, 0);
         while !setup.stop.requested() {
-            let mut received_now = 0;
+            let mut dry = true;
             for source in sources.iter() {
                 let received = take(source, frames, &setup.clock, &setup.quota, router)?;
-                received_now += received;
+                dry &= received == 0;
                 // Making a connection again drops what is unread of the one before.
                 if received < RECEIVE_BUDGET {
                     source.connections.retry(&source.socket, router.counters());
                 }
             }
-            since_tick += received_now;
-            since_look += received_now;
-            let mut look_around = since_look >= MESSAGES_PER_LOOK;
+            since_tick += sources.len();
+            since_look += sources.len();
+            let mut look_around = since_look >= TURNS_PER_LOOK;
             if setup.quota.is_used_up() {
                 setup.stop.request();
-            } else if received_now == 0 {
+            } else if dry {
                 router.flush()?;
                 let waited = wait_for_any(&mut items, setup.wait, router.due_in())?;
                 let (_, others) = items.split_at(sources.len());
                 look_around = !waited || others.iter().any(PollItem::is_readable);
             }
-            if look_around || since_tick >= MESSAGES_PER_TICK || router.is_moving() {
+            if look_around || since_tick >= TURNS_PER_TICK || router.is_moving() {
                 since_tick = 0;
                 router.tick()?;
                 router.offer()?;
