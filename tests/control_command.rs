@@ -71,7 +71,9 @@ fn a_shard_is_moved_by_command() {
     // A name is all that follows, blanks and all; too long a one is not answered for another.
     let spaced = json(&socket, &["topic", "a b"]);
     assert_eq!(spaced["topic"], "a b");
-    let (code, said) = ctl(&socket, &["topic", &"x".repeat(3_000)]);
+    let long = "x".repeat(2_048 - "topic ".len());
+    assert_eq!(json(&socket, &["topic", &long])["topic"], long);
+    let (code, said) = ctl(&socket, &["topic", &format!("{long}x")]);
     assert!(code == 2 && said.contains("of up to 2048 bytes"), "{said}");
     wait_until("messages come", || {
         json(&socket, &["status"])["received"].as_u64() >= Some(1_000)

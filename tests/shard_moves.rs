@@ -19,7 +19,7 @@ use pinfeed::{
     handoff::HandoffKind,
     lane::Quota,
     message::Message,
-    pipeline::{Outcome, Pipeline},
+    pipeline::{Outcome, Owner, Pipeline},
     policy::Policy,
     shard::{SHARDS, ShardTable, shard_of, topic_hash},
     stop::Stop,
@@ -325,7 +325,7 @@ fn a_run_that_rebalances_leaves_the_busiest_topic_a_worker() {
         });
         run.signal(Signal::INT);
         let summary = run.json(130);
-        let told = "shards move from workers that are behind: ";
+        let told = "shards move to workers that get fewer messages: ";
         assert!(run.said.contains(told), "{}", run.said);
         assert_eq!(summary["lost"], 0, "{summary}");
         assert_all_delivered(&summary, summary["received"].as_u64().unwrap());
@@ -345,17 +345,28 @@ fn a_run_that_rebalances_leaves_the_busiest_topic_a_worker() {
 fn what_cannot_move_is_refused() {
     let (_publisher, endpoint) = publisher(&["--rate", "100"]);
     let mut config = config(&endpoint, Engine::Native, HandoffKind::Ring, Policy::Block);
+    config.sharding.overrides.push(TopicOverride {
+        prefix: "BTC-USDT".to_owned(),
+        worker: 3,
+    });
     let stop = Stop::default();
     let mut pipeline = start(&config, &stop, false, Duration::ZERO);
+    // One has a shard that moves, the other stays with its worker.
+    for (topic, shard, worker) in [("BTC-USD", Some(0xda), 2), ("BTC-USDT", None, 3)] {
+        let owner = Some(Owner { shard, worker });
+        assert_eq!(pipeline.owner_of(topic.as_bytes()), owner);
+    }
     let refused = |result: pinfeed::Result<()>| result.unwrap_err().to_string();
     assert!(refused(pipeline.move_shard(SHARDS, 0)).contains("from 0 to 255"));
     assert!(refused(pipeline.move_shard(0, WORKERS)).contains("from 0 to 3"));
     stop.request();
     assert_exact(&finish(pipeline), "refused");
+    config.sharding.overrides.clear();
     config.sharding.mode = ShardingMode::Balanced;
     let stop = Stop::default();
     let mut pipeline = start(&config, &stop, true, Duration::ZERO);
     assert!(refused(pipeline.move_shard(0, 0)).contains("keyed"));
+    assert!(pipeline.owner_of(b"BTC-USD").is_none());
     assert!(pipeline.shards().is_none() && pipeline.rebalance().unwrap().is_empty());
     stop.request();
     finish(pipeline);

@@ -25,7 +25,7 @@ use crate::{
     clock::Deadline,
     error::{Error, Result},
     pipeline::Pipeline,
-    shard::{ShardMove, shard_of, topic_hash},
+    shard::ShardMove,
     stop::Stop,
     worker::Handler,
 };
@@ -34,7 +34,7 @@ use crate::{
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 /// How long to rest where the kernel refuses a connection.
 const REST: Duration = Duration::from_millis(100);
-/// The most bytes of a request: there are long topics.
+/// The most bytes of a request, without what ends its line: there are long topics.
 pub(super) const REQUEST_MAX: usize = 2_048;
 /// How often shards are looked at for one worker to have too many.
 const REBALANCE_EVERY: Duration = Duration::from_secs(1);
@@ -91,23 +91,23 @@ fn tell(moves: &[ShardMove]) {
         .collect();
     if !moves.is_empty() {
         say(format_args!(
-            "shards move from workers that are behind: {}",
+            "shards move to workers that get fewer messages: {}",
             by_worker.join(", ")
         ));
     }
 }
 
 fn answer<H: Handler>(line: &str, pipeline: &mut Pipeline<H>) -> Value {
+    let line = line.split('\n').next().unwrap_or_default();
     if line.len() > REQUEST_MAX {
         return json!({ "error": format!("a request has up to {REQUEST_MAX} bytes") });
     }
-    let line = line.lines().next().unwrap_or_default();
     if let Some(topic) = line.strip_prefix("topic ") {
-        let worker = pipeline.worker_of(topic.as_bytes());
+        let owner = pipeline.owner_of(topic.as_bytes());
         return json!({
             "topic": topic,
-            "shard": worker.map(|_| shard_of(topic_hash(topic.as_bytes()))),
-            "worker": worker,
+            "shard": owner.and_then(|owner| owner.shard),
+            "worker": owner.map(|owner| owner.worker),
         });
     }
     let words: Vec<&str> = line.split_whitespace().collect();

@@ -10,7 +10,7 @@ use std::{
 use crate::{
     cli::{
         say,
-        status_line::{every, show_line},
+        status_line::{self, show_line},
     },
     clock::{Deadline, Stopwatch},
     stop::Stop,
@@ -38,7 +38,7 @@ impl Countdown {
             length,
             on_terminal,
             since: Stopwatch::start(),
-            show_at: Deadline::after(every(on_terminal)),
+            show_at: Deadline::after(status_line::every(on_terminal)),
         }
     }
 
@@ -47,7 +47,7 @@ impl Countdown {
         if !self.show_at.passed() {
             return;
         }
-        self.show_at = Deadline::after(every(self.on_terminal));
+        self.show_at = Deadline::after(status_line::every(self.on_terminal));
         let line = self.words(Duration::from_nanos(self.since.elapsed_ns()));
         if self.on_terminal {
             show_line(&line, true);

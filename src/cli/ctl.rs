@@ -35,7 +35,7 @@ enum Request {
     Status,
     /// Tell which worker has which shard
     Shards,
-    /// Tell which shard a topic has, and which worker
+    /// Tell which shard a topic has, none where an override places it, and which worker
     Topic {
         /// The topic, by its whole name
         topic: String,
@@ -58,7 +58,8 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
     };
     if request.len() > REQUEST_MAX || request.contains('\n') {
         let problem = format!("a request is a line of up to {REQUEST_MAX} bytes");
-        return Err(Error::config("TOPIC", request.len(), problem, "give a topic of less").into());
+        let remedy = "give a topic of one line, and of less";
+        return Err(Error::config("TOPIC", request.len(), problem, remedy).into());
     }
     let answer = ask(args, &request).map_err(|error| {
         Error::config(

@@ -11,7 +11,7 @@ use crate::{
         intervals::{Intervals, Share},
         say,
         series::Series,
-        status_line::{every, show_line},
+        status_line::{self, show_line},
     },
     clock::{Deadline, SECOND_NS},
     flight::{self, FlightRecord},
@@ -80,7 +80,9 @@ pub(super) fn watch<H: Handler>(
     let on_terminal = std::io::stderr().is_terminal() && show != Show::Never;
     let line_every = match show {
         Show::Always => Some(LINE_EVERY),
-        Show::OnTerminal => (on_terminal || ends.is_known()).then(|| every(on_terminal)),
+        Show::OnTerminal => {
+            (on_terminal || ends.is_known()).then(|| status_line::every(on_terminal))
+        }
         Show::Never => None,
     };
     let mut intervals = Intervals::default();

@@ -1,4 +1,4 @@
-//! The line that says how far something has come: rewritten on a terminal, and one every ten seconds elsewhere.
+//! The line that says how far something has come: rewritten on a terminal, and one more at a time elsewhere.
 
 use std::{io::Write, time::Duration};
 
@@ -7,7 +7,7 @@ const REWRITE_EVERY: Duration = Duration::from_secs(1);
 /// How often a line is said elsewhere.
 const SAY_EVERY: Duration = Duration::from_secs(10);
 
-/// Returns how often time left is to be shown on a terminal or elsewhere.
+/// Returns how often it is to be shown, on a terminal or elsewhere.
 pub(super) fn every(on_terminal: bool) -> Duration {
     if on_terminal {
         REWRITE_EVERY

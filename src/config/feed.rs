@@ -105,13 +105,11 @@ impl Feed {
         }
         Ok(())
     }
-}
 
-impl Snapshot {
-    /// Returns what a feed asks for: the prefix that it is subscribed to.
+    /// Returns what snapshots are asked for: the prefix that it is subscribed to.
     #[must_use]
-    pub fn subtree(feed: &Feed) -> &[u8] {
-        feed.subscribe
+    pub fn subtree(&self) -> &[u8] {
+        self.subscribe
             .first()
             .map_or(&[], |prefix| prefix.as_bytes())
     }

@@ -22,6 +22,15 @@ pub(super) const POLICY_TOPICS_MAX: usize = 1 << 24;
 /// The most bytes that all batches together may hold before one grows.
 pub(super) const BATCHES_BYTES_MAX: usize = 16 << 30;
 
+/// The most topics of a line that are told apart, some hundred bytes each.
+pub(super) const TOPICS_MAX: usize = 1 << 28;
+/// The longest time that a limit may be.
+pub(super) const MILLISECONDS_MAX: usize = 24 * 3_600_000;
+/// The most messages that may be held while others are waited for.
+pub(super) const HELD_MESSAGES_MAX: usize = 1 << 28;
+/// The least that may be held while a snapshot is under way, in bytes.
+pub(super) const HELD_BYTES_MIN: usize = 16 * 1024;
+
 /// Refuses a number that is not from `least` to `most`.
 pub(super) fn within(key: &str, value: usize, least: usize, most: usize) -> Result<()> {
     if (least..=most).contains(&value) {

@@ -55,7 +55,7 @@ impl Config {
             within(&format!("{key}.line"), feed.lines.len(), 1, LINES_MAX)?;
             feed::check_numbers(&key, feed)?;
             if let Some(snapshot) = &feed.snapshot {
-                snapshot.check(&key, feed)?;
+                feed::check_snapshot(&key, snapshot, feed)?;
             }
             feed.check_subscriptions(&key)?;
             for (index, line) in feed.lines.iter().enumerate() {

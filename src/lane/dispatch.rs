@@ -494,12 +494,16 @@ impl Dispatch {
                 self.tell_owed(Some(first));
             }
             self.hand_over_to_ready(tally)?;
+            let full = self.full(first);
+            if let Some(other) = stall.take_if(|stall| !stall.is_for(full)) {
+                self.pressure.note_stall(&other);
+            }
             // Only now: most waits are shorter than asking the kernel what the worker does.
-            stall.get_or_insert_with(|| self.pressure.stall(self.full(first)));
+            stall.get_or_insert_with(|| self.pressure.stall(full));
         }
     }
 
-    /// Tells all workers that nothing more comes this way. What is here yet is dropped.
+    /// Tells all workers that nothing more comes this way. What is still here is dropped.
     pub(super) fn close(&mut self) {
         self.filling.clear();
         self.outlets.clear();

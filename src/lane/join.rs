@@ -16,7 +16,7 @@ use crate::{
     envelope::Envelope,
     error::Result,
     flight::{AnomalyKind, FlightRecord, Hop, Sighting},
-    lane::{Dispatch, Reach, address::address, tally::Tally, told::Told},
+    lane::{Dispatch, Reach, fields, tally::Tally, told::Told},
     message::{NO_TIMESTAMP, Origin},
     patterns::snapshot::{Piece, Snapshots},
     sequence::{Event, EventKind, Position, Scope, SnapshotMark, TrackVerdict, Tracker},
@@ -199,7 +199,7 @@ impl Join {
     }
 
     fn number_of(&self, desk: &Desk<'_>, held: &Held) -> Option<u64> {
-        let (fields, _) = address(desk.envelope, desk.bytes_max, &held.frames).ok()?;
+        let (fields, _) = fields::find(desk.envelope, desk.bytes_max, &held.frames).ok()?;
         let position = fields.stamp.position()?;
         self.is_of_line().then_some(position.sequence)
     }
@@ -211,7 +211,7 @@ impl Join {
         received_ns: u64,
         frames: &[F],
     ) -> Result<bool> {
-        let (fields, hash) = match address(desk.envelope, desk.bytes_max, frames) {
+        let (fields, hash) = match fields::find(desk.envelope, desk.bytes_max, frames) {
             Ok(addressed) => addressed,
             Err(reason) => {
                 desk.tally.reject(desk.origin, received_ns, reason, frames);
@@ -271,7 +271,7 @@ impl Join {
         desk.tally.note_received(desk.now_ns, 1, bytes);
         desk.tally.counters().from_snapshots.add(1);
         self.values += 1;
-        let (mut fields, hash) = match address(desk.envelope, desk.bytes_max, frames) {
+        let (mut fields, hash) = match fields::find(desk.envelope, desk.bytes_max, frames) {
             Ok(addressed) => addressed,
             Err(reason) => {
                 desk.tally.reject(desk.origin, desk.now_ns, reason, frames);

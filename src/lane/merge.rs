@@ -196,7 +196,7 @@ impl Merge {
         received_ns: u64,
         mut messages: impl Iterator<Item = (std::result::Result<(Fields, u64), Rejection>, &'a [F])>,
     ) -> Result<()> {
-        messages.try_for_each(|(addressed, frames)| match addressed {
+        messages.try_for_each(|(found, frames)| match found {
             Ok((fields, hash)) => {
                 let arrival = Arrival {
                     origin,
@@ -263,7 +263,7 @@ impl Merge {
     }
 
     /// As [`take`](Self::take), for what a run begins with that needs no closer look: copies that are in step with
-    /// their line. Returns how many they are. `address` gives a message's fields and its topic's hash, if it is one that
+    /// their line. Returns how many they are. `find` gives a message's fields and its topic's hash, if it is one that
     /// can be read, and `open` the fields alone.
     ///
     /// # Errors
@@ -274,7 +274,7 @@ impl Merge {
         tally: &mut Tally,
         sorter: &mut Sorter,
         run: Run<'_, N>,
-        address: impl Fn(&[&[u8]; N]) -> Option<(Fields, u64)>,
+        find: impl Fn(&[&[u8]; N]) -> Option<(Fields, u64)>,
         open: impl Fn(&[&[u8]; N]) -> Fields,
     ) -> Result<usize> {
         let heard_ns = self.hear(run.received_ns);
@@ -287,12 +287,12 @@ impl Merge {
         let line = run.origin.line;
         let (arbiter, mut duplicates) = (&mut self.arbiter, 0);
         let sorted = sorter.sort(run.messages, |frames| {
-            let addressed = address(frames).and_then(|(fields, hash)| {
+            let found = find(frames).and_then(|(fields, hash)| {
                 let position = fields.stamp.position()?;
                 let verdict = arbiter.offer_in_step(line, hash, position, heard_ns)?;
                 Some((verdict, hash))
             });
-            match addressed {
+            match found {
                 Some((Verdict::Pass, hash)) => {
                     Destination::Outlet(table.owner_of(shard_of(hash)), hash)
                 }

@@ -1,9 +1,9 @@
 //! Lanes: pinned receive threads. An engine turns sockets into frames, the router behind it turns
 //! frames into batches for workers; the router is the same whatever the engine.
 
-mod address;
 mod attendance;
 mod dispatch;
+mod fields;
 mod join;
 mod libzmq;
 mod line;
@@ -99,7 +99,7 @@ impl Lane {
         }
     }
 
-    /// Returns what will tell which of the endpoints that it connects to were reached.
+    /// Returns what will tell which of its endpoints were reached.
     pub(crate) fn reaches(&self) -> Vec<Reach> {
         match self {
             Self::Native(lane) => lane.reaches().cloned().collect(),

@@ -70,6 +70,13 @@ pub(super) struct Stall {
     sample: Option<Sample>,
 }
 
+impl Stall {
+    /// Tells whether this is still whom there is no room for.
+    pub(super) fn is_for(&self, full: Full) -> bool {
+        self.full == full
+    }
+}
+
 impl Full {
     /// Whom the lane waits for.
     fn waits_for(self) -> usize {

@@ -17,8 +17,8 @@ use crate::{
     flight::FlightRecord,
     lane::{
         Dispatch, LineRoute, MoveOrder,
-        address::{address, check_size},
         dispatch::LOOK_AFTER,
+        fields,
         join::Desk,
         line::Watch,
         merge::{Merge, Share},
@@ -226,7 +226,7 @@ impl Router {
     ) -> Result<()> {
         let mut inflater = self.inflater.take().unwrap_or_default();
         let mut inflated = [&[][..]; FRAMES_MAX];
-        let opened = check_size(self.message_bytes_max, frames).and_then(|()| {
+        let opened = fields::check_size(self.message_bytes_max, frames).and_then(|()| {
             let frame = frames.get(inflation.frame).ok_or(Rejection::MissingFrame)?;
             for (inflated, frame) in inflated.iter_mut().zip(frames) {
                 *inflated = frame;
@@ -270,7 +270,7 @@ impl Router {
                     dispatch, tally, ..
                 } = way;
                 for frames in messages {
-                    match address(envelope, bytes_max, frames) {
+                    match fields::find(envelope, bytes_max, frames) {
                         Ok((fields, hash)) => {
                             dispatch.put(tally, origin, received_ns, hash, &fields, frames)?;
                         }
@@ -281,7 +281,7 @@ impl Router {
             Watch::Tracked(tracker) => {
                 tracker.hear(way.tally.heard(received_ns));
                 for frames in messages {
-                    let (fields, hash) = match address(envelope, bytes_max, frames) {
+                    let (fields, hash) = match fields::find(envelope, bytes_max, frames) {
                         Ok(addressed) => addressed,
                         Err(reason) => {
                             way.tally.reject(origin, received_ns, reason, frames);
@@ -309,7 +309,7 @@ impl Router {
             }
             Watch::Merged(share) => {
                 let messages =
-                    messages.map(|frames| (address(envelope, bytes_max, frames), frames));
+                    messages.map(|frames| (fields::find(envelope, bytes_max, frames), frames));
                 way.merge(share, clock, |merge, tally, flight| {
                     merge.take_each(tally, flight, origin, received_ns, messages)
                 })?;
@@ -449,8 +449,7 @@ impl Router {
         Duration::from_nanos(left_ns)
     }
 
-    /// Hands over what there is for workers that have nothing else to do: to be called after each large read, or from
-    /// time to time.
+    /// Hands over what there is for workers that have nothing else to do: to be called from time to time.
     ///
     /// # Errors
     /// As [`route`](Self::route).

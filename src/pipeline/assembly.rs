@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::{
     clock::{Clock, WallClock},
-    config::{self, Config, Cores, Engine, Feed, HandlerPanic, ShardingMode},
+    config::{Config, Cores, Engine, Feed, HandlerPanic, ShardingMode},
     error::{Error, Result},
     flight::FlightRecord,
     handoff::{HandoffKind, Inlet, Outlet, inproc, ring},
@@ -363,7 +363,7 @@ fn watch(
     let numbering = feed.envelope.numbering().filter(|_| feed.sequence.track);
     if let Some(snapshot) = &feed.snapshot {
         let key = format!("feed[{}].snapshot.connect", assigned.origin.feed);
-        let subtree = config::Snapshot::subtree(feed);
+        let subtree = feed.subtree();
         let reach = Reach::of_snapshots(assigned, &snapshot.connect);
         reaches.push(reach.clone());
         return Ok(Watch::Joined(Box::new(Join::new(

@@ -44,6 +44,7 @@ use assembly::{Assembly, Merged};
 use crew::join;
 use outcome::CpuMarks;
 use roster::Roster;
+pub use shards::Owner;
 use shards::Shards;
 
 /// A thread, and what it ends with.
@@ -69,7 +70,7 @@ pub struct Pipeline<H> {
     /// Held so that libzmq's I/O threads are there to be looked at when the others have ended.
     _context: Option<Context>,
     endpoints: Vec<String>,
-    /// Of the endpoints that lanes connect to, and of servers of snapshots.
+    /// Of the endpoints that lanes connect to or bind, and of servers of snapshots.
     reaches: Vec<Reach>,
     engine: Engine,
     batches_per_worker: usize,

@@ -6,7 +6,7 @@ use crate::{
     lane::{MoveOrder, Order, OrderSender},
     ledger::{LaneLedger, Ledger},
     pipeline::Pipeline,
-    shard::{SHARDS, ShardMove, ShardTable, even_out, topic_hash},
+    shard::{SHARDS, ShardMove, ShardTable, even_out, shard_of, topic_hash},
     worker::Handler,
 };
 
@@ -64,6 +64,15 @@ impl Shards {
         let before = std::mem::replace(&mut self.seen, total);
         self.seen.since(&before)
     }
+}
+
+/// Who has a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The shard that it moves with, or `None` where an override gives it to its worker, with which it stays.
+    pub shard: Option<usize>,
+    /// The worker, counted from 0.
+    pub worker: usize,
 }
 
 /// Messages, as a sample of them tells.
@@ -179,12 +188,16 @@ impl<H: Handler> Pipeline<H> {
         Some(std::array::from_fn(|shard| table.owner_of(shard)))
     }
 
-    /// Returns the worker that a topic has, or is about to have, whether by its shard or by an override, or `None` where
-    /// topics have no workers of their own.
+    /// Returns who has a topic, or is about to, or `None` where topics have no workers of their own.
     #[must_use]
-    pub fn worker_of(&self, topic: &[u8]) -> Option<usize> {
+    pub fn owner_of(&self, topic: &[u8]) -> Option<Owner> {
         let table = self.shards.table.as_ref()?;
-        Some(table.worker_of(topic, topic_hash(topic)))
+        let hash = topic_hash(topic);
+        let is_placed = table.override_for(topic).is_some();
+        Some(Owner {
+            shard: (!is_placed).then(|| shard_of(hash)),
+            worker: table.worker_of(topic, hash),
+        })
     }
 
     /// Tells whether a shard that was asked to move has not moved yet.

@@ -7,7 +7,7 @@ use crate::{
     bench::{LatencyRun, Progress, Tells, ThroughputRun, Verdict},
     cli::{
         say,
-        status_line::{every, show_line},
+        status_line::{self, show_line},
         tui::{BenchView, Left},
     },
     clock::{Deadline, Stopwatch},
@@ -43,7 +43,7 @@ impl Lines {
             after: Duration::ZERO,
             is_least: false,
             since: Stopwatch::start(),
-            show_at: Deadline::after(every(on_terminal)),
+            show_at: Deadline::after(status_line::every(on_terminal)),
         }
     }
 
@@ -105,7 +105,7 @@ impl Lines {
 impl Progress for Lines {
     fn begin(&mut self, step: &str, left: Duration, generators: &[u32], subject: u32) {
         self.since = Stopwatch::start();
-        self.show_at = Deadline::after(every(self.on_terminal));
+        self.show_at = Deadline::after(status_line::every(self.on_terminal));
         if let Some(view) = &self.view {
             view.begin(step, self.folder.join(step));
         }
@@ -126,7 +126,7 @@ impl Progress for Lines {
             let is_least = self.is_least;
             view.board().left = Some(Left { time, is_least });
         } else if self.show_at.passed() {
-            self.show_at = Deadline::after(every(self.on_terminal));
+            self.show_at = Deadline::after(status_line::every(self.on_terminal));
             let line = format!("{step}{}", self.in_words(time));
             if self.on_terminal {
                 show_line(&line, true);

@@ -5,7 +5,7 @@ use ratatui::style::{Color, Modifier, Style};
 /// With colour or without.
 #[derive(Clone, Copy)]
 pub(super) struct Theme {
-    pub has_colour: bool,
+    has_colour: bool,
 }
 
 impl Theme {
@@ -20,6 +20,11 @@ impl Theme {
     #[cfg(test)]
     pub(super) fn plain() -> Self {
         Self { has_colour: false }
+    }
+
+    #[cfg(test)]
+    pub(super) fn colourful() -> Self {
+        Self { has_colour: true }
     }
 
     /// Colours a style, where there is colour.

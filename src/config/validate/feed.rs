@@ -3,21 +3,15 @@
 use crate::{
     config::{
         Feed, Lane, Snapshot, SocketKind, endpoint,
-        limits::{BATCHES_BYTES_MAX, BYTES_MAX, within},
+        limits::{
+            BATCHES_BYTES_MAX, BYTES_MAX, HELD_BYTES_MIN, HELD_MESSAGES_MAX, MILLISECONDS_MAX,
+            TOPICS_MAX, within,
+        },
     },
     error::{Error, Result},
     policy::Policy,
     sequence::{Scope, arbiter},
 };
-
-/// The most topics of a line that are told apart, some hundred bytes each.
-const TOPICS_MAX: usize = 1 << 28;
-/// The longest time that a limit may be.
-const MILLISECONDS_MAX: usize = 24 * 3_600_000;
-/// The most messages that may be held while others are waited for.
-const HELD_MESSAGES_MAX: usize = 1 << 28;
-/// The least that may be held while a snapshot is under way, in bytes.
-const HELD_BYTES_MIN: usize = 16 * 1024;
 
 /// Checks what is expected of a feed's numbers and of its silence.
 pub(super) fn check_numbers(key: &str, feed: &Feed) -> Result<()> {
@@ -82,59 +76,58 @@ pub(super) fn check_numbers(key: &str, feed: &Feed) -> Result<()> {
     within(&format!("{key}.held_bytes_max"), held, 1, BATCHES_BYTES_MAX)
 }
 
-impl Snapshot {
-    /// Checks it against its feed, whose key is given.
-    ///
-    /// # Errors
-    /// [`Error::Config`].
-    pub(super) fn check(&self, key: &str, feed: &Feed) -> Result<()> {
-        let key = format!("{key}.snapshot");
-        endpoint::check_connect(&format!("{key}.connect"), &self.connect, &Lane::named(""))?;
-        let endpoints = feed
-            .lines
-            .iter()
-            .map(|line| line.connect.len() + line.bind.len());
-        within(
-            &format!("{key}.held_bytes_max"),
-            self.held_bytes_max,
-            HELD_BYTES_MIN,
-            BYTES_MAX,
-        )?;
-        let counts_all = feed.sequence.track
-            && (feed.envelope.numbering()).is_some_and(|numbering| numbering.scope == Scope::Line);
-        let problem = if endpoints.sum::<usize>() != 1 {
-            "a snapshot goes with the messages of one publisher, and the feed has several endpoints"
-        } else if feed.arbitration.is_some() {
-            "lines that are copies of each other take no snapshots"
-        } else if feed.socket != SocketKind::Sub {
-            "what is pushed has no snapshot"
-        } else if feed.subscribe.len() > 1 || !feed.topics.is_empty() {
-            "a snapshot is of one prefix, and the feed wants several or whole topics"
-        } else if counts_all && !Self::subtree(feed).is_empty() {
-            return Err(Error::config(
-                key,
-                &self.connect,
-                "the feed's numbers count all updates, and it takes those of one prefix: the others would be \
-                 taken for lost, and a snapshot for each",
-                "set `sequence.track = false`, or subscribe to all",
-            ));
-        } else if feed.envelope.inflation().is_some() {
-            "what is compressed has no snapshot"
-        } else if feed
-            .policies
-            .iter()
-            .any(|rule| rule.policy == Policy::Snail)
-        {
-            "messages that are held for a snapshot are late, and `snail` would end the run for that"
-        } else {
-            return Ok(());
-        };
-        Err(Error::config(
+/// Checks whether a feed, whose key is given, can be joined by a snapshot.
+pub(super) fn check_snapshot(key: &str, snapshot: &Snapshot, feed: &Feed) -> Result<()> {
+    let key = format!("{key}.snapshot");
+    endpoint::check_connect(
+        &format!("{key}.connect"),
+        &snapshot.connect,
+        &Lane::named(""),
+    )?;
+    let endpoints = feed
+        .lines
+        .iter()
+        .map(|line| line.connect.len() + line.bind.len());
+    within(
+        &format!("{key}.held_bytes_max"),
+        snapshot.held_bytes_max,
+        HELD_BYTES_MIN,
+        BYTES_MAX,
+    )?;
+    let counts_all = feed.sequence.track
+        && (feed.envelope.numbering()).is_some_and(|numbering| numbering.scope == Scope::Line);
+    let problem = if endpoints.sum::<usize>() != 1 {
+        "a snapshot goes with the messages of one publisher, and the feed has several endpoints"
+    } else if feed.arbitration.is_some() {
+        "lines that are copies of each other take no snapshots"
+    } else if feed.socket != SocketKind::Sub {
+        "what is pushed has no snapshot"
+    } else if feed.subscribe.len() > 1 || !feed.topics.is_empty() {
+        "a snapshot is of one prefix, and the feed wants several or whole topics"
+    } else if counts_all && !feed.subtree().is_empty() {
+        return Err(Error::config(
             key,
-            &self.connect,
-            problem,
-            "give the feed one endpoint, one `subscribe` prefix at most, no `arbitration` and no `snail`, or \
+            &snapshot.connect,
+            "the feed's numbers count all updates, and it takes those of one prefix: the others would be \
+                 taken for lost, and a snapshot for each",
+            "set `sequence.track = false`, or subscribe to all",
+        ));
+    } else if feed.envelope.inflation().is_some() {
+        "what is compressed has no snapshot"
+    } else if feed
+        .policies
+        .iter()
+        .any(|rule| rule.policy == Policy::Snail)
+    {
+        "messages that are held for a snapshot are late, and `snail` would end the run for that"
+    } else {
+        return Ok(());
+    };
+    Err(Error::config(
+        key,
+        &snapshot.connect,
+        problem,
+        "give the feed one endpoint, one `subscribe` prefix at most, no `arbitration` and no `snail`, or \
              leave `snapshot` out",
-        ))
-    }
+    ))
 }

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// How long a lane that has nothing else to do waits until it looks at a fence, or at a worker that is behind, again:
-/// nobody rings. One that waits for its sockets does so for a millisecond, as short as it can.
+/// nobody rings. A lane that sleeps does so for a millisecond, as short as sockets can be waited for.
 pub(in crate::lane) const LOOK_AFTER: Duration = Duration::from_micros(100);
 
 /// Shards that move together at most: each waits for all that the old worker has, and what comes of them meanwhile has

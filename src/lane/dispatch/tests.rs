@@ -35,14 +35,14 @@ const LIMITS: HandoffLimits = HandoffLimits {
 };
 
 /// A lane's side, and its workers' ends.
-struct Bench {
+struct Stand {
     dispatch: Dispatch,
     tally: Tally,
     flight: FlightRecord,
     inlets: Vec<Option<Inlet>>,
 }
 
-impl Bench {
+impl Stand {
     /// `handoffs` are by class and in it by worker.
     fn new(rules: Rules, handoffs: Vec<Outlet>, inlets: Vec<Inlet>) -> Self {
         let flight = FlightRecord::new(["feed".to_owned()]);
@@ -136,34 +136,36 @@ impl Bench {
 }
 
 /// Has the shard of the first worker move to the second, where one class is full and the other has room.
-fn half_moved() -> Bench {
-    let mut bench = Bench::over_rings();
+fn half_moved() -> Stand {
+    let mut stand = Stand::over_rings();
     for _ in 0..LIMITS.batches {
-        bench.put(b"d-other", SHARDS[1]);
+        stand.put(b"d-other", SHARDS[1]);
     }
-    bench.dispatch.move_shard(0, 1);
-    bench.dispatch.go_on_moving(&mut bench.tally).unwrap();
-    bench.put(b"d-moving", SHARDS[0]);
+    stand.dispatch.move_shard(0, 1);
+    stand.dispatch.go_on_moving(&mut stand.tally).unwrap();
+    stand.put(b"d-moving", SHARDS[0]);
     // The marks of both classes.
     for _ in 0..2 {
-        assert_eq!(bench.take(0), [""; 0]);
+        assert_eq!(stand.take(0), [""; 0]);
     }
-    bench.dispatch.go_on_moving(&mut bench.tally).unwrap();
-    assert!(bench.dispatch.is_moving(), "there is no room for d-moving");
-    bench
+    stand.dispatch.go_on_moving(&mut stand.tally).unwrap();
+    assert!(stand.dispatch.is_moving(), "there is no room for d-moving");
+    stand
 }
 
 #[test]
 fn what_is_told_while_another_class_waits_comes_before_its_message() {
-    let mut bench = half_moved();
-    bench.tell_of_gap(b"b-moving", SHARDS[0]);
-    bench.put(b"b-moving", SHARDS[0]);
+    let mut stand = half_moved();
+    stand.tell_of_gap(b"b-moving", SHARDS[0]);
+    stand.put(b"b-moving", SHARDS[0]);
     let mut found = Vec::new();
-    while bench.dispatch.is_moving() {
-        found.extend(bench.take(1));
-        bench.dispatch.offer(&mut bench.tally).unwrap();
+    // Each turn makes room for a message, and there are four.
+    for _ in 0..4 {
+        found.extend(stand.take(1));
+        stand.dispatch.offer(&mut stand.tally).unwrap();
     }
-    while let next = bench.take(1)
+    assert!(!stand.dispatch.is_moving());
+    while let next = stand.take(1)
         && !next.is_empty()
     {
         found.extend(next);
@@ -176,15 +178,15 @@ fn what_is_told_while_another_class_waits_comes_before_its_message() {
 
 #[test]
 fn what_finds_no_room_in_a_move_names_whom_the_move_waits_for() {
-    let mut bench = Bench::over_rings();
-    bench.dispatch.move_shard(0, 1);
-    bench.dispatch.go_on_moving(&mut bench.tally).unwrap();
+    let mut stand = Stand::over_rings();
+    stand.dispatch.move_shard(0, 1);
+    stand.dispatch.go_on_moving(&mut stand.tally).unwrap();
     // Two are held; then there is no room until the first worker is done.
     for _ in 0..4 {
-        bench.put(b"d-moving", SHARDS[0]);
+        stand.put(b"d-moving", SHARDS[0]);
     }
-    bench.dispatch.flush(&mut bench.tally).unwrap();
-    let evidence = &bench.flight.entries()[0].evidence;
+    stand.dispatch.flush(&mut stand.tally).unwrap();
+    let evidence = &stand.flight.entries()[0].evidence;
     let waits = "a shard that moves to worker-1 waits for worker-0, which has done none yet";
     assert_eq!(evidence, waits);
 }
@@ -192,13 +194,13 @@ fn what_finds_no_room_in_a_move_names_whom_the_move_waits_for() {
 #[test]
 fn the_end_does_not_wait_for_a_worker_that_is_gone() {
     let context = Context::new(0, 4).unwrap();
-    for mut bench in [Bench::over_rings(), Bench::over_inproc(&context)] {
-        bench.dispatch.move_shard(0, 1);
-        bench.dispatch.go_on_moving(&mut bench.tally).unwrap();
-        bench.inlets[0] = None;
+    for mut stand in [Stand::over_rings(), Stand::over_inproc(&context)] {
+        stand.dispatch.move_shard(0, 1);
+        stand.dispatch.go_on_moving(&mut stand.tally).unwrap();
+        stand.inlets[0] = None;
         let (sender, ended) = mpsc::channel();
         // On a thread of its own, should it never end.
-        thread::spawn(move || sender.send(bench.dispatch.end(&mut bench.tally)));
+        thread::spawn(move || sender.send(stand.dispatch.end(&mut stand.tally)));
         let outcome = ended
             .recv_timeout(Duration::from_secs(60))
             .expect("it ends");

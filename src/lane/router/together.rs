@@ -5,8 +5,7 @@ use crate::{
     error::Result,
     handoff::Run,
     lane::{
-        LineRoute,
-        address::address_by,
+        LineRoute, fields,
         line::Watch,
         router::{Router, Way},
         sorter::Destination,
@@ -33,14 +32,14 @@ impl Router {
             received_ns,
             messages,
         };
-        let address = |frames: &[&[u8]; N]| address_by(&open, bytes_max, frames).ok();
+        let find = |frames: &[&[u8]; N]| fields::find_by(&open, bytes_max, frames).ok();
         let opened = |frames: &[&[u8]; N]| open(frames).expect("it was opened before");
         if let Watch::Merged(share) = watch {
             return self.way.merge(share, &self.clock, |merge, tally, flight| {
-                let passed = merge.take_run(tally, sorter, run, address, opened)?;
+                let passed = merge.take_run(tally, sorter, run, find, opened)?;
                 // In the same turn.
                 let rest = messages[passed..].iter().map(|frames| &frames[..]);
-                let rest = rest.map(|frames| (address_by(&open, bytes_max, frames), frames));
+                let rest = rest.map(|frames| (fields::find_by(&open, bytes_max, frames), frames));
                 merge.take_each(tally, flight, run.origin, received_ns, rest)?;
                 Ok(messages.len())
             });
@@ -57,19 +56,19 @@ impl Router {
         };
         let sorted = match watch {
             Watch::Nothing => sorter.sort(messages, |frames| {
-                to_outlet(address(frames).map(|(_, hash)| hash))
+                to_outlet(find(frames).map(|(_, hash)| hash))
             }),
             Watch::Tracked(tracker) => {
                 tracker.hear(tally.heard(received_ns));
                 match tracker.followed() {
                     Some(mut followed) => sorter.sort(messages, |frames| {
-                        to_outlet(address(frames).and_then(|(fields, hash)| {
+                        to_outlet(find(frames).and_then(|(fields, hash)| {
                             let position = fields.stamp.position()?;
                             followed.follow(hash, position).then_some(hash)
                         }))
                     }),
                     None => sorter.sort(messages, |frames| {
-                        to_outlet(address(frames).and_then(|(fields, hash)| {
+                        to_outlet(find(frames).and_then(|(fields, hash)| {
                             let position = fields.stamp.position();
                             tracker.follow(hash, position).then_some(hash)
                         }))

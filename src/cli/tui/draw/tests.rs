@@ -211,6 +211,6 @@ fn colours_are_left_out_on_request() {
             .count()
     };
     assert_eq!(coloured(&drawn(200, 50, &plain()).1), 0);
-    let look = Look::new(Theme { has_colour: true });
+    let look = Look::new(Theme::colourful());
     assert!(coloured(&drawn(200, 50, &look).1) > 0);
 }

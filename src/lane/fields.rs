@@ -1,4 +1,4 @@
-//! A message's address: where its fields stand, and the hash of its topic, by which it finds its worker.
+//! Where a message's fields stand, and the hash of its topic, by which it finds its worker; if it is no larger than may be.
 
 use std::ops::Deref;
 
@@ -11,17 +11,17 @@ use crate::{
 
 /// Finds a message's fields, and the hash of its topic.
 #[inline(always)]
-pub(super) fn address<F: Deref<Target = [u8]>>(
+pub(super) fn find<F: Deref<Target = [u8]>>(
     envelope: &Envelope,
     bytes_max: usize,
     frames: &[F],
 ) -> std::result::Result<(Fields, u64), Rejection> {
-    address_by(|frames| envelope.open(frames), bytes_max, frames)
+    find_by(|frames| envelope.open(frames), bytes_max, frames)
 }
 
-/// As [`address`], by a format that is known beforehand.
+/// As [`find`], by a format that is known beforehand.
 #[inline(always)]
-pub(super) fn address_by<F: Deref<Target = [u8]>>(
+pub(super) fn find_by<F: Deref<Target = [u8]>>(
     open: impl Fn(&[F]) -> std::result::Result<Fields, Rejection>,
     bytes_max: usize,
     frames: &[F],
