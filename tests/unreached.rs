@@ -85,6 +85,22 @@ fn an_endpoint_that_nobody_connected_to_is_named() {
 }
 
 #[test]
+fn what_there_is_no_connection_to_yet_is_said_while_it_is_so() {
+    for engine in ["native", "libzmq"] {
+        let endpoint = free_endpoint();
+        let run = ["run", "--json", "--messages", "1000", "--engine", engine];
+        let feed = ["--envelope", "pinfeed", "--connect", &endpoint];
+        let mut run = Pinfeed::start(&[&run[..], &feed].concat());
+        run.wait_for_line(&format!("no connection to {endpoint}, line 0 of feed yet, "));
+        let _publisher = Pinfeed::start(&["publish", "--bind", &endpoint, "--rate", "200"]);
+        run.wait_for_line(&format!("connected to {endpoint}, line 0 of feed"));
+        let summary = run.json(0);
+        assert_eq!(summary["unreached"], serde_json::json!([]));
+        assert!(!run.said.contains("never connected to"), "{}", run.said);
+    }
+}
+
+#[test]
 fn a_run_whose_snapshot_never_came_says_so_and_is_no_failure() {
     let (_nobody, absent) = nobody();
     let (_publisher, endpoint) = publisher(&["--rate", "1000"]);

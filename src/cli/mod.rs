@@ -27,6 +27,7 @@ mod status_line;
 mod tap;
 mod threads;
 mod tui;
+mod unreached;
 
 use std::{error::Error as StdError, fmt, process::ExitCode};
 

@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::{BufWriter, Write, stderr},
+    num::NonZeroU64,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -22,13 +23,14 @@ use crate::{
         shape::Shape,
         signals::Signals,
         tui::{self, Board},
+        unreached::{self, Awaited},
     },
     clock::Deadline,
     config::{Config, Feed},
     error::Error,
     flight::FlightRecord,
     host::{pin::Placement, topology},
-    lane::{Quota, Source, Unreached},
+    lane::{Quota, Unreached},
     ledger::Totals,
     pipeline::{Outcome, Pipeline},
     report::{Summary, count},
@@ -260,8 +262,10 @@ fn conduct<H: Handler>(
         HandlerName::Count | HandlerName::Null => Show::OnTerminal,
     };
     let flight = pipeline.flight_record().clone();
+    let mut awaited = Awaited::new();
     let tick = |pipeline: &mut Pipeline<H>, _: &Totals| {
         control.serve(pipeline);
+        awaited.look(|| pipeline.unreached());
         taking.iter_mut().for_each(Taking::say_news);
         if signals.asked() {
             say_flight(&flight);
@@ -330,22 +334,7 @@ pub(super) fn conclude<H>(
     signals: &Signals,
 ) -> Result<Ending, Failure> {
     say(format_args!("{}", summary.to_string().trim_end()));
-    for unreached in &outcome.unreached {
-        let what = match unreached.source {
-            Source::Publisher => "never connected to",
-            Source::Publishers => "no publisher came to",
-            Source::Snapshots => "nothing is delivered before a snapshot, and none came from",
-        };
-        let attempts = match unreached.attempts {
-            0 => String::new(),
-            1 => "; 1 attempt failed".to_owned(),
-            many => format!("; {} attempts failed", count(many)),
-        };
-        say(format_args!(
-            "warning: {what} {}, line {} of {}: {}{attempts}",
-            unreached.endpoint, unreached.line, unreached.feed, unreached.reason,
-        ));
-    }
+    unreached::warn(&outcome.unreached);
     taken.say();
     if json {
         print_json(&Concluded {
@@ -405,11 +394,11 @@ fn show_top(rows: &[TopicCount], top: usize, uncounted: u64) {
     ));
     for row in rows.iter().take(top) {
         say(format_args!(
-            "{:>15}{:>7.1}%{:>17}  {:016x}  {}",
+            "{:>15}{:>7.1}%{:>17}  {:<16}  {}",
             count(row.messages),
             100.0 * row.messages as f64 / all as f64,
             count(row.payload_bytes),
-            row.digest,
+            row.digest.map_or("-".to_owned(), hexadecimal),
             row.topic.escape_ascii(),
         ));
     }
@@ -425,6 +414,10 @@ fn show_top(rows: &[TopicCount], top: usize, uncounted: u64) {
             count(uncounted)
         ));
     }
+}
+
+fn hexadecimal(digest: NonZeroU64) -> String {
+    format!("{digest:016x}")
 }
 
 /// The file that `--digests` asked for.
@@ -447,8 +440,9 @@ impl DigestFile {
             writeln!(self.file, "topic,messages,payload_bytes,digest")?;
             for row in rows {
                 let topic = csv_field(&row.topic);
-                let (messages, bytes, digest) = (row.messages, row.payload_bytes, row.digest);
-                writeln!(self.file, "{topic},{messages},{bytes},{digest:016x}")?;
+                let (messages, bytes) = (row.messages, row.payload_bytes);
+                let digest = row.digest.map(hexadecimal).unwrap_or_default();
+                writeln!(self.file, "{topic},{messages},{bytes},{digest}")?;
             }
             self.file.flush()
         };

@@ -174,7 +174,7 @@ mod tests {
                 topic: Box::new([number]),
                 messages: u64::from(number) * 7 % 100,
                 payload_bytes: 0,
-                digest: 0,
+                digest: None,
             })
             .collect();
         let mut top: Vec<u64> = busiest(topics.iter()).iter().map(|row| row.1).collect();

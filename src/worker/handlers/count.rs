@@ -5,6 +5,8 @@
 //! seeded with the digest so far, is the next. Any program with XXH3 can compute the same from the
 //! source of a feed and compare.
 
+use std::num::NonZeroU64;
+
 use hashbrown::{HashTable, hash_table::Entry};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -22,8 +24,8 @@ pub struct TopicCount {
     pub messages: u64,
     /// The bytes of their payloads.
     pub payload_bytes: u64,
-    /// The digest of their payloads, in the order delivered.
-    pub digest: u64,
+    /// The digest of their payloads, in the order delivered, or `None` where several workers had them.
+    pub digest: Option<NonZeroU64>,
 }
 
 impl TopicCount {
@@ -32,7 +34,7 @@ impl TopicCount {
             topic: topic.into(),
             messages: 0,
             payload_bytes: 0,
-            digest: 0,
+            digest: None,
         }
     }
 }
@@ -60,8 +62,8 @@ impl Count {
 
     /// Gathers the counts of several workers: most messages first, then by topic.
     ///
-    /// A topic that several workers have seen, as without keyed sharding, is one row, whose digest
-    /// is 0: there is no order to digest.
+    /// A topic that several workers have seen, without keyed sharding or as its shard has moved, is one row without a
+    /// digest: no worker knows the order.
     #[must_use]
     pub fn merge(handlers: impl IntoIterator<Item = Self>) -> Vec<TopicCount> {
         let mut handlers = handlers.into_iter();
@@ -75,7 +77,7 @@ impl Count {
             if same {
                 kept.messages += later.messages;
                 kept.payload_bytes += later.payload_bytes;
-                kept.digest = 0;
+                kept.digest = None;
             }
             same
         });
@@ -113,6 +115,7 @@ impl Handler for Count {
         let row = &mut rows[place as usize];
         row.messages += 1;
         row.payload_bytes += payload.len() as u64;
-        row.digest = xxh3_64_with_seed(payload, row.digest);
+        let so_far = row.digest.map_or(0, NonZeroU64::get);
+        row.digest = NonZeroU64::new(xxh3_64_with_seed(payload, so_far));
     }
 }
