@@ -91,7 +91,9 @@ fn what_there_is_no_connection_to_yet_is_said_while_it_is_so() {
         let run = ["run", "--json", "--messages", "1000", "--engine", engine];
         let feed = ["--envelope", "pinfeed", "--connect", &endpoint];
         let mut run = Pinfeed::start(&[&run[..], &feed].concat());
-        run.wait_for_line(&format!("no connection to {endpoint}, line 0 of feed yet, "));
+        run.wait_for_line(&format!(
+            "no connection to {endpoint}, line 0 of feed yet, "
+        ));
         let _publisher = Pinfeed::start(&["publish", "--bind", &endpoint, "--rate", "200"]);
         run.wait_for_line(&format!("connected to {endpoint}, line 0 of feed"));
         let summary = run.json(0);
