@@ -99,6 +99,7 @@ pub fn run(config: &Config, feed: &Feed, messages: u64) -> Cost {
         elapsed_ns: end.now_ns - half.now_ns,
         cpu_ns: end.cpu_ns - half.cpu_ns,
         latency: None,
+        slice_p99_ns: None,
         busiest: most.map(|most| *most as f64 / all as f64),
     }
 }

@@ -3,11 +3,16 @@
 //! The stalled worker's handler sleeps for half of the run, from a quarter of its messages on, so that what waits for
 //! it is far more than fits the handoff. The others read the clock at each message. What became of all messages is
 //! checked, to the message.
+//!
+//! A host that holds threads up for a millisecond twenty times in a run, for reasons of its own, decides the p99 of
+//! the run. So that of each hundredth of the stall is taken as well, and the median of these: most have none of that
+//! in them, and all have what a policy does to the others for as long as the worker stands still.
 
 use std::{thread, time::Duration};
 
 use hdrhistogram::Histogram;
 use pinfeed::{
+    bench::Spread,
     clock::wall_ns,
     config::{Config, OnLate, PinPolicy, TopicPolicy},
     lane::Quota,
@@ -28,6 +33,8 @@ pub const RATE: f64 = 200_000.0;
 /// How long a run takes, in seconds.
 pub const RUN_S: u64 = 4;
 const WORKERS: usize = 4;
+/// The parts of the stall, or of the same time without one, that each have a p99 of their own.
+const SLICES: u64 = 100;
 
 /// Batches of a handoff that holds what comes for a worker in the time that it is stalled. Half of them may hold few
 /// messages.
@@ -46,22 +53,28 @@ pub struct Stall {
 struct Timed {
     /// After how many messages, and for how long.
     stall: Option<(u64, Duration)>,
-    seen: u64,
-    /// From the publisher's timestamp to the handler, in nanoseconds.
-    feed: Histogram<u64>,
+    late: Vec<Late>,
+}
+
+/// A message's times, in nanoseconds.
+#[derive(Clone, Copy)]
+struct Late {
+    /// When it was to be sent, since the epoch.
+    due_ns: u64,
+    /// From then to the handler.
+    by_ns: u64,
 }
 
 impl Handler for Timed {
     fn on_message(&mut self, message: &Message<'_>) {
-        self.seen += 1;
         if let Some((after, for_)) = self.stall
-            && self.seen == after
+            && self.late.len() as u64 == after
         {
             thread::sleep(for_);
         }
-        let stamped_ns = message.timestamp_ns().expect("all bear their time");
-        self.feed
-            .saturating_record(wall_ns().saturating_sub(stamped_ns));
+        let due_ns = message.timestamp_ns().expect("all bear their time");
+        let by_ns = wall_ns().saturating_sub(due_ns);
+        self.late.push(Late { due_ns, by_ns });
     }
 }
 
@@ -123,12 +136,10 @@ impl Stall {
             messages / WORKERS as u64 / 4,
             Duration::from_secs_f64(run_s / 2.0),
         );
-        let histogram = Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("it has bounds");
         let pipeline = Pipeline::start(&config, Quota::of(messages), Stop::default(), |worker| {
             Timed {
                 stall: (self.is_stalled && worker == 0).then_some(stall),
-                seen: 0,
-                feed: histogram.clone(),
+                late: Vec::with_capacity(messages as usize),
             }
         });
         let outcome = pipeline.expect("the pipeline starts").finish();
@@ -139,18 +150,45 @@ impl Stall {
             totals.delivered + totals.conflated + totals.dropped,
             messages
         );
-        let seen: u64 = outcome.handlers.iter().map(|one| one.seen).sum();
-        assert_eq!(seen, totals.delivered);
-        let mut others = histogram;
-        for timed in &outcome.handlers[1..] {
-            others.add(&timed.feed).expect("they have the same bounds");
-        }
+        let seen: usize = outcome.handlers.iter().map(|one| one.late.len()).sum();
+        assert_eq!(seen as u64, totals.delivered);
+        let others = outcome.handlers[1..].iter();
+        let others: Vec<Late> = others.flat_map(|timed| &timed.late).copied().collect();
         Cost {
             messages,
             elapsed_ns: outcome.elapsed_ns,
             cpu_ns: outcome.cpu_ns,
-            latency: Some(Latency::of(&others)),
+            latency: Some(Latency::of(&histogram(&others))),
+            slice_p99_ns: Some(slice_p99_ns(&others, (run_s * 1e9) as u64)),
             busiest: None,
         }
     }
+}
+
+fn histogram(messages: &[Late]) -> Histogram<u64> {
+    let mut histogram = Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("it has bounds");
+    for message in messages {
+        histogram.saturating_record(message.by_ns);
+    }
+    histogram
+}
+
+/// Takes the p99 of each slice of the middle half of a run, which is when a worker stands still, and returns their
+/// median.
+fn slice_p99_ns(messages: &[Late], run_ns: u64) -> f64 {
+    let mut slices = vec![Vec::new(); SLICES as usize];
+    let start_ns = messages.iter().map(|message| message.due_ns).min();
+    let from_ns = start_ns.expect("some came") + run_ns / 4;
+    let slice_ns = run_ns / 2 / SLICES;
+    for message in messages {
+        let slice = message
+            .due_ns
+            .checked_sub(from_ns)
+            .map(|since_ns| since_ns / slice_ns);
+        if let Some(slice) = slice.and_then(|slice| slices.get_mut(slice as usize)) {
+            slice.push(*message);
+        }
+    }
+    let filled = slices.iter().filter(|slice| !slice.is_empty());
+    Spread::of(filled.map(|slice| histogram(slice).value_at_quantile(0.99) as f64)).median
 }

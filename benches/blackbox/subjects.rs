@@ -30,6 +30,8 @@ pub struct Cost {
     pub cpu_ns: u64,
     /// From the intended send time to the end of the subject's way, where it was asked for.
     pub latency: Option<Latency>,
+    /// The median of the p99 of slices of time, in nanoseconds, where it was asked for.
+    pub slice_p99_ns: Option<f64>,
     /// The part of the messages that the busiest worker had, where it was asked for.
     pub busiest: Option<f64>,
 }
@@ -42,6 +44,7 @@ impl Cost {
             elapsed_ns: cost.elapsed_ns,
             cpu_ns: cost.cpu_ns,
             latency: None,
+            slice_p99_ns: None,
             busiest: None,
         }
     }
@@ -210,6 +213,7 @@ pub fn checked<H>(outcome: Outcome<H>, config: &Config, feed: &Feed, messages: u
         messages,
         elapsed_ns: outcome.elapsed_ns,
         cpu_ns: outcome.cpu_ns,
+        slice_p99_ns: None,
         busiest: None,
         latency: stamped.then(|| Latency::of(&outcome.stages.feed)),
     }

@@ -31,6 +31,11 @@ impl Measured {
         Spread::of(latencies.map(|latency| percentile(&latency) as f64 / 1e3))
     }
 
+    fn slice_p99_us(&self) -> Option<Spread> {
+        let p99s: Option<Vec<f64>> = self.costs.iter().map(|cost| cost.slice_p99_ns).collect();
+        p99s.map(|p99s| Spread::of(p99s.into_iter().map(|p99_ns| p99_ns / 1e3)))
+    }
+
     /// The busiest worker's part of the messages, in percent.
     fn busiest_percent(&self) -> Option<Spread> {
         let parts: Option<Vec<f64>> = self.costs.iter().map(|cost| cost.busiest).collect();
@@ -42,7 +47,7 @@ impl Measured {
             Figure::MessagesPerSecond => self.rates().median,
             Figure::CpuPerMessage | Figure::CpuMore => self.cpu_ns().median,
             Figure::LatencyP50 => self.latency_us(|latency| latency.p50_ns).median,
-            Figure::LatencyP99 => self.latency_us(|latency| latency.p99_ns).median,
+            Figure::SliceP99 => self.slice_p99_us().map_or(f64::NAN, |p99| p99.median),
         }
     }
 }
@@ -98,24 +103,34 @@ fn print_rates(group: &Group, measured: &[Measured]) {
 }
 
 fn print_latencies(measured: &[Measured]) {
-    println!(
-        "| | p50 µs | from - to | p99 µs | from - to | CPU ns/msg |\n|---|---|---|---|---|---|"
-    );
-    for one in measured {
+    let slices: Option<Vec<Spread>> = measured.iter().map(Measured::slice_p99_us).collect();
+    let (head, line) = match slices {
+        Some(_) => (" p99 of a slice µs | from - to |", "---|---|"),
+        None => ("", ""),
+    };
+    println!("| | p50 µs | from - to | p99 µs | from - to |{head} CPU ns/msg |");
+    println!("|---|---|---|---|---|{line}---|");
+    for (at, one) in measured.iter().enumerate() {
         let p50 = one.latency_us(|latency| latency.p50_ns);
         let p99 = one.latency_us(|latency| latency.p99_ns);
+        let slice = slices.as_ref().map(|slices| cells(&slices[at]));
         println!(
-            "| {} | {:.1} | {:.1} - {:.1} | {:.1} | {:.1} - {:.1} | {:.0} |",
+            "| {} |{}{}{} {:.0} |",
             one.case.name,
-            p50.median,
-            p50.lowest,
-            p50.highest,
-            p99.median,
-            p99.lowest,
-            p99.highest,
+            cells(&p50),
+            cells(&p99),
+            slice.unwrap_or_default(),
             one.cpu_ns().median,
         );
     }
+}
+
+/// A figure's median, and its ends.
+fn cells(spread: &Spread) -> String {
+    format!(
+        " {:.1} | {:.1} - {:.1} |",
+        spread.median, spread.lowest, spread.highest
+    )
 }
 
 /// Prints the targets whose cases were measured.
@@ -139,7 +154,7 @@ pub fn print_targets(targets: &[Target], measured: &[Measured]) {
             Figure::MessagesPerSecond => "msg/s",
             Figure::CpuPerMessage => "CPU a message",
             Figure::LatencyP50 => "p50",
-            Figure::LatencyP99 => "p99",
+            Figure::SliceP99 => "p99 of a slice",
             Figure::CpuMore => "CPU ns a message more",
         };
         println!(
