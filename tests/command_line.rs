@@ -221,16 +221,16 @@ fn a_configuration_file_is_checked_whole() {
     );
     run(
         &good.replace("lane = \"a\"", "lane = \"b\""),
-        &["feed[0].line[0].lane = b", "give one of a"],
+        &["feeds.toml:7:1: feed[0].line[0].lane = b", "give one of a"],
     );
     run(
         &good.replace("name = \"a\"", "name = \"a\"\nnic = \"nosuch0\""),
-        &["lane[0].nic = nosuch0"],
+        &["feeds.toml:3:1: lane[0].nic = nosuch0"],
     );
     run(
         &good.replace("name = \"a\"", "name = \"a\"\ncore = 4096"),
         &[
-            "lane[0].core = 4096",
+            "feeds.toml:3:1: lane[0].core = 4096",
             "no such core for this process",
             "give one of",
         ],
@@ -246,7 +246,7 @@ fn a_configuration_file_is_checked_whole() {
     );
     run(
         &format!("{good}[handoff]\nbatches = 1\n"),
-        &["handoff.batches = 1", "from 2 to"],
+        &["feeds.toml:10:1: handoff.batches = 1", "from 2 to"],
     );
     run(
         &format!(

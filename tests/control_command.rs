@@ -55,7 +55,10 @@ fn a_shard_is_moved_by_command() {
     // Somebody who says nothing.
     let _silent = UnixStream::connect(&socket).unwrap();
     let moved = json(&socket, &["move", "7", "1"]);
-    assert_eq!((&moved["shard"], &moved["worker"]), (&7.into(), &1.into()));
+    assert_eq!(
+        moved,
+        serde_json::json!({ "shard": 7, "from": 3, "worker": 1 })
+    );
     wait_until("the shard has moved", || {
         json(&socket, &["shards"])["moving"] == false
     });
@@ -67,6 +70,9 @@ fn a_shard_is_moved_by_command() {
         (&0xda.into(), &2.into())
     );
     json(&socket, &["move", "218", "0"]);
+    // Once more, and nothing moves.
+    let unmoved = json(&socket, &["move", "218", "0"]);
+    assert_eq!(unmoved["from"], unmoved["worker"]);
     assert_eq!(json(&socket, &["topic", "BTC-USD"])["worker"], 0);
     // A name is all that follows, blanks and all; too long a one is not answered for another.
     let spaced = json(&socket, &["topic", "a b"]);

@@ -449,7 +449,7 @@ fn what_cannot_be_is_refused_by_name() {
     let path = folder.path().join("feeds.toml");
     fs::write(&path, feeds).unwrap();
     let path = path.to_str().unwrap();
-    let in_file = format!("{path}: feed[0].line[0].connect[0] = {own}: this process itself");
+    let in_file = format!("{path}:8:12: feed[0].line[0].connect[0] = {own}: this process itself");
     let by_flag = format!("--connect = {own}: this process itself is bound");
     for (arguments, expected) in [
         (&["--connect", &own, "--tap", &taken][..], "--tap = tcp://"),

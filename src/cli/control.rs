@@ -23,6 +23,7 @@ use serde_json::{Value, json};
 use crate::{
     cli::say,
     clock::Deadline,
+    config::Config,
     error::{Error, Result},
     pipeline::Pipeline,
     shard::ShardMove,
@@ -42,19 +43,25 @@ const REBALANCE_EVERY: Duration = Duration::from_secs(1);
 /// What a running pipeline is told while it runs.
 pub(super) struct Control {
     server: Option<Server>,
+    /// The names of lanes.
+    lanes: Vec<String>,
     /// When to look at shards next, if at all.
     rebalance: Option<Deadline>,
 }
 
 impl Control {
-    /// Listens at `socket`, if there is to be one, and evens out shards if asked to.
+    /// Listens at `socket`, if there is to be one, and evens out shards if the configuration has them move.
     ///
     /// # Errors
     /// [`Error::Config`]: the socket's path is taken, or can't be made.
-    pub(super) fn new(socket: Option<&Path>, rebalance: bool) -> Result<Self> {
+    pub(super) fn new(socket: Option<&Path>, config: &Config) -> Result<Self> {
         Ok(Self {
             server: socket.map(Server::start).transpose()?,
-            rebalance: rebalance.then(|| Deadline::after(REBALANCE_EVERY)),
+            lanes: config.lanes.iter().map(|lane| lane.name.clone()).collect(),
+            rebalance: config
+                .sharding
+                .rebalance
+                .then(|| Deadline::after(REBALANCE_EVERY)),
         })
     }
 
@@ -65,7 +72,7 @@ impl Control {
             .iter()
             .flat_map(|server| server.requests.try_iter());
         for request in requests {
-            let answer = answer(&request.line, pipeline);
+            let answer = answer(&request.line, pipeline, &self.lanes);
             // It may have gone away.
             let _ = request.reply.send(answer);
         }
@@ -79,25 +86,25 @@ impl Control {
     }
 }
 
-/// Says how many shards go to which workers by themselves.
+/// Says how many shards go from which workers to which by themselves.
 fn tell(moves: &[ShardMove]) {
-    let mut by_worker = BTreeMap::new();
+    let mut by_way = BTreeMap::new();
     for step in moves {
-        *by_worker.entry(step.worker).or_insert(0) += 1;
+        *by_way.entry((step.from, step.to)).or_insert(0) += 1;
     }
-    let by_worker: Vec<String> = by_worker
+    let by_way: Vec<String> = by_way
         .iter()
-        .map(|(worker, shards)| format!("{shards} to worker {worker}"))
+        .map(|((from, to), shards)| format!("{shards} from worker {from} to {to}"))
         .collect();
     if !moves.is_empty() {
         say(format_args!(
             "shards move to workers that get fewer messages: {}",
-            by_worker.join(", ")
+            by_way.join(", ")
         ));
     }
 }
 
-fn answer<H: Handler>(line: &str, pipeline: &mut Pipeline<H>) -> Value {
+fn answer<H: Handler>(line: &str, pipeline: &mut Pipeline<H>, lanes: &[String]) -> Value {
     let line = line.split('\n').next().unwrap_or_default();
     if line.len() > REQUEST_MAX {
         return json!({ "error": format!("a request has up to {REQUEST_MAX} bytes") });
@@ -112,16 +119,20 @@ fn answer<H: Handler>(line: &str, pipeline: &mut Pipeline<H>) -> Value {
     }
     let words: Vec<&str> = line.split_whitespace().collect();
     let answered = match words[..] {
-        ["status"] => Ok(status(pipeline)),
+        ["status"] => Ok(status(pipeline, lanes)),
         ["shards"] => Ok(json!({
             "workers": pipeline.shards().map(|table| table.to_vec()),
             "moving": pipeline.is_moving(),
         })),
         ["move", shard, worker] => match (shard.parse(), worker.parse()) {
-            (Ok(shard), Ok(worker)) => pipeline
-                .move_shard(shard, worker)
-                .map(|()| json!({ "shard": shard, "worker": worker }))
-                .map_err(|error| error.to_string()),
+            (Ok(shard), Ok(worker)) => {
+                let owners = pipeline.shards();
+                let from = owners.and_then(|owners| owners.get(shard).copied());
+                let moved = pipeline.move_shard(shard, worker);
+                moved
+                    .map(|()| json!({ "shard": shard, "from": from, "worker": worker }))
+                    .map_err(|error| error.to_string())
+            }
             _ => Err("a shard and a worker are numbers".to_owned()),
         },
         _ => Err(
@@ -131,7 +142,7 @@ fn answer<H: Handler>(line: &str, pipeline: &mut Pipeline<H>) -> Value {
     answered.unwrap_or_else(|error| json!({ "error": error }))
 }
 
-fn status<H: Handler>(pipeline: &mut Pipeline<H>) -> Value {
+fn status<H: Handler>(pipeline: &mut Pipeline<H>, lanes: &[String]) -> Value {
     let totals = pipeline.look();
     let workers: Vec<Value> = pipeline
         .by_worker()
@@ -147,8 +158,10 @@ fn status<H: Handler>(pipeline: &mut Pipeline<H>) -> Value {
     let lanes: Vec<Value> = pipeline
         .by_lane()
         .iter()
-        .map(|one| {
+        .zip(lanes)
+        .map(|(one, name)| {
             json!({
+                "name": name,
                 "received": one.received,
                 "connects": one.connects,
                 "disconnects": one.disconnects,

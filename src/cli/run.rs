@@ -228,7 +228,7 @@ fn conduct<H: Handler>(
 ) -> Result<Ending, Failure> {
     let mut histograms = args.histogram_files.open()?;
     let series = args.series.as_deref().map(Series::create).transpose()?;
-    let mut control = Control::new(args.control.as_deref(), config.sharding.rebalance)?;
+    let mut control = Control::new(args.control.as_deref(), config)?;
     if args.until_stdin_ends {
         signals.stop_when_stdin_ends();
     }

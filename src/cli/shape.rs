@@ -1,6 +1,9 @@
 //! The flags that shape a pipeline, and what they make of a configuration.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
 
 use clap::ValueEnum;
 
@@ -214,10 +217,6 @@ impl Shape {
         else {
             return error;
         };
-        let file = self
-            .file
-            .as_ref()
-            .map(|path| format!("{}: ", path.display()));
         let flags = [
             ("feed[0].line[0].bind", "--bind", !self.bind.is_empty()),
             (
@@ -251,7 +250,10 @@ impl Shape {
         Error::Config {
             key: match flag {
                 Some(flag) => flag.to_owned(),
-                None => file.unwrap_or_default() + &key,
+                None => match &self.file {
+                    Some(path) => in_file(path, &key),
+                    None => key,
+                },
             },
             value,
             problem,
@@ -309,6 +311,14 @@ impl Shape {
             line.connect.push(endpoint.clone());
         }
         Ok(())
+    }
+}
+
+/// A key of a file, with the place where it stands.
+fn in_file(path: &Path, key: &str) -> String {
+    match Config::locate(path, key) {
+        Some((line, column)) => format!("{}:{line}:{column}: {key}", path.display()),
+        None => format!("{}: {key}", path.display()),
     }
 }
 

@@ -21,14 +21,36 @@ const TABLES: [&str; 5] = ["lane", "feed", "line", "policy", "override"];
 /// Makes an error for people of the parser's.
 pub(super) fn explain(path: &Path, text: &str, error: &toml::de::Error) -> Error {
     let span = error.span().unwrap_or(0..0);
-    let before = text.get(..span.start).unwrap_or_default();
-    let line_start = before.rfind('\n').map_or(0, |end| end + 1);
+    let (line, column) = line_and_column(text, span.start);
     Error::ConfigFile {
         path: path.into(),
-        line: 1 + before.matches('\n').count(),
-        column: 1 + before[line_start..].chars().count(),
+        line,
+        column,
         problem: problem(text, error.message(), &span),
     }
+}
+
+/// Finds a key, as checks name it, or what it would stand below: the line and the character within it, counted from 1.
+pub(super) fn locate(text: &str, key: &str) -> Option<(usize, usize)> {
+    let table = DeTable::parse(text).ok()?;
+    let mut longest: Option<(usize, usize)> = None;
+    walk(table.get_ref(), "", &mut |found, at| {
+        let rest = key.strip_prefix(found);
+        let holds = rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
+        // The key of a value comes before it.
+        if holds && longest.is_none_or(|(bytes, _)| found.len() > bytes) {
+            longest = Some((found.len(), at.start));
+        }
+    });
+    longest.map(|(_, at)| line_and_column(text, at))
+}
+
+/// Returns the line of a byte, and the character within it, counted from 1.
+fn line_and_column(text: &str, at: usize) -> (usize, usize) {
+    let before = text.get(..at).unwrap_or_default();
+    let line_start = before.rfind('\n').map_or(0, |end| end + 1);
+    let column = 1 + before[line_start..].chars().count();
+    (1 + before.matches('\n').count(), column)
 }
 
 fn problem(text: &str, message: &str, span: &Range<usize>) -> String {
@@ -142,49 +164,43 @@ struct Place {
 }
 
 fn smallest(table: &DeTable<'_>, span: &Range<usize>) -> Option<Place> {
-    let mut best = None;
-    search(table, "", span, &mut best);
+    let mut best: Option<Place> = None;
+    walk(table, "", &mut |key, at| {
+        let holds = at.start <= span.start && span.end <= at.end;
+        // Of several the deepest, which comes last.
+        if holds && best.as_ref().is_none_or(|best| at.len() <= best.bytes) {
+            best = Some(Place {
+                key: key.to_owned(),
+                bytes: at.len(),
+            });
+        }
+    });
     best
 }
 
-fn search(table: &DeTable<'_>, above: &str, span: &Range<usize>, best: &mut Option<Place>) {
+/// Visits each key and each value below a table, as checks name it, with its span, from the top down. A table's header is
+/// all that its span holds.
+fn walk(table: &DeTable<'_>, above: &str, visit: &mut dyn FnMut(&str, Range<usize>)) {
     for (name, value) in table {
         let key = match above {
             "" => name.get_ref().to_string(),
             _ => format!("{above}.{}", name.get_ref()),
         };
-        note(&key, &name.span(), span, best);
-        search_value(value, &key, span, best);
+        visit(&key, name.span());
+        walk_value(value, &key, visit);
     }
 }
 
-/// A table's header is all that its span holds, so what is below it is looked at in any case.
-fn search_value(
-    value: &Spanned<DeValue<'_>>,
-    key: &str,
-    span: &Range<usize>,
-    best: &mut Option<Place>,
-) {
-    note(key, &value.span(), span, best);
+fn walk_value(value: &Spanned<DeValue<'_>>, key: &str, visit: &mut dyn FnMut(&str, Range<usize>)) {
+    visit(key, value.span());
     match value.get_ref() {
-        DeValue::Table(table) => search(table, key, span, best),
+        DeValue::Table(table) => walk(table, key, visit),
         DeValue::Array(values) => {
             for (index, value) in values.iter().enumerate() {
-                search_value(value, &format!("{key}[{index}]"), span, best);
+                walk_value(value, &format!("{key}[{index}]"), visit);
             }
         }
         _ => {}
-    }
-}
-
-fn note(key: &str, at: &Range<usize>, span: &Range<usize>, best: &mut Option<Place>) {
-    let holds = at.start <= span.start && span.end <= at.end;
-    // Of several the deepest, which comes last.
-    if holds && best.as_ref().is_none_or(|best| at.len() <= best.bytes) {
-        *best = Some(Place {
-            key: key.to_owned(),
-            bytes: at.len(),
-        });
     }
 }
 
@@ -280,5 +296,28 @@ mod tests {
             let explained = explain("f.toml".as_ref(), text, &error).to_string();
             assert_eq!(explained, format!("f.toml:{expected}"));
         }
+    }
+
+    #[test]
+    fn keys_are_found_where_they_stand() {
+        const TEXT: &str = "wait = \"park\"\n[[lane]]\nname = \"a\"\n  core = 4\n[[lane]]\nname = \"b\"\n[[feed]]\n\
+                            name = \"f\"\nsequence = { scope = \"line\", limit = 3 }\n[[feed.line]]\nlane = \"a\"\n\
+                            connect = [\"tcp://a:1\",\n  \"tcp://b:1\"]\n";
+        for (key, line, column) in [
+            ("wait", 1, 1),
+            ("lane", 2, 3),
+            ("lane[0].core", 4, 3),
+            ("lane[1]", 5, 1),
+            ("lane[1].nic", 5, 1),
+            ("feed[0].sequence.limit", 9, 30),
+            ("feed[0].line[0].lane", 11, 1),
+            ("feed[0].line[0].connect[1]", 13, 3),
+            ("feed[0].topics[0]", 7, 1),
+        ] {
+            assert_eq!(locate(TEXT, key), Some((line, column)), "{key}");
+        }
+        assert_eq!(locate(TEXT, "workers.count"), None);
+        assert_eq!(locate(TEXT, "lanes"), None);
+        assert_eq!(locate("[[lane]\n", "lane"), None);
     }
 }

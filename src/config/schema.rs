@@ -9,7 +9,7 @@ use crate::{
         endpoint::binds_card,
         feed::{Feed, Line, SocketKind},
         lane::Lane,
-        mistake::explain,
+        mistake::{explain, locate},
         name::{from_name, from_optional_name},
         numbers::{QualityLimits, Sequence},
         policies::PolicyLimits,
@@ -369,6 +369,14 @@ impl Config {
     pub fn load(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path).map_err(Error::file(path))?;
         toml::from_str(&text).map_err(|error| explain(path, &text, &error))
+    }
+
+    /// Finds what an [`Error::Config`] names in the file that the configuration was [read](Self::load) from: the line of
+    /// the key, or of what it would stand below, and the character within it, counted from 1. `None` where there is nothing
+    /// of it in the file as it is by now.
+    #[must_use]
+    pub fn locate(path: &Path, key: &str) -> Option<(usize, usize)> {
+        locate(&fs::read_to_string(path).ok()?, key)
     }
 }
 

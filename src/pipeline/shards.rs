@@ -237,7 +237,7 @@ impl<H: Handler> Pipeline<H> {
         }
         let moves = even_out(&loads.by_shard, &loads.placed, table);
         for step in &moves {
-            self.move_shard(step.shard, step.worker)?;
+            self.move_shard(step.shard, step.to)?;
         }
         Ok(moves)
     }

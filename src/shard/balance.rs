@@ -12,8 +12,10 @@ const EVEN_ENOUGH: f64 = 0.1;
 pub struct ShardMove {
     /// The shard, counted from 0.
     pub shard: usize,
+    /// The worker that has it, counted from 0.
+    pub from: usize,
     /// The worker that is to have it, counted from 0.
-    pub worker: usize,
+    pub to: usize,
 }
 
 /// Proposes moves, from the messages that each shard had lately: those with one way to go one after the other,
@@ -60,11 +62,13 @@ pub fn even_out(by_shard: &[u64; SHARDS], placed: &[u64], table: &ShardTable) ->
         owners[shard] = idlest;
     }
     let moved = owners.into_iter().enumerate();
-    let moves = moved.map(|(shard, worker)| ShardMove { shard, worker });
-    let mut moves: Vec<_> = moves
-        .filter(|step| table.owner_of(step.shard) != step.worker)
-        .collect();
-    moves.sort_by_key(|step| (table.owner_of(step.shard), step.worker));
+    let moves = moved.map(|(shard, to)| ShardMove {
+        shard,
+        from: table.owner_of(shard),
+        to,
+    });
+    let mut moves: Vec<_> = moves.filter(|step| step.from != step.to).collect();
+    moves.sort_by_key(|step| (step.from, step.to));
     moves
 }
 
@@ -79,8 +83,9 @@ mod tests {
         let mut table = table.clone();
         let moves = even_out(by_shard, placed, &table);
         for step in &moves {
-            assert_ne!(table.owner_of(step.shard), step.worker);
-            table.give(step.shard, step.worker);
+            assert_eq!(table.owner_of(step.shard), step.from);
+            assert_ne!(step.from, step.to);
+            table.give(step.shard, step.to);
         }
         let mut loads = placed.to_vec();
         for shard in 0..SHARDS {

@@ -132,7 +132,7 @@ impl Balance {
             let steps = even_out(&loads, &placed, &table);
             moves += steps.len();
             for step in &steps {
-                table.give(step.shard, step.worker);
+                table.give(step.shard, step.to);
             }
             if steps.is_empty() {
                 break;
