@@ -14,7 +14,7 @@ use std::{
 
 use pinfeed::{
     clock::Clock,
-    config::{Config, Engine, Snapshot, TopicPolicy},
+    config::{Config, Engine, Snapshot},
     envelope::Envelope,
     lane::{Quota, Source},
     message::{Message, Notice},
@@ -23,7 +23,6 @@ use pinfeed::{
         reactor::{Application, Link, Links, Reactor, SocketId, SocketPlan},
     },
     pipeline::{Outcome, Pipeline},
-    policy::Policy,
     sequence::{Quality, SnapshotMark},
     stop::Stop,
     worker::Handler,
@@ -555,55 +554,4 @@ fn beaten(topic: &str) -> Envelope {
     };
     Arc::make_mut(&mut layout).heartbeat = Some(topic.as_bytes().into());
     Envelope::Layout(layout)
-}
-
-#[test]
-fn feeds_without_one_publisher_are_refused() {
-    let server = Running::start(4);
-    let refused = |change: &dyn Fn(&mut Config)| {
-        let mut config = config(Engine::Native, &server);
-        change(&mut config);
-        let error = config.validate().unwrap_err();
-        assert!(error.is_bad_input());
-        error.to_string()
-    };
-    let said = refused(&|config| {
-        config.feeds[0].lines[0]
-            .connect
-            .push("tcp://127.0.0.1:2".to_owned());
-    });
-    assert!(
-        said.contains("feed[0].snapshot") && said.contains("several endpoints"),
-        "{said}"
-    );
-    let said = refused(&|config| config.feeds[0].subscribe = vec!["a".into(), "b".into()]);
-    assert!(said.contains("one prefix"), "{said}");
-    let said = refused(&|config| config.feeds[0].subscribe = vec!["a".into()]);
-    assert!(said.contains("sequence.track = false"), "{said}");
-    let said = refused(&|config| {
-        config.feeds[0].policies = vec![TopicPolicy {
-            topic: Some("a".into()),
-            policy: Policy::DropOldest,
-        }];
-    });
-    assert!(said.contains("2 policies"), "{said}");
-    let said = refused(&|config| {
-        config.feeds[0].policies = vec![TopicPolicy {
-            topic: None,
-            policy: Policy::Snail,
-        }];
-    });
-    assert!(said.contains("no `snail`"), "{said}");
-    let said = refused(&|config| {
-        config.feeds[0].snapshot.as_mut().unwrap().held_bytes_max = 0;
-    });
-    assert!(said.contains("held_bytes_max = 0"), "{said}");
-    let said = refused(&|config| {
-        config.feeds[0].snapshot.as_mut().unwrap().connect = "nonsense".to_owned();
-    });
-    assert!(
-        said.contains("feed[0].snapshot.connect = nonsense"),
-        "{said}"
-    );
-    server.end();
 }

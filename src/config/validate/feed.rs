@@ -131,3 +131,83 @@ pub(super) fn check_snapshot(key: &str, snapshot: &Snapshot, feed: &Feed) -> Res
              leave `snapshot` out",
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Config;
+
+    /// Checks a feed with these keys of its own, of its snapshots and of its line, and with tables behind them.
+    fn check(feed: &str, snapshot: &str, line: &str, tables: &str) -> Result<(), String> {
+        let envelope = if feed.contains("envelope") {
+            ""
+        } else {
+            "envelope = \"kvmsg\""
+        };
+        let text = format!(
+            "[[lane]]\nname = \"a\"\n[[feed]]\nname = \"f\"\n{envelope}\n{feed}\n[feed.snapshot]\n{snapshot}\n\
+             [[feed.line]]\nlane = \"a\"\n{line}\n{tables}"
+        );
+        let config: Config = toml::from_str(&text).unwrap();
+        config.validate().map_err(|error| {
+            assert!(error.is_bad_input());
+            error.to_string()
+        })
+    }
+
+    #[test]
+    fn snapshots_are_of_one_publisher_and_one_prefix() {
+        const SERVER: &str = "connect = \"tcp://127.0.0.1:5556\"";
+        const LINE: &str = "connect = [\"tcp://127.0.0.1:5557\"]";
+        check("", SERVER, LINE, "").unwrap();
+        let one_prefix = "subscribe = [\"a\"]\nsequence = { track = false }";
+        check(one_prefix, SERVER, LINE, "").unwrap();
+        let several = "connect = [\"tcp://127.0.0.1:5557\", \"tcp://127.0.0.1:5558\"]";
+        let inflated = "envelope = { topic = { frame = 0 }, inflate = { format = \"zlib\", frame = 0, bytes_max = 1024 } }";
+        for (feed, snapshot, line, tables, expected) in [
+            ("", SERVER, several, "", "several endpoints"),
+            ("socket = \"pull\"", SERVER, LINE, "", "what is pushed"),
+            ("subscribe = [\"a\", \"b\"]", SERVER, LINE, "", "one prefix"),
+            ("topics = [\"a\"]", SERVER, LINE, "", "one prefix"),
+            (
+                "subscribe = [\"a\"]",
+                SERVER,
+                LINE,
+                "",
+                "sequence.track = false",
+            ),
+            (inflated, SERVER, LINE, "", "what is compressed"),
+            (
+                "",
+                SERVER,
+                LINE,
+                "[[feed.policy]]\ntopic = \"a\"\npolicy = \"drop-oldest\"",
+                "2 policies",
+            ),
+            (
+                "",
+                SERVER,
+                LINE,
+                "[[feed.policy]]\npolicy = \"snail\"",
+                "`snail` would end the run",
+            ),
+            (
+                "",
+                "connect = \"tcp://127.0.0.1:5556\"\nheld_bytes_max = 0",
+                LINE,
+                "",
+                "feed[0].snapshot.held_bytes_max = 0",
+            ),
+            (
+                "",
+                "connect = \"nonsense\"",
+                LINE,
+                "",
+                "feed[0].snapshot.connect = nonsense",
+            ),
+        ] {
+            let said = check(feed, snapshot, line, tables).unwrap_err();
+            assert!(said.starts_with("feed"), "{said}");
+            assert!(said.contains(expected), "{said}");
+        }
+    }
+}
