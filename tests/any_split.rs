@@ -149,10 +149,11 @@ proptest! {
         prop_assert!(whole.held().is_empty());
         for at in 0..=sent.stream.len() {
             let (first, second) = sent.stream.split_at(at);
-            let mut reader = start();
-            reader.feed(first);
-            reader.feed(second);
-            assert_same(&whole, &reader);
+            for mut reader in [start(), start().in_runs()] {
+                reader.feed(first);
+                reader.feed(second);
+                assert_same(&whole, &reader);
+            }
         }
     }
 

@@ -354,7 +354,9 @@ fn strangers_disturb_nobody() {
         stranger
     })
     .collect();
-    // A subscriber that goes bad in the middle, and one that leaves in the middle.
+    // A subscriber that gives up, one that goes bad in the middle, and one that leaves in the middle.
+    let mut refusing = OldSubscriber::connect(&endpoint);
+    refusing.0.write_all(b"\x04\x09\x05ERROR\x02no").unwrap();
     let mut bad = OldSubscriber::connect(&endpoint);
     bad.0.write_all(b"\0\x01\x01").unwrap();
     let socket = subscribed(&endpoint, &[b""]);
@@ -376,10 +378,11 @@ fn strangers_disturb_nobody() {
         let _ = stranger.read_to_end(&mut heard);
         assert!(heard.len() <= 64);
     }
+    assert_eq!(refusing.0.read(&mut [0]).unwrap(), 0, "the end");
     drop((socket, strangers));
     assert_eq!(number(&process.json(0), "published"), 300_000);
     assert!(
-        process.said.contains("hung up on 4 peer(s)"),
+        process.said.contains("hung up on 5 peer(s)"),
         "{}",
         process.said
     );

@@ -13,7 +13,9 @@ use pinfeed::{
     worker::handlers::Null,
 };
 use support::{
-    ENGINES, Pinfeed, finish, free_endpoint, nobody, number, publisher, subscriber, wait_until,
+    ENGINES, Pinfeed, finish, free_endpoint, nobody, number,
+    peer::{command, greeting},
+    publisher, subscriber, wait_until,
 };
 
 #[test]
@@ -121,15 +123,19 @@ fn a_run_whose_snapshot_never_came_says_so_and_is_no_failure() {
 #[test]
 fn the_last_reason_is_kept() {
     // It answers, but not as a publisher does.
-    let stranger = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = stranger.local_addr().unwrap();
-    thread::spawn(move || {
-        for stream in stranger.incoming() {
-            let _ = stream
-                .unwrap()
-                .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
-        }
-    });
+    let stranger = |words: Vec<u8>| {
+        let stranger = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = stranger.local_addr().unwrap();
+        thread::spawn(move || {
+            for stream in stranger.incoming() {
+                let _ = stream.unwrap().write_all(&words);
+            }
+        });
+        format!("tcp://{address}")
+    };
+    let web = stranger(b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec());
+    let refusal = command(b"ERROR", b"\x0cnot\x1b you, Z\xfc");
+    let refusing = stranger([greeting(1, b"NULL"), refusal].concat());
     let folder = tempfile::tempdir().unwrap();
     let nobody = folder.path().join("nobody");
     let nobody = nobody.display();
@@ -137,7 +143,11 @@ fn the_last_reason_is_kept() {
         (free_endpoint(), "Connection refused"),
         (format!("ipc://{nobody}"), "No such file"),
         ("tcp://nosuch.invalid:5556".to_owned(), "lookup"),
-        (format!("tcp://{address}"), "not ZMTP"),
+        (web, "not ZMTP"),
+        (
+            refusing,
+            r"the peer refused the connection: not\x1b you, Z\xfc",
+        ),
     ] {
         let stop = Stop::default();
         let mut config = Config::connect(&endpoint, Envelope::Raw);

@@ -27,6 +27,8 @@ pub struct Handshake {
     version: Version,
     /// The peer's, once its greeting has come.
     peer_version: Option<Version>,
+    /// What the peer's ERROR says, once that has come.
+    refusal: Option<String>,
 }
 
 /// How far a handshake has come.
@@ -48,6 +50,7 @@ impl Handshake {
             or: None,
             version,
             peer_version: None,
+            refusal: None,
         }
     }
 
@@ -64,6 +67,13 @@ impl Handshake {
             or: Some(or),
             ..Self::start(socket_type, version, out)
         }
+    }
+
+    /// Returns why the peer refused the handshake, in its own words, after [`Violation::Refused`]: up to 255 bytes, of
+    /// which those that can't be printed are escaped.
+    #[must_use]
+    pub fn refusal(&self) -> Option<&str> {
+        self.refusal.as_deref()
     }
 
     /// Takes what has come from the peer, and appends what to send next.
@@ -104,7 +114,7 @@ impl Handshake {
     }
 
     /// Reads the peer's READY, and returns how many bytes it takes, and what this side is to the peer.
-    fn read_ready(&self, bytes: &[u8]) -> Result<Option<(usize, SocketType)>, Violation> {
+    fn read_ready(&mut self, bytes: &[u8]) -> Result<Option<(usize, SocketType)>, Violation> {
         let limit = HANDSHAKE_COMMAND_BYTES_MAX;
         let head = decode_head(bytes, usize::MAX, limit)?;
         if bytes.first().is_some_and(|flags| flags & COMMAND == 0) {
@@ -125,7 +135,10 @@ impl Handshake {
                     Ok(Some((whole, met_as)))
                 })
             }
-            Command::Error { .. } => Err(Violation::Refused),
+            Command::Error { reason } => {
+                self.refusal = Some(reason.escape_ascii().to_string());
+                Err(Violation::Refused)
+            }
             _ => Err(Violation::NotReady),
         }
     }

@@ -75,6 +75,12 @@ impl Reader {
         }
     }
 
+    /// Has short messages cut off several at once, as a lane does.
+    pub fn in_runs(mut self) -> Self {
+        self.in_runs = true;
+        self
+    }
+
     pub fn events(&self) -> &[Event] {
         &self.events
     }
@@ -233,8 +239,7 @@ fn need_max(limits: Limits) -> usize {
 pub fn events_of(start: &Reader, stream: &[u8], pieces: &[usize]) -> Vec<Event> {
     let mut whole = start.clone();
     whole.feed(stream);
-    let mut split = start.clone();
-    split.in_runs = true;
+    let mut split = start.clone().in_runs();
     let mut rest = stream;
     for &piece in pieces.iter().cycle() {
         let (first, then) = rest.split_at(piece.min(rest.len()));

@@ -33,8 +33,10 @@ const UNREAD_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// The size from which a message that has come in part is gathered in its connection, rather than put
 /// back in front of the next read.
 const GATHERED_BYTES_MIN: usize = 16 * 1024;
-/// Memory that a connection keeps for the next large message.
-const KEPT_BYTES_MAX: usize = 1024 * 1024;
+/// Room for what follows a large message, so that it comes with the same read: its next frames, or the messages behind it.
+const BEHIND_BYTES: usize = 64 * 1024;
+/// Memory that a connection keeps for the next large message: as large a one as it takes where nothing else is asked for.
+const KEPT_BYTES_MAX: usize = 1024 * 1024 + 2 * BEHIND_BYTES;
 const MILLISECOND_NS: u64 = 1_000_000;
 
 /// Why a connection ended.
@@ -50,14 +52,17 @@ pub(super) enum End {
     HandshakeTimeout,
     /// The peer was silent for too long.
     HeartbeatTimeout,
-    /// Likewise, with part of a message sent.
+    /// Likewise, with part of a message or of a command sent.
     MessageTimeout,
 }
 
 impl End {
-    /// Says why a connection ended that was never up, for people.
-    pub(super) fn reason(self, is_connected: bool) -> String {
+    /// Says why a connection ended that was never up, for people. `refusal` is what the peer said of it.
+    fn reason(self, is_connected: bool, refusal: Option<&str>) -> String {
         match self {
+            Self::Violation(Violation::Refused) if refusal.is_some_and(|why| !why.is_empty()) => {
+                format!("{}: {}", Violation::Refused, refusal.unwrap_or_default())
+            }
             Self::NotMade(refused) => refused.to_string(),
             Self::Violation(violation) => violation.to_string(),
             Self::HandshakeTimeout if is_connected => "the handshake took too long".to_owned(),
@@ -192,6 +197,15 @@ impl Connection {
         !matches!(self.state, State::Connecting)
     }
 
+    /// Says for people why it ended, if it was never up.
+    pub(super) fn reason(&self, end: End) -> String {
+        let refusal = match &self.state {
+            State::Shaking(handshake) => handshake.refusal(),
+            State::Connecting | State::Up(..) => None,
+        };
+        end.reason(self.is_connected(), refusal)
+    }
+
     /// Tells whether part of a message has come.
     pub(super) fn is_within_message(&self) -> bool {
         match &self.state {
@@ -269,10 +283,10 @@ impl Connection {
     /// Reads more of a message that is too large to be moved at each read.
     #[cold]
     fn read_large(&mut self, sink: &mut Sink<'_>) -> Result<Turn> {
-        // Doubled as it fills: a peer that announces a message and sends none costs next to nothing.
-        let room = self
-            .need_bytes
-            .min(2 * self.held_bytes + GATHERED_BYTES_MIN);
+        // Doubled as it fills: a peer that announces a message and sends none costs next to nothing. More than is needed
+        // now, since of the next frame only the head is: it would come byte by byte.
+        let room = (self.held_bytes + self.held_bytes.max(GATHERED_BYTES_MIN))
+            .min(self.need_bytes + BEHIND_BYTES);
         let mut held = std::mem::take(&mut self.held);
         if held.len() < room {
             held.resize(room, 0);
@@ -374,7 +388,7 @@ impl Connection {
     /// the kernel holds has been read, so that the peer is not blamed for this side's delays.
     pub(super) fn look(&mut self, now_ns: u64, receive: &Receive) -> Turn {
         let milliseconds = |ms: u32| u64::from(ms) * MILLISECOND_NS;
-        let State::Up(_, version) = self.state else {
+        let State::Up(splitter, version) = &self.state else {
             let limit_ns = milliseconds(receive.handshake_timeout_ms);
             return if now_ns.saturating_sub(self.begun_ns) < limit_ns {
                 Turn::Open
@@ -388,11 +402,12 @@ impl Connection {
         }
         let answer_ns = milliseconds(receive.heartbeat_timeout_ms);
         let ask_ns = milliseconds(receive.heartbeat_ms);
-        if silent_ns >= ask_ns + answer_ns && self.is_within_message() {
+        let is_within = self.held_bytes > 0 || splitter.is_skipping();
+        if silent_ns >= ask_ns + answer_ns && is_within {
             return Turn::Ended(End::MessageTimeout);
         }
         // ZMTP 3.0 has no heartbeats.
-        if receive.heartbeat_ms == 0 || version < Version::V3_1 {
+        if receive.heartbeat_ms == 0 || *version < Version::V3_1 {
             return Turn::Open;
         }
         match self.asked_ns {

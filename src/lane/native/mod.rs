@@ -358,7 +358,7 @@ impl NativeLane {
         if connection.is_up() {
             router.note_connection(connection.line, false);
         }
-        let reason = end.reason(connection.is_connected());
+        let reason = connection.reason(end);
         match connection.made {
             Made::Dialed(dialer) => self.dialers[dialer].failed(&reason),
             Made::Accepted(listener) => self.listeners[listener].reach.failed(Some(reason)),

@@ -266,6 +266,7 @@ impl Subscriber {
                                 encode_pong(&mut self.aside, context);
                                 None
                             }
+                            Command::Error { .. } => return Err(Parting::Misbehaved),
                             _ => None,
                         },
                         Cut::Message => Subscription::decode_message(frames.as_slice()[0]),
