@@ -102,7 +102,8 @@ fn body_of(encode: impl FnOnce(&mut Vec<u8>)) -> Part {
 
 fn command() -> impl Strategy<Value = Part> {
     prop_oneof![
-        any::<u16>().prop_map(|ttl| body_of(|out| encode_ping(out, ttl))),
+        (any::<u16>(), vec(any::<u8>(), 0..=16))
+            .prop_map(|(ttl, context)| body_of(|out| encode_ping(out, ttl, &context))),
         vec(any::<u8>(), 0..17).prop_map(|context| body_of(|out| encode_pong(out, &context))),
         vec(any::<u8>(), 0..17)
             .prop_map(|context| { Part::Command([b"\x04PING\0\x1e", &context[..]].concat()) }),

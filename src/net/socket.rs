@@ -17,7 +17,7 @@ use crate::net::{Endpoint, Host, endpoint::unix_address};
 const BACKLOG: i32 = 128;
 
 /// What a connection's socket is set to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SocketOptions {
     /// The network card that a TCP socket is tied to, by name.
     pub nic: Option<String>,

@@ -33,7 +33,10 @@ pub enum Command<'a> {
         context: &'a [u8],
     },
     /// The answer to a heartbeat.
-    Pong,
+    Pong {
+        /// What the PING carried.
+        context: &'a [u8],
+    },
     /// A command that this version does not know, to be ignored after the handshake.
     Unknown,
 }
@@ -75,7 +78,7 @@ impl<'a> Command<'a> {
                     context,
                 }
             }
-            b"PONG" => Self::Pong,
+            b"PONG" => Self::Pong { context: body },
             _ => Self::Unknown,
         })
     }
@@ -150,9 +153,10 @@ pub fn encode_error(out: &mut Vec<u8>, reason: &str) {
     encode(out, "ERROR", &[&[reason.len() as u8], reason]);
 }
 
-/// Appends a PING without context.
-pub fn encode_ping(out: &mut Vec<u8>, ttl_deciseconds: u16) {
-    encode(out, "PING", &[&ttl_deciseconds.to_be_bytes()]);
+/// Appends a PING with a context of at most 16 bytes; what is longer is cut.
+pub fn encode_ping(out: &mut Vec<u8>, ttl_deciseconds: u16, context: &[u8]) {
+    let context = &context[..context.len().min(CONTEXT_BYTES_MAX)];
+    encode(out, "PING", &[&ttl_deciseconds.to_be_bytes(), context]);
 }
 
 /// Appends the answer to a PING with this context.
@@ -199,8 +203,12 @@ mod tests {
             b"\x04\x09\x05ERROR\x02no"
         );
         assert_eq!(
-            encoded(|out| encode_ping(out, 30)),
+            encoded(|out| encode_ping(out, 30, b"")),
             b"\x04\x07\x04PING\0\x1e"
+        );
+        assert_eq!(
+            encoded(|out| encode_ping(out, 30, b"0123456789abcdefgh")),
+            b"\x04\x17\x04PING\0\x1e0123456789abcdef"
         );
         assert_eq!(
             encoded(|out| encode_pong(out, b"ctx")),
@@ -237,13 +245,16 @@ mod tests {
                 Command::Error { reason: b"no" },
             ),
             (
-                encoded(|out| encode_ping(out, 7)),
+                encoded(|out| encode_ping(out, 7, b"ctx")),
                 Command::Ping {
                     ttl_deciseconds: 7,
-                    context: b"",
+                    context: b"ctx",
                 },
             ),
-            (encoded(|out| encode_pong(out, b"ctx")), Command::Pong),
+            (
+                encoded(|out| encode_pong(out, b"ctx")),
+                Command::Pong { context: b"ctx" },
+            ),
             (
                 encoded(|out| encode_subscription(out, Version::V3_1, Subscription::Start(&long))),
                 Command::Subscription(Subscription::Start(&long)),

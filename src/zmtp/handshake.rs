@@ -242,7 +242,7 @@ mod tests {
                 Violation::Refused,
             ),
             (
-                from_peer(Version::V3_1, |out| encode_ping(out, 0)),
+                from_peer(Version::V3_1, |out| encode_ping(out, 0, b"")),
                 Violation::NotReady,
             ),
             (

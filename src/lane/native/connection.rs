@@ -422,7 +422,7 @@ impl Connection {
             None if silent_ns >= ask_ns => {
                 self.asked_ns = Some(now_ns);
                 // No limit on our silence: while a slow worker makes the lane wait, nothing is sent.
-                encode_ping(&mut self.out, 0);
+                encode_ping(&mut self.out, 0, b"");
                 self.write()
             }
             None => Turn::Open,

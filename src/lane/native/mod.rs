@@ -96,18 +96,7 @@ impl NativeLane {
         poller
             .add(&setup.orders, ORDERS, Interest::Read)
             .map_err(Error::socket("waiting for orders"))?;
-        let timeout = Duration::from_millis(receive.heartbeat_timeout_ms.into());
-        let options = SocketOptions {
-            nic: lane.nic.clone(),
-            source: lane.source,
-            buffer_bytes: receive.buffer_bytes,
-            busy_poll_us: receive.busy_poll_us,
-            no_delay: receive.no_delay,
-            user_timeout: Some(timeout),
-            keepalive: Some(Duration::from_millis(
-                receive.heartbeat_ms.max(1_000).into(),
-            )),
-        };
+        let options = socket_options(lane, receive);
         options.probe().map_err(|refused| {
             Error::config(
                 "receive.busy_poll_us, receive.buffer_bytes or lane.nic",
@@ -559,4 +548,43 @@ impl NativeLane {
 fn parse(text: &str) -> io::Result<Endpoint> {
     text.parse()
         .map_err(|malformed: Malformed| io::Error::other(malformed))
+}
+
+/// What a lane's sockets are set to.
+fn socket_options(lane: &config::Lane, receive: &config::Receive) -> SocketOptions {
+    let milliseconds = |ms: u32| Some(Duration::from_millis(ms.into()));
+    SocketOptions {
+        nic: lane.nic.clone(),
+        source: lane.source,
+        buffer_bytes: receive.buffer_bytes,
+        busy_poll_us: receive.busy_poll_us,
+        no_delay: receive.no_delay,
+        user_timeout: milliseconds(receive.heartbeat_timeout_ms),
+        keepalive: milliseconds(receive.heartbeat_ms.max(1_000)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn sockets_are_set_to_what_the_file_says() {
+        let text = "[receive]\nbuffer_bytes = 131072\nbusy_poll_us = 50\nno_delay = false\nheartbeat_ms = 2000\n\
+                    heartbeat_timeout_ms = 3000\n[[lane]]\nname = \"a\"\nnic = \"lo\"\nsource = \"127.0.0.2\"\n";
+        let config: Config = toml::from_str(text).unwrap();
+        assert_eq!(
+            socket_options(&config.lanes[0], &config.receive),
+            SocketOptions {
+                nic: Some("lo".to_owned()),
+                source: Some([127, 0, 0, 2].into()),
+                buffer_bytes: 131_072,
+                busy_poll_us: 50,
+                no_delay: false,
+                user_timeout: Some(Duration::from_secs(3)),
+                keepalive: Some(Duration::from_secs(2)),
+            }
+        );
+    }
 }

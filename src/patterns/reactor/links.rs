@@ -516,7 +516,7 @@ impl Outbound {
     }
 
     pub(super) fn ping(&mut self) {
-        encode_ping(self.aside(), 0);
+        encode_ping(self.aside(), 0, b"");
     }
 
     /// Writes what the socket takes.

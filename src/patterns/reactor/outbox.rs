@@ -119,7 +119,7 @@ mod tests {
         for frames in [&[&b"A"[..], &[7; 300]][..], &[b"B"], &[b"", b"", b"C"]] {
             encode_message(outbox.room(), frames);
             ends.push(outbox.len());
-            encode_ping(outbox.room(), 0);
+            encode_ping(outbox.room(), 0, b"");
         }
         for sent_bytes in 0..outbox.bytes.len() {
             outbox.sent_bytes = sent_bytes;
