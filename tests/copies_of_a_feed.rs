@@ -4,10 +4,11 @@
 
 mod support;
 
-use std::{collections::HashMap, thread};
+use std::{collections::HashMap, thread, time::Duration};
 
 use pinfeed::{
-    config::{Config, Engine},
+    clock::Stopwatch,
+    config::{Arbitration, Config, Engine},
     envelope::Envelope,
     lane::Quota,
     message::{Message, Notice},
@@ -24,8 +25,9 @@ use pinfeed::{
     worker::Handler,
 };
 use support::{
-    finish,
+    ENGINES, finish,
     lossy::{Faults, Lossy, Pace, copies},
+    patient_xpub, sealed, wait_until,
 };
 
 const TOPICS: usize = 1_000;
@@ -259,4 +261,50 @@ fn with_libzmq() {
 #[test]
 fn what_one_line_repaired_of_the_other_is_counted() {
     delivered_or_lost(Engine::Native, 100_000, 2, 0.0);
+}
+
+/// Each message has one missing before it, which only the line that is gone could bring.
+#[test]
+fn a_line_that_is_gone_delays_nothing() {
+    const HOLES: u64 = 10;
+    let wait = Duration::from_secs(1);
+    for engine in ENGINES {
+        let context = zmq::Context::new();
+        let (first, first_endpoint) = patient_xpub(&context);
+        let (second, second_endpoint) = patient_xpub(&context);
+        let mut config = Config::connect(&first_endpoint, Envelope::Pinfeed);
+        config.engine = Some(engine);
+        let feed = &mut config.feeds[0];
+        feed.lines.push(feed.lines[0].clone());
+        feed.lines[1].connect = vec![second_endpoint];
+        feed.arbitration = Some(Arbitration {
+            wait_ms: wait.as_millis() as u32,
+            ..Arbitration::default()
+        });
+        let stop = Stop::default();
+        let start = Pipeline::start(&config, Quota::unlimited(), stop.clone(), |_| {
+            InOrder::default()
+        });
+        let mut pipeline = start.unwrap();
+        for socket in [&first, &second] {
+            assert_eq!(socket.recv_bytes(0).unwrap(), b"\x01");
+            socket.send(sealed("topic", EPOCH, 0), 0).unwrap();
+        }
+        wait_until("both copies have come", || pipeline.look().received == 2);
+        drop(second);
+        wait_until("it is gone", || pipeline.look().disconnects == 1);
+        let since = Stopwatch::start();
+        for hole in 1..=HOLES {
+            first.send(sealed("topic", EPOCH, 2 * hole), 0).unwrap();
+            wait_until("what follows the hole is delivered", || {
+                pipeline.look().delivered == 1 + hole
+            });
+        }
+        // It may be back within a second, or the wait: the first one or two are waited for.
+        let waited = Duration::from_nanos(since.elapsed_ns());
+        assert!(waited < HOLES as u32 / 2 * wait, "{waited:?}");
+        stop.request();
+        let totals = finish(pipeline).totals;
+        assert_eq!((totals.delivered, totals.lost()), (1 + HOLES, HOLES));
+    }
 }

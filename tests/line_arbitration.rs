@@ -215,10 +215,10 @@ fn run(random: &mut StdRng, rules: Rules, copies: &[Copy]) -> Outcome {
             release(&mut arbiter, due_ns, epoch_base, &mut outcome);
         }
         if copy.is_alone {
-            arbiter.disconnected(1 - copy.line);
+            arbiter.disconnected(1 - copy.line, copy.arrives_ns);
         }
         if copy.reconnects && random.random() {
-            arbiter.disconnected(copy.line);
+            arbiter.disconnected(copy.line, copy.arrives_ns);
             arbiter.connected(copy.line);
         }
         let key = (copy.position.epoch, copy.series, copy.position.sequence);

@@ -116,7 +116,7 @@ impl Merge {
     ) -> Self {
         let mut arbiter = Arbiter::new(numbering, lines, limits);
         for line in 0..lines {
-            arbiter.disconnected(line as u8);
+            arbiter.disconnected(line as u8, 0);
         }
         Self {
             arbiter,
@@ -434,7 +434,7 @@ impl Merge {
         let is_up = (self.attendance).note_connection(line, made, heard_ns, flight, now_ns);
         match (made, is_up) {
             (true, _) => self.arbiter.connected(line),
-            (false, false) => self.arbiter.disconnected(line),
+            (false, false) => self.arbiter.disconnected(line, heard_ns),
             (false, true) => {}
         }
         let mut told = Told::new(

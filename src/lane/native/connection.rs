@@ -330,6 +330,8 @@ impl Connection {
                 Ok(progress) => {
                     used = progress.consumed;
                     if let Some(peer) = progress.peer {
+                        // Before anything is asked for, and so before anything can come.
+                        sink.router.note_connection(self.line, true);
                         self.state = State::Up(Splitter::new(self.limits), peer.version);
                         for prefix in sink.line.subscriptions.prefixes() {
                             let start = Subscription::Start(prefix);

@@ -290,7 +290,6 @@ impl NativeLane {
         router.announce();
         if !was_up && connection.is_up() {
             router.counters().connects.add(1);
-            router.note_connection(connection.line, true);
             match connection.made {
                 Made::Dialed(dialer) => self.dialers[dialer].connected(),
                 Made::Accepted(listener) => self.listeners[listener].reach.reached(),

@@ -8,12 +8,16 @@
 //! what is missing is reported lost, and what was held goes on up to the next hole, which has a wait of
 //! its own. What is reported lost is never passed on afterwards: order would break.
 //!
+//! **Lines that are gone** are not waited for: where only one line has a connection, or had one within the last second
+//! or that wait, a hole is open for a millisecond only, in case that line disorders messages, and so is the end of an
+//! epoch. Until then it may be back in time.
+//!
 //! **Epochs.** A message of a later epoch is held until every line has shown a later one in this series,
 //! or for the same wait: until then the old epoch's tail may come by a line that lags. Then the old epoch
 //! is left, and nothing of it is passed on any more. Of its tail only the numbers below one that came can
 //! be known to be missing; they are reported, and whatever followed the last that came is not. The new epoch
 //! begins at [`Numbering::start`] where that is known, otherwise at the lowest number held. Where a line
-//! is dead, each restart of a publisher so costs one wait.
+//! is silent, each restart of a publisher so costs one wait.
 //!
 //! Publishers may restart one by one, and clocks that epochs are made of go back. So a lower epoch is a later one
 //! as well where its line has shown a higher one before, which tells it from the tail of a line that lags. A
@@ -68,8 +72,11 @@ use super::{Gap, Numbering, Position, Scope};
 pub const LINES_MAX: usize = 4;
 /// One message of so many that a line wins is marked, to tell the other lines' lag.
 pub const LAG_SAMPLE_EVERY: u64 = 16;
-/// How long the line may be silent that topics without a series come by, at least: lines lag by less.
+/// How long the line may be silent that topics without a series come by, at least, and how long any may be without a
+/// connection before it is not waited for: lines lag by less.
 const UNHEARD_NS: u64 = 1_000_000_000;
+/// How long a hole is open where no other line can fill it.
+const ALONE_WAIT_NS: u64 = 1_000_000;
 /// Topics that there is room for from the start.
 const TOPICS_RESERVED: usize = 1_024;
 
@@ -185,6 +192,10 @@ struct Core {
     /// By line: how often it was connected, modulo 65,536.
     connections: [u16; LINES_MAX],
     connected: [bool; LINES_MAX],
+    /// By line that is not connected: since when.
+    gone_ns: [u64; LINES_MAX],
+    /// From when on only one line is waited for.
+    alone_from_ns: u64,
     /// When which series may go on: one entry for each that holds messages.
     deadlines: BTreeSet<(u64, u64)>,
     due_ns: u64,
@@ -216,6 +227,29 @@ impl Core {
         if let Some(to_ns) = to_ns {
             self.deadlines.insert((to_ns, hash));
         }
+    }
+
+    /// Returns until when what is missing before a message is waited for. `since_ns` is when that came.
+    fn deadline_ns(&self, since_ns: u64) -> u64 {
+        let waited_ns = since_ns.saturating_add(self.limits.wait_ns);
+        let alone_ns = since_ns.saturating_add(ALONE_WAIT_NS);
+        waited_ns.min(alone_ns.max(self.alone_from_ns))
+    }
+
+    /// Finds out from when on only one line is waited for. What is held by then was waited for in full.
+    fn note_alone(&mut self) {
+        let patience_ns = self.limits.wait_ns.max(UNHEARD_NS);
+        let mut until_ns = [0; LINES_MAX];
+        let lines = self.lines.len();
+        for (line, until_ns) in until_ns[..lines].iter_mut().enumerate() {
+            *until_ns = if self.connected[line] {
+                u64::MAX
+            } else {
+                self.gone_ns[line].saturating_add(patience_ns)
+            };
+        }
+        until_ns[..lines].sort_unstable_by(|one, other| other.cmp(one));
+        self.alone_from_ns = if lines > 1 { until_ns[1] } else { u64::MAX };
     }
 
     fn is_over(&self) -> bool {
@@ -278,6 +312,8 @@ impl<M> Arbiter<M> {
                 lines: (0..lines).map(|_| LineCounts::new()).collect(),
                 connections: [0; LINES_MAX],
                 connected: [true; LINES_MAX],
+                gone_ns: [0; LINES_MAX],
+                alone_from_ns: u64::MAX,
                 deadlines: BTreeSet::new(),
                 due_ns: u64::MAX,
                 parked: None,
@@ -418,16 +454,20 @@ impl<M> Arbiter<M> {
         let line = usize::from(line);
         self.core.connected[line] = true;
         self.core.connections[line] = self.core.connections[line].wrapping_add(1);
+        self.core.note_alone();
     }
 
-    /// Takes note that the last connection of `line` was lost. What it brought is not forgotten, and
-    /// holes and restarts are waited for as before: it may be back in time. An epoch that only such lines
-    /// have shown is left for that of another.
+    /// Takes note that the last connection of `line` was lost at `now_ns`. What it brought is not forgotten, and
+    /// holes and restarts are waited for as before, for a while: it may be back in time. An epoch that only such
+    /// lines have shown is left for that of another.
     ///
     /// # Panics
     /// Where there is no such line.
-    pub fn disconnected(&mut self, line: u8) {
-        self.core.connected[usize::from(line)] = false;
+    pub fn disconnected(&mut self, line: u8, now_ns: u64) {
+        let line = usize::from(line);
+        self.core.connected[line] = false;
+        self.core.gone_ns[line] = now_ns;
+        self.core.note_alone();
     }
 
     /// Returns what was counted of each line.

@@ -349,7 +349,7 @@ impl<M> Stream<M> {
                 sink(Released::Message(held.message));
                 continue;
             }
-            let until_ns = first.get().since_ns.saturating_add(core.limits.wait_ns);
+            let until_ns = core.deadline_ns(first.get().since_ns);
             if until_ns > now_ns && !ended {
                 if !force {
                     break;
@@ -445,7 +445,7 @@ impl<M> Stream<M> {
             if ended || key == (now, self.next) {
                 0
             } else {
-                held.since_ns.saturating_add(core.limits.wait_ns)
+                core.deadline_ns(held.since_ns)
             }
         });
         if deadline_ns != aside.deadline_ns {

@@ -127,7 +127,7 @@ fn a_new_epoch_waits_for_the_tail_of_the_old() {
 }
 
 #[test]
-fn a_dead_line_costs_a_restart_one_wait() {
+fn a_silent_line_costs_a_restart_one_wait() {
     let mut bench = Bench::new(NUMBERING, LIMITS);
     bench.offer(0, 1, 0, 0);
     bench.offer(0, 2, 1, 10);
@@ -138,6 +138,51 @@ fn a_dead_line_costs_a_restart_one_wait() {
         bench.take(),
         [Restarted(1, 2), Lost(2, 0, 0), Message(2, 1)]
     );
+}
+
+#[test]
+fn who_is_gone_is_not_waited_for() {
+    let limits = Limits {
+        wait_ns: 3 * UNHEARD_NS,
+        ..LIMITS
+    };
+    let mut bench = Bench::new(NUMBERING, limits);
+    let gone_ns = 10;
+    for line in [0, 1] {
+        bench.offer(line, 1, 0, 0);
+    }
+    bench.arbiter.disconnected(1, gone_ns);
+    bench.take();
+    // It may be back in time.
+    bench.offer(0, 1, 2, gone_ns);
+    bench.release(gone_ns + limits.wait_ns - 1);
+    assert_eq!(bench.take(), []);
+    let mut now_ns = gone_ns + limits.wait_ns;
+    bench.release(now_ns);
+    assert_eq!(bench.take(), [Lost(1, 1, 1), Message(1, 2)]);
+    // It is not, neither for a hole nor for a restart; what the other one disorders is.
+    bench.offer(0, 1, 4, now_ns);
+    bench.offer(0, 1, 3, now_ns + ALONE_WAIT_NS - 1);
+    bench.release(now_ns + ALONE_WAIT_NS - 1);
+    assert_eq!(bench.take(), [Message(1, 3), Message(1, 4)]);
+    bench.offer(0, 1, 6, now_ns);
+    bench.release(now_ns + ALONE_WAIT_NS);
+    assert_eq!(bench.take(), [Lost(1, 5, 5), Message(1, 6)]);
+    bench.offer(0, 2, 0, now_ns);
+    bench.release(now_ns + ALONE_WAIT_NS);
+    assert_eq!(bench.take(), [Restarted(1, 2), Message(2, 0)]);
+    // When it is back, all are waited for again, also what the wait had begun for.
+    now_ns += 10 * ALONE_WAIT_NS;
+    bench.offer(0, 2, 2, now_ns);
+    bench.arbiter.connected(1);
+    bench.release(now_ns + limits.wait_ns - 1);
+    assert_eq!(bench.take(), []);
+    assert_eq!(
+        bench.offer(1, 2, 1, now_ns + limits.wait_ns - 1),
+        Verdict::Pass
+    );
+    bench.release(now_ns + limits.wait_ns - 1);
+    assert_eq!(bench.take(), [Message(2, 1), Message(2, 2)]);
 }
 
 #[test]
@@ -237,7 +282,7 @@ fn topics_beyond_the_limit_come_by_one_line() {
         assert_eq!(arbiter.offer(1, hash, position, 0), Verdict::Duplicate);
     }
     assert_eq!(arbiter.untracked(), 2);
-    arbiter.disconnected(0);
+    arbiter.disconnected(0, 0);
     assert_eq!(arbiter.offer(1, 3, position, 0), Verdict::Pass);
 }
 
@@ -313,7 +358,7 @@ fn a_line_that_restarted_alone_gives_the_feed_back_when_it_dies() {
         assert_eq!(bench.offer(1, healthy, 2, 200), Verdict::TooLate);
         assert_eq!(bench.offer(0, restarted, 1, 200), Verdict::Pass);
         bench.take();
-        bench.arbiter.disconnected(0);
+        bench.arbiter.disconnected(0, 300);
         assert_eq!(bench.offer(1, healthy, 1, 300), Verdict::Duplicate);
         assert_eq!(bench.offer(1, healthy, 3, 300), Verdict::Hold);
         assert_eq!(bench.offer(1, healthy, 5, 310), Verdict::Hold);
