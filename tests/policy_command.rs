@@ -35,7 +35,15 @@ fn a_snail_says_why_and_ends() {
     let anomalies = summary["anomalies"].as_array().expect("a list");
     let late = anomalies.iter().find(|one| one["kind"] == "late");
     assert_eq!(late.expect("it says so")["feed"], "prices");
-    for text in ["what went wrong", "late", "is too slow", "on_late"] {
+    assert_eq!(summary["anomalies_forgotten"], 0);
+    let recorded = format!("flight record: {} entries", anomalies.len());
+    for text in [
+        &recorded,
+        "what went wrong",
+        "late",
+        "is too slow",
+        "on_late",
+    ] {
         assert!(run.said.contains(text), "{text} in:\n{}", run.said);
     }
 }
@@ -102,6 +110,36 @@ fn by_flags_a_policy_is_for_all_topics_or_for_some() {
     let summary = run.json(0);
     assert_eq!(summary["balanced"], true, "{summary}");
     assert_eq!(number(&summary, "received"), 50_000);
+}
+
+#[test]
+fn each_topic_is_said_to_have_lost_what_it_lost() {
+    const MESSAGES: u64 = 1_000_000;
+    let messages = MESSAGES.to_string();
+    let feed = ["--blast", "--rate", "max", "--messages", &messages];
+    let topics = ["--topics", "500", "--skew", "0"];
+    let (_publisher, endpoint) = publisher(&[feed.as_slice(), &topics].concat());
+    // Two batches of so few messages are full all the time.
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let text = format!(
+        "[handoff]\nbatches = 2\nbatch_messages = 16\n[policy]\ntopics_max = 300\n[[lane]]\nname = \"0\"\n\
+         [[feed]]\nname = \"prices\"\nenvelope = \"pinfeed\"\n[[feed.policy]]\npolicy = \"drop-newest\"\n\
+         [[feed.line]]\nlane = \"0\"\nconnect = [\"{endpoint}\"]\n"
+    );
+    std::fs::write(file.path(), text).expect("a file");
+    let path = file.path().to_str().expect("UTF-8");
+    let mut run = Pinfeed::start(&["run", path, "--messages", &messages, "--json"]);
+    let summary = run.json(0);
+    let undelivered = &summary["undelivered"];
+    let rows = undelivered["topics"].as_array().expect("rows");
+    assert_eq!(rows.len(), 300, "{summary}");
+    let of_rows: u64 = rows.iter().map(|row| number(row, "dropped")).sum();
+    let others = number(undelivered, "other_dropped");
+    assert!(others > 0);
+    assert_eq!(of_rows + others, number(&summary, "dropped"));
+    assert_eq!(number(&summary, "delivered") + of_rows + others, MESSAGES);
+    let said = "not delivered: 300 topics, the first 10 of them";
+    assert!(run.said.contains(said), "{}", run.said);
 }
 
 #[test]

@@ -333,6 +333,9 @@ pub(super) fn conclude<H>(
     json: bool,
     signals: &Signals,
 ) -> Result<Ending, Failure> {
+    if matches!(outcome.failure, Some(Error::Late { .. })) {
+        say_flight(&outcome.flight);
+    }
     say(format_args!("{}", summary.to_string().trim_end()));
     unreached::warn(&outcome.unreached);
     taken.say();

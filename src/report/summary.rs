@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The most topics of messages that were not delivered that a summary shows.
-const UNDELIVERED_TOPICS_MAX: usize = 10;
+const UNDELIVERED_SHOWN: usize = 10;
 /// The most anomalies that people are shown.
 const ANOMALIES_SHOWN: usize = 10;
 
@@ -108,6 +108,8 @@ pub struct Summary {
     pub undelivered: UndeliveredSummary,
     /// What went wrong, oldest first; the last entries of the flight record.
     pub anomalies: Vec<Anomaly>,
+    /// Entries before them that were forgotten.
+    pub anomalies_forgotten: u64,
     /// How long messages waited, in nanoseconds.
     pub latency_ns: LatencySummary,
     /// Where the threads ran, and what the kernel counted of them.
@@ -117,10 +119,8 @@ pub struct Summary {
 /// What became of messages that were not delivered, by topic.
 #[derive(Clone, Debug, Serialize)]
 pub struct UndeliveredSummary {
-    /// Topics concerned, as far as they were counted apart.
-    pub topics: usize,
-    /// Those with the most messages, of which there are no more than 10.
-    pub most: Vec<UndeliveredTopic>,
+    /// All that were counted apart, those with the most messages first.
+    pub topics: Vec<UndeliveredTopic>,
     /// Messages dropped of topics that are not counted apart.
     pub other_dropped: u64,
     /// Messages superseded of such topics.
@@ -142,10 +142,9 @@ pub struct UndeliveredTopic {
 
 impl UndeliveredSummary {
     fn new(by_topic: &ByTopic, feeds: &[String]) -> Self {
-        let most = by_topic.topics.iter().take(UNDELIVERED_TOPICS_MAX);
+        let topics = by_topic.topics.iter();
         Self {
-            topics: by_topic.topics.len(),
-            most: most
+            topics: topics
                 .map(|row| UndeliveredTopic {
                     feed: feeds
                         .get(usize::from(row.feed))
@@ -251,6 +250,7 @@ impl Summary {
             unwanted: totals.unwanted,
             undelivered: UndeliveredSummary::new(&outcome.by_topic, &outcome.feeds),
             anomalies: outcome.flight.entries(),
+            anomalies_forgotten: outcome.flight.forgotten(),
             latency_ns: LatencySummary {
                 queue: Quantiles::of(&stages.queue),
                 handler: Quantiles::of(&stages.handler),
@@ -523,13 +523,17 @@ impl Summary {
 
     fn write_undelivered(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let undelivered = &self.undelivered;
-        if undelivered.topics == 0 {
+        if undelivered.topics.is_empty() {
             return Ok(());
         }
-        let topics = count(undelivered.topics as u64);
-        writeln!(out, "not delivered: {topics} topics")?;
+        let topics = count(undelivered.topics.len() as u64);
+        let shown = undelivered.topics.len().min(UNDELIVERED_SHOWN);
+        writeln!(
+            out,
+            "not delivered: {topics} topics, the first {shown} of them"
+        )?;
         writeln!(out, "{:>27}{:>15}", "dropped", "conflated")?;
-        for row in &undelivered.most {
+        for row in &undelivered.topics[..shown] {
             let (dropped, conflated) = (count(row.dropped), count(row.conflated));
             writeln!(
                 out,
