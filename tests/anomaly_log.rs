@@ -1,5 +1,5 @@
 //! Goal: `run` says what goes wrong while it runs: a line whose copies stay away, which no handler misses, a
-//! lost connection, a restart, a loss.
+//! lost connection, a restart, a loss. Where too much does to be read, it says how much more, and the summary has all.
 
 mod support;
 
@@ -12,8 +12,9 @@ use std::{
     time::Duration,
 };
 
+use pinfeed::{clock::Stopwatch, flight::Anomaly};
 use rustix::process::Signal;
-use support::{Pinfeed, free_endpoint, number, sealed, xpub};
+use support::{Pinfeed, bound_xpub, free_endpoint, number, sealed, xpub};
 
 /// A feed with two lines that are copies of each other.
 fn copies(endpoints: &[String]) -> tempfile::NamedTempFile {
@@ -87,4 +88,82 @@ fn what_goes_wrong_is_said_as_it_happens() {
         (number(line, "disconnects"), number(line, "silences"))
     };
     assert_eq!((absences(0), absences(1)), ((0, 0), (1, 1)), "{summary}");
+}
+
+/// Lines that `run` says a second of what goes wrong.
+const SAID_MAX: u64 = 10;
+/// Each has an entry of its own in the flight record.
+const FEEDS: u64 = 40;
+
+/// Starts a run of many feeds of one publisher, and has each of them miss a message. `ends` is whether the run ends with
+/// its last message.
+fn with_a_gap_in_each_feed(ends: bool) {
+    let context = zmq::Context::new();
+    let (publisher, endpoint) = bound_xpub(&context);
+    publisher.set_xpub_verbose(true).expect("an option");
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let mut text = "[[lane]]\nname = \"0\"\n".to_owned();
+    for feed in 0..FEEDS {
+        text += &format!(
+            "[[feed]]\nname = \"feed-{feed}\"\nenvelope = \"pinfeed\"\n[[feed.line]]\nlane = \"0\"\n\
+             connect = [\"{endpoint}\"]\n"
+        );
+    }
+    std::fs::write(file.path(), text).expect("a file");
+    let path = file.path().to_str().expect("UTF-8");
+    let messages = (2 * FEEDS).to_string();
+    let mut arguments = vec!["run", path, "--json"];
+    if ends {
+        arguments.extend(["--messages", &messages]);
+    }
+    let stopwatch = Stopwatch::start();
+    let mut run = Pinfeed::start(&arguments);
+    for _ in 0..FEEDS {
+        publisher.recv_bytes(0).expect("a subscription");
+    }
+    for sequence in [0, 2] {
+        let message = sealed("BTC", 1, sequence);
+        publisher.send(message, 0).expect("an open socket");
+    }
+    let code = if ends {
+        0
+    } else {
+        run.wait_for_text(" more anomalies");
+        run.signal(Signal::INT);
+        130
+    };
+    let summary = run.json(code);
+    assert_eq!(number(&summary, "gaps"), FEEDS, "{summary}");
+    let anomalies = summary["anomalies"].clone();
+    let anomalies: Vec<Anomaly> = serde_json::from_value(anomalies).expect("anomalies");
+    for feed in 0..FEEDS {
+        let mut gaps = anomalies.iter().map(|it| (it.kind.name(), &it.feed));
+        let name = format!("feed-{feed}");
+        assert!(gaps.any(|gap| gap == ("gap", &name)), "{anomalies:?}");
+    }
+    let lines: Vec<String> = anomalies.iter().map(Anomaly::to_string).collect();
+    let (mut said, mut more) = (0, 0);
+    // The summary for people says some of it once more.
+    let (as_it_ran, _) = (run.said.split_once("what went wrong, the last ")).expect("a summary");
+    for line in as_it_ran.lines() {
+        if lines.iter().any(|anomaly| anomaly == line) {
+            said += 1;
+        } else if let Some(count) = line.strip_suffix(" more anomalies") {
+            more += count.trim().parse::<u64>().expect("a number");
+        }
+    }
+    assert!(said > 0 && more > 0, "{}", run.said);
+    assert_eq!(said + more, anomalies.len() as u64, "{}", run.said);
+    let seconds = stopwatch.elapsed_ns() / 1_000_000_000 + 2;
+    assert!(said <= SAID_MAX * seconds, "{}", run.said);
+}
+
+#[test]
+fn what_is_too_much_to_be_said_is_counted_and_kept() {
+    with_a_gap_in_each_feed(false);
+}
+
+#[test]
+fn what_is_too_much_to_be_said_at_the_end_is_counted_as_well() {
+    with_a_gap_in_each_feed(true);
 }

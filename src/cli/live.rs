@@ -1,7 +1,7 @@
 //! Watching a pipeline until it stops: a line of rates and percentiles a second, and a line for what goes
 //! wrong.
 
-use std::{io::IsTerminal, thread, time::Duration};
+use std::{io::IsTerminal, mem, thread, time::Duration};
 
 use hdrhistogram::Histogram;
 
@@ -124,10 +124,7 @@ pub(super) fn watch<H: Handler>(
     if on_terminal {
         show_line("", true);
     }
-    log.say_new(
-        pipeline.flight_record(),
-        pipeline.now_ns() + SECOND_NS.max(flight::MERGE_NS),
-    );
+    log.say_last(pipeline.flight_record(), pipeline.now_ns());
     if warm_up.is_some() {
         // It ended before its warm-up did.
         pipeline.forget_stages();
@@ -154,10 +151,8 @@ struct AnomalyLog {
 impl AnomalyLog {
     fn say_new(&mut self, record: &FlightRecord, now_ns: u64) {
         if now_ns / SECOND_NS != self.second {
-            if self.unsaid > 0 {
-                say(format_args!("{:>12} more anomalies", count(self.unsaid)));
-            }
-            (self.second, self.said, self.unsaid) = (now_ns / SECOND_NS, 0, 0);
+            self.say_unsaid();
+            (self.second, self.said) = (now_ns / SECOND_NS, 0);
         }
         let (entries, end) = record.entries_from(self.next);
         let first = end - entries.len() as u64;
@@ -173,6 +168,19 @@ impl AnomalyLog {
                 self.said += 1;
                 say(format_args!("{entry}"));
             }
+        }
+    }
+
+    /// Says what is left when nothing more can go wrong.
+    fn say_last(&mut self, record: &FlightRecord, now_ns: u64) {
+        self.say_new(record, now_ns + SECOND_NS.max(flight::MERGE_NS));
+        self.say_unsaid();
+    }
+
+    fn say_unsaid(&mut self) {
+        let unsaid = mem::take(&mut self.unsaid);
+        if unsaid > 0 {
+            say(format_args!("{:>12} more anomalies", count(unsaid)));
         }
     }
 }
