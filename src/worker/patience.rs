@@ -12,6 +12,7 @@ use crate::{
     flight::{AnomalyKind, FlightRecord, Hop, Sighting},
     handoff::{Batch, Inlet},
     latency::{FeedClocks, HandledAt},
+    ledger::WorkerLedger,
     message::Header,
     policy::{Conflator, Lateness, Policy, TopicTally, Verdict, only_feed, only_topic},
     worker::Lately,
@@ -88,20 +89,23 @@ impl Patience {
         taken
     }
 
-    /// Conflates batches and gives those back that are empty then. Returns how many messages were
-    /// superseded.
+    /// Conflates batches, counts the messages that are superseded, and gives those batches back that are empty then.
     pub(super) fn conflate(
         &mut self,
         batches: &mut Vec<Box<Batch>>,
         inlet: &mut Inlet,
+        counters: &WorkerLedger,
         clock: &Clock,
-    ) -> u64 {
+    ) {
         let (oldest, waited) = (batches[0].headers()[0], batches.len());
         let work = &mut self.work;
         let superseded = self.topics.conflating();
         let count = work
             .conflator
             .conflate(batches, &mut work.emptied, superseded);
+        // Before the lane can fill them anew, or more would seem to be under way than there is room for.
+        counters.conflated.add(count);
+        counters.batches.add(work.emptied.len() as u64);
         for batch in work.emptied.drain(..) {
             inlet.give_back(batch);
         }
@@ -126,7 +130,6 @@ impl Patience {
                 )
             });
         }
-        count
     }
 
     /// Keeps the room that batches were gathered in.

@@ -89,13 +89,9 @@ impl<H: Handler> Worker<H> {
             return failure;
         }
         let mut batches = self.patience.take_more(batch, &mut self.inlet);
-        let taken = batches.len();
-        let conflated = self
-            .patience
-            .conflate(&mut batches, &mut self.inlet, &self.clock);
         let counters = &self.ledger.workers[self.index];
-        counters.conflated.add(conflated);
-        counters.batches.add((taken - batches.len()) as u64);
+        self.patience
+            .conflate(&mut batches, &mut self.inlet, counters, &self.clock);
         let mut failure = None;
         for batch in batches.drain(..) {
             match failure {

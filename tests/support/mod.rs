@@ -24,7 +24,7 @@ use std::{
     path::PathBuf,
     process::{Child, ChildStderr, Command, ExitStatus, Stdio},
     sync::{
-        Arc, Condvar, Mutex,
+        Arc, Condvar, Mutex, MutexGuard,
         mpsc::{self, RecvTimeoutError, Sender},
     },
     thread::{self, JoinHandle},
@@ -51,18 +51,34 @@ pub const LIMIT: Duration = Duration::from_secs(60);
 
 /// A gate that a handler stands before until it is opened.
 #[derive(Clone, Default)]
-pub struct Gate(Arc<(Mutex<bool>, Condvar)>);
+pub struct Gate(Arc<(Mutex<Passage>, Condvar)>);
+
+#[derive(Default)]
+struct Passage {
+    is_open: bool,
+    is_reached: bool,
+}
 
 impl Gate {
     pub fn open(&self) {
-        *self.0.0.lock().expect("nobody panics within") = true;
+        self.passage().is_open = true;
         self.0.1.notify_all();
     }
 
     pub fn pass(&self) {
-        let closed = self.0.0.lock().expect("nobody panics within");
-        let passed = self.0.1.wait_while(closed, |open| !*open);
+        let mut passage = self.passage();
+        passage.is_reached = true;
+        let passed = self.0.1.wait_while(passage, |passage| !passage.is_open);
         drop(passed.expect("nobody panics within"));
+    }
+
+    /// Tells whether a handler has come to it.
+    pub fn is_reached(&self) -> bool {
+        self.passage().is_reached
+    }
+
+    fn passage(&self) -> MutexGuard<'_, Passage> {
+        self.0.0.lock().expect("nobody panics within")
     }
 }
 
