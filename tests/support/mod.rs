@@ -48,6 +48,9 @@ pub const ENGINES: [Engine; 2] = [Engine::Native, Engine::Libzmq];
 
 /// How long anything in a test may take before it is a failure.
 pub const LIMIT: Duration = Duration::from_secs(60);
+/// How often is looked whether what is waited for has come: who only gave way between two looks would keep a core from
+/// those that it waits for, and on a busy machine would hardly get to look.
+const LOOK_EVERY: Duration = Duration::from_micros(100);
 
 /// A gate that a handler stands before until it is opened.
 #[derive(Clone, Default)]
@@ -345,7 +348,7 @@ pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     let deadline = Deadline::after(LIMIT);
     while !done() {
         assert!(!deadline.passed(), "waited too long until {what}");
-        thread::yield_now();
+        thread::sleep(LOOK_EVERY);
     }
 }
 
@@ -362,7 +365,7 @@ pub fn finish<H: Handler>(mut pipeline: Pipeline<H>) -> Outcome<H> {
             !deadline.passed(),
             "the pipeline should have stopped: {totals:?}"
         );
-        thread::yield_now();
+        thread::sleep(LOOK_EVERY);
     }
     for worker in pipeline.by_worker() {
         let under_way = (worker.batches_under_way, worker.messages_under_way);
