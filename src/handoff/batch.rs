@@ -4,9 +4,8 @@
 //! list of frame bounds.
 //!
 //! Messages are copied in. Sharing the engine's receive buffer by an index was tried
-//! (`cargo bench --bench copy_or_share`): the same up to 1,024 bytes, where both pay for the way from
-//! core to core, beside which a copy within the lane's cache is nothing; at 16 KiB a fifth less CPU
-//! time, which no price feed would notice.
+//! (`cargo bench --bench copy_or_share`): the same within the spread, since both pay for the way from
+//! core to core, beside which a copy within the lane's cache is nothing.
 
 use std::{mem, ops::Deref};
 
