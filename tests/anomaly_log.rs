@@ -1,5 +1,6 @@
 //! Goal: `run` says what goes wrong while it runs: a line whose copies stay away, which no handler misses, a
-//! lost connection, a restart, a loss. Where too much does to be read, it says how much more, and the summary has all.
+//! lost connection, a restart, a loss. Of what is too much to be read it says how much more there was, and the summary
+//! has all.
 
 mod support;
 

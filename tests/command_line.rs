@@ -336,6 +336,7 @@ fn the_summary_has_what_scripts_rely_on() {
     assert_eq!(summary["engine"], "native");
     assert_eq!(number(&summary, "lost"), 0);
     assert_eq!(number(&summary, "topics"), 50);
+    assert_eq!(number(&summary, "first_seen"), 50);
     let elapsed_s = summary["elapsed_s"].as_f64().unwrap();
     assert!(elapsed_s > 0.0);
     let per_s = summary["msgs_per_s"].as_f64().unwrap();

@@ -1,5 +1,5 @@
 //! Goal: messages that have waited for longer than `policy.conflate_after_ms` are conflated by their worker, however much
-//! room there is for more: receipts vouch for each one and say how old it was. Without pressure all are delivered.
+//! room there is for more: receipts vouch for each one and say how old it was. Where none has waited, all are delivered.
 
 mod support;
 
@@ -164,7 +164,7 @@ fn what_has_waited_for_too_long_is_conflated_though_there_is_room() {
 
 /// Unless the machine holds a worker up for longer than the budget, which is what it is for.
 #[test]
-fn without_pressure_everything_is_delivered() {
+fn nothing_is_conflated_that_has_not_waited() {
     const MESSAGES: u64 = 2_000;
     for engine in ENGINES {
         let (_publisher, endpoint) = publisher(&["--rate", "2000", "--messages", "2000"]);

@@ -12,8 +12,8 @@ use support::{
 fn what_peers_did_wrong_is_named_and_counted() {
     let folder = tempfile::tempdir().unwrap();
     let feeds = folder.path().join("feeds.toml");
-    let text = "[[lane]]\nname = \"a\"\n[receive]\nhandshake_timeout_ms = 300\nheartbeat_ms = 100\n\
-                heartbeat_timeout_ms = 400\n[[feed]]\nname = \"f\"\nenvelope = \"raw\"\n\
+    let text = "[[lane]]\nname = \"a\"\n[receive]\nhandshake_timeout_ms = 3000\nheartbeat_ms = 100\n\
+                heartbeat_timeout_ms = 2000\n[[feed]]\nname = \"f\"\nenvelope = \"raw\"\n\
                 [[feed.line]]\nlane = \"a\"\nbind = [\"tcp://127.0.0.1:*\"]\n";
     std::fs::write(&feeds, text).unwrap();
     let mut run = Pinfeed::start(&["run", feeds.to_str().unwrap(), "--json"]);

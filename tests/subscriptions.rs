@@ -113,12 +113,10 @@ fn all_are_sent_again_to_a_publisher_that_comes_back() {
             Topics::default()
         })
         .unwrap();
-        // One that was asked for later is among them, and one that is not wanted any more is not.
+        // One that was asked for later is among them.
         pipeline.subscribe("feed", b"later").unwrap();
-        pipeline.unsubscribe("feed", b"T00007").unwrap();
         let mut expected: Vec<Vec<u8>> = subscribe
             .iter()
-            .filter(|one| *one != "T00007")
             .map(|one| one.as_bytes().to_vec())
             .collect();
         expected.push(b"later".to_vec());
@@ -134,13 +132,19 @@ fn all_are_sent_again_to_a_publisher_that_comes_back() {
             }
             seen.sort_unstable();
             assert!(seen == expected, "each of them once");
-            for topic in ["T00007", "T04999", "T05000", "later"] {
+            for topic in ["T04999", "T05000", "later"] {
                 socket.send(topic, 0).unwrap();
             }
             wait_until("the messages have come", || {
                 pipeline.look().delivered == 2 * life
             });
             assert_eq!(socket.recv_bytes(zmq::DONTWAIT), Err(zmq::Error::EAGAIN));
+            if life == 1 {
+                // One that is not wanted any more is not asked for again.
+                pipeline.unsubscribe("feed", b"T00007").unwrap();
+                assert_eq!(socket.recv_bytes(0).unwrap(), b"\x00T00007");
+                expected.retain(|one| one != b"T00007");
+            }
         }
         stop.request();
         let outcome = finish(pipeline);

@@ -49,32 +49,32 @@ pub struct Stall {
     is_stalled: bool,
 }
 
-/// Records how late messages are; stalls once, where that is its part.
+/// Records how long messages took; stalls once, where that is its part.
 struct Timed {
     /// After how many messages, and for how long.
     stall: Option<(u64, Duration)>,
-    late: Vec<Late>,
+    samples: Vec<Sample>,
 }
 
 /// A message's times, in nanoseconds.
 #[derive(Clone, Copy)]
-struct Late {
+struct Sample {
     /// When it was to be sent, since the epoch.
     due_ns: u64,
     /// From then to the handler.
-    by_ns: u64,
+    latency_ns: u64,
 }
 
 impl Handler for Timed {
     fn on_message(&mut self, message: &Message<'_>) {
         if let Some((after, for_)) = self.stall
-            && self.late.len() as u64 == after
+            && self.samples.len() as u64 == after
         {
             thread::sleep(for_);
         }
         let due_ns = message.timestamp_ns().expect("all bear their time");
-        let by_ns = wall_ns().saturating_sub(due_ns);
-        self.late.push(Late { due_ns, by_ns });
+        let latency_ns = wall_ns().saturating_sub(due_ns);
+        self.samples.push(Sample { due_ns, latency_ns });
     }
 }
 
@@ -139,7 +139,8 @@ impl Stall {
         let pipeline = Pipeline::start(&config, Quota::of(messages), Stop::default(), |worker| {
             Timed {
                 stall: (self.is_stalled && worker == 0).then_some(stall),
-                late: Vec::with_capacity(messages as usize),
+                // A first touch of a page, every 256 messages, is below their p99.
+                samples: Vec::with_capacity(messages as usize),
             }
         });
         let outcome = pipeline.expect("the pipeline starts").finish();
@@ -150,10 +151,10 @@ impl Stall {
             totals.delivered + totals.conflated + totals.dropped,
             messages
         );
-        let seen: usize = outcome.handlers.iter().map(|one| one.late.len()).sum();
+        let seen: usize = outcome.handlers.iter().map(|one| one.samples.len()).sum();
         assert_eq!(seen as u64, totals.delivered);
         let others = outcome.handlers[1..].iter();
-        let others: Vec<Late> = others.flat_map(|timed| &timed.late).copied().collect();
+        let others: Vec<Sample> = others.flat_map(|timed| &timed.samples).copied().collect();
         Cost {
             messages,
             elapsed_ns: outcome.elapsed_ns,
@@ -165,17 +166,17 @@ impl Stall {
     }
 }
 
-fn histogram(messages: &[Late]) -> Histogram<u64> {
+fn histogram(messages: &[Sample]) -> Histogram<u64> {
     let mut histogram = Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("it has bounds");
     for message in messages {
-        histogram.saturating_record(message.by_ns);
+        histogram.saturating_record(message.latency_ns);
     }
     histogram
 }
 
 /// Takes the p99 of each slice of the middle half of a run, which is when a worker stands still, and returns their
 /// median.
-fn slice_p99_ns(messages: &[Late], run_ns: u64) -> f64 {
+fn slice_p99_ns(messages: &[Sample], run_ns: u64) -> f64 {
     let mut slices = vec![Vec::new(); SLICES as usize];
     let start_ns = messages.iter().map(|message| message.due_ns).min();
     let from_ns = start_ns.expect("some came") + run_ns / 4;

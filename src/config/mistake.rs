@@ -36,7 +36,8 @@ pub(super) fn locate(text: &str, key: &str) -> Option<(usize, usize)> {
     let mut longest: Option<(usize, usize)> = None;
     walk(table.get_ref(), "", &mut |found, at| {
         let rest = key.strip_prefix(found);
-        let holds = rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
+        let holds =
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[', ' ', ',']));
         // The key of a value comes before it.
         if holds && longest.is_none_or(|(bytes, _)| found.len() > bytes) {
             longest = Some((found.len(), at.start));
@@ -313,6 +314,8 @@ mod tests {
             ("feed[0].line[0].lane", 11, 1),
             ("feed[0].line[0].connect[1]", 13, 3),
             ("feed[0].topics[0]", 7, 1),
+            ("feed[0].sequence (both)", 9, 1),
+            ("wait, pin or cores", 1, 1),
         ] {
             assert_eq!(locate(TEXT, key), Some((line, column)), "{key}");
         }

@@ -63,8 +63,8 @@ pub struct StaleTopics {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Arbitration {
-    /// How long a message missing on one line is waited for on the others, in milliseconds. Lines that have had no
-    /// connection for that long, and a second, are not waited for.
+    /// How long a message missing on one line is waited for on the others, in milliseconds: not any more once none of
+    /// them has had a connection for that long, and for a second at least.
     pub wait_ms: u32,
     /// How many messages may be held while others are waited for. Beyond that, the oldest missing ones
     /// are given up.

@@ -371,12 +371,13 @@ impl Config {
         toml::from_str(&text).map_err(|error| explain(path, &text, &error))
     }
 
-    /// Finds what an [`Error::Config`] names in the file that the configuration was [read](Self::load) from: the line of
-    /// the key, or of what it would stand below, and the character within it, counted from 1. `None` where there is nothing
-    /// of it in the file as it is by now.
+    /// Finds what an [`Error::Config`] names in the file that the configuration was [read](Self::load) from: the line
+    /// of the key, or of what it would stand below, and the character within it, counted from 1. `None` where there is
+    /// nothing of it in the file as it is by now, or where it is no regular file.
     #[must_use]
     pub fn locate(path: &Path, key: &str) -> Option<(usize, usize)> {
-        locate(&fs::read_to_string(path).ok()?, key)
+        let text = path.is_file().then(|| fs::read_to_string(path).ok())?;
+        locate(&text?, key)
     }
 }
 

@@ -1,10 +1,9 @@
 //! The handoff in memory: a ring of batches from each lane to each worker, another one back.
 //!
-//! Each ring has one producer and one consumer ([`rtrb`]), so passing a batch is a store and a load,
-//! without a lock or a locked instruction, as long as nobody sleeps. A worker that has polled in vain parks, and each batch
-//! leaves a token that keeps it from parking or wakes it, so no wake-up is ever missed; leaving the
-//! token is one atomic exchange. A lane in the middle of a read leaves one for a few batches, and at the read's
-//! end. It waits for a spare batch the same way.
+//! Each ring has one producer and one consumer ([`rtrb`]), so passing a batch is a store and a load. A worker that has
+//! polled in vain parks, and each batch leaves a token that keeps it from parking or wakes it, so no wake-up is ever
+//! missed; leaving the token is one atomic exchange, and a lock is taken only where the other end sleeps. A lane in the
+//! middle of a read leaves one for a few batches, and at the read's end. It waits for a spare batch the same way.
 //!
 //! Where a policy makes room by giving up what is old, the lane's end can take batches back: `queue.rs`.
 //!

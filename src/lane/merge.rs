@@ -132,6 +132,11 @@ impl Merge {
         }
     }
 
+    /// Returns the number of series seen.
+    pub(crate) fn first_seen(&self) -> u64 {
+        self.arbiter.series()
+    }
+
     /// Returns the number of copies of topics beyond the limit.
     pub(crate) fn untracked(&self) -> u64 {
         self.arbiter.untracked()

@@ -393,7 +393,7 @@ impl Router {
     pub(crate) fn tick(&mut self) -> Result<()> {
         let now_ns = self.clock.now_ns();
         let heard_ns = self.way.tally.heard(now_ns);
-        let mut untracked = 0;
+        let (mut first_seen, mut untracked) = (0, 0);
         for line in &mut self.lines {
             match &mut line.watch {
                 Watch::Nothing => {}
@@ -401,6 +401,7 @@ impl Router {
                     let mut told = self.way.told(line.origin, now_ns);
                     tracker.tick(heard_ns, &mut |event| told.tell(event));
                     told.outcome?;
+                    first_seen += tracker.counts().first_seen;
                     untracked += tracker.counts().untracked;
                 }
                 Watch::Merged(share) => {
@@ -412,10 +413,12 @@ impl Router {
                         self.way
                             .desk(&line.envelope, line.origin, self.message_bytes_max, now_ns);
                     join.tick(&mut desk, heard_ns)?;
+                    first_seen += join.tracker().counts().first_seen;
                     untracked += join.tracker().counts().untracked;
                 }
             }
         }
+        self.counters().first_seen.set(first_seen);
         self.counters().untracked.set(untracked);
         if self.way.dispatch.is_moving() {
             self.way.dispatch.go_on_moving(&mut self.way.tally)?;

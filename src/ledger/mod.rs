@@ -148,7 +148,7 @@ pub struct LaneLedger {
     pub handshake_timeouts: Counter,
     /// Connections ended because their peer was silent for too long.
     pub heartbeat_timeouts: Counter,
-    /// Connections ended because their peer began a message and did not go on with it.
+    /// Connections ended because their peer began a message, or a command, and did not go on with it.
     pub message_timeouts: Counter,
     /// Connections that ended within a message, which was thrown away. It was never received.
     pub truncated: Counter,
@@ -171,6 +171,8 @@ pub struct LaneLedger {
     pub snapshots: Counter,
     /// Messages of snapshots, among those received.
     pub from_snapshots: Counter,
+    /// Series of numbers, seen for the first time.
+    pub first_seen: Counter,
     /// Messages of topics beyond the limit on those tracked.
     pub untracked: Counter,
     /// Moves of shards from one worker to another, done.
@@ -278,6 +280,7 @@ impl Ledger {
             restarts: lane(|one| &one.restarts),
             snapshots: lane(|one| &one.snapshots),
             from_snapshots: lane(|one| &one.from_snapshots),
+            first_seen: lane(|one| &one.first_seen),
             untracked: lane(|one| &one.untracked),
             given_up_early: 0,
             untold: worker(|one| &one.untold),
@@ -352,6 +355,8 @@ pub struct Totals {
     pub snapshots: u64,
     /// Messages of snapshots, among those received.
     pub from_snapshots: u64,
+    /// Series of numbers, seen for the first time; those of merged lines known at the end.
+    pub first_seen: u64,
     /// Messages of topics beyond the limit on those tracked.
     pub untracked: u64,
     /// Times that missing messages were given up before their time, because too much was held; known at the

@@ -421,6 +421,7 @@ impl<H: Handler> Pipeline<H> {
         // Not before: a lane that waits for a worker holds the lock.
         for merge in self.merges.iter().flatten() {
             let merge = merge.lock().unwrap_or_else(PoisonError::into_inner);
+            totals.first_seen += merge.first_seen();
             totals.untracked += merge.untracked();
             totals.given_up_early += merge.given_up();
         }

@@ -54,6 +54,8 @@ pub struct Summary {
     pub snapshots: u64,
     /// Messages of snapshots, among those received.
     pub from_snapshots: u64,
+    /// Series of numbers, seen for the first time: topics, or lines where numbers count over all topics.
+    pub first_seen: u64,
     /// Messages of topics beyond the limit on those whose numbers are looked at.
     pub untracked: u64,
     /// Times that messages missing on all lines were given up before their time, because too much was held.
@@ -96,7 +98,7 @@ pub struct Summary {
     pub handshake_timeouts: u64,
     /// Connections ended because the peer was silent for too long.
     pub heartbeat_timeouts: u64,
-    /// Connections ended because the peer began a message and did not go on with it.
+    /// Connections ended because the peer began a message, or a command, and did not go on with it.
     pub message_timeouts: u64,
     /// Connections refused because there were too many.
     pub refused: u64,
@@ -216,6 +218,7 @@ impl Summary {
             restarts: totals.restarts,
             snapshots: totals.snapshots,
             from_snapshots: totals.from_snapshots,
+            first_seen: totals.first_seen,
             untracked: totals.untracked,
             given_up_early: totals.given_up_early,
             untold: totals.untold,
@@ -526,12 +529,14 @@ impl Summary {
         if undelivered.topics.is_empty() {
             return Ok(());
         }
-        let topics = count(undelivered.topics.len() as u64);
-        let shown = undelivered.topics.len().min(UNDELIVERED_SHOWN);
-        writeln!(
-            out,
-            "not delivered: {topics} topics, the first {shown} of them"
-        )?;
+        let topics = undelivered.topics.len();
+        let shown = topics.min(UNDELIVERED_SHOWN);
+        let first = if shown < topics {
+            format!(", the first {shown} of them")
+        } else {
+            String::new()
+        };
+        writeln!(out, "not delivered: {} topics{first}", count(topics as u64))?;
         writeln!(out, "{:>27}{:>15}", "dropped", "conflated")?;
         for row in &undelivered.topics[..shown] {
             let (dropped, conflated) = (count(row.dropped), count(row.conflated));

@@ -69,8 +69,8 @@ impl Handshake {
         }
     }
 
-    /// Returns why the peer refused the handshake, in its own words, after [`Violation::Refused`]: up to 255 bytes, of
-    /// which those that can't be printed are escaped.
+    /// Returns why the peer refused the handshake, in its own words, after [`Violation::Refused`], if it gave a reason: up
+    /// to 255 bytes, escaped as in a string of ASCII.
     #[must_use]
     pub fn refusal(&self) -> Option<&str> {
         self.refusal.as_deref()
@@ -136,7 +136,7 @@ impl Handshake {
                 })
             }
             Command::Error { reason } => {
-                self.refusal = Some(reason.escape_ascii().to_string());
+                self.refusal = (!reason.is_empty()).then(|| reason.escape_ascii().to_string());
                 Err(Violation::Refused)
             }
             _ => Err(Violation::NotReady),

@@ -48,8 +48,8 @@ pub const ENGINES: [Engine; 2] = [Engine::Native, Engine::Libzmq];
 
 /// How long anything in a test may take before it is a failure.
 pub const LIMIT: Duration = Duration::from_secs(60);
-/// How often is looked whether what is waited for has come: who only gave way between two looks would keep a core from
-/// those that it waits for, and on a busy machine would hardly get to look.
+/// How long a test that waits sleeps between two looks. If it only gave way, it would keep a core from those that it
+/// waits for, and on a busy machine would hardly get to look.
 const LOOK_EVERY: Duration = Duration::from_micros(100);
 
 /// A gate that a handler stands before until it is opened.

@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn snapshots_are_of_one_publisher_and_one_prefix() {
+    fn feeds_that_snapshots_do_not_suit_are_refused() {
         const SERVER: &str = "connect = \"tcp://127.0.0.1:5556\"";
         const LINE: &str = "connect = [\"tcp://127.0.0.1:5557\"]";
         check("", SERVER, LINE, "").unwrap();

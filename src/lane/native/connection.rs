@@ -33,9 +33,11 @@ const UNREAD_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// The size from which a message that has come in part is gathered in its connection, rather than put
 /// back in front of the next read.
 const GATHERED_BYTES_MIN: usize = 16 * 1024;
-/// Room for what follows a large message, so that it comes with the same read: its next frames, or the messages behind it.
+/// Room for what follows a large message, so that it comes with the same read: its next frames, or the messages
+/// behind it.
 const BEHIND_BYTES: usize = 64 * 1024;
-/// Memory that a connection keeps for the next large message: as large a one as it takes where nothing else is asked for.
+/// Memory that a connection keeps for the next large message: for one of the default `message_bytes_max`, the heads of
+/// its frames, and what is read behind it.
 const KEPT_BYTES_MAX: usize = 1024 * 1024 + 2 * BEHIND_BYTES;
 const MILLISECOND_NS: u64 = 1_000_000;
 
@@ -59,15 +61,15 @@ pub(super) enum End {
 impl End {
     /// Says why a connection ended that was never up, for people. `refusal` is what the peer said of it.
     fn reason(self, is_connected: bool, refusal: Option<&str>) -> String {
-        match self {
-            Self::Violation(Violation::Refused) if refusal.is_some_and(|why| !why.is_empty()) => {
-                format!("{}: {}", Violation::Refused, refusal.unwrap_or_default())
+        match (self, refusal) {
+            (Self::Violation(Violation::Refused), Some(why)) => {
+                format!("{}: {why}", Violation::Refused)
             }
-            Self::NotMade(refused) => refused.to_string(),
-            Self::Violation(violation) => violation.to_string(),
-            Self::HandshakeTimeout if is_connected => "the handshake took too long".to_owned(),
-            Self::HandshakeTimeout => "no answer".to_owned(),
-            Self::Lost | Self::HeartbeatTimeout | Self::MessageTimeout => {
+            (Self::NotMade(refused), _) => refused.to_string(),
+            (Self::Violation(violation), _) => violation.to_string(),
+            (Self::HandshakeTimeout, _) if is_connected => "the handshake took too long".to_owned(),
+            (Self::HandshakeTimeout, _) => "no answer".to_owned(),
+            (Self::Lost | Self::HeartbeatTimeout | Self::MessageTimeout, _) => {
                 "the peer hung up before the handshake was done".to_owned()
             }
         }
@@ -330,8 +332,6 @@ impl Connection {
                 Ok(progress) => {
                     used = progress.consumed;
                     if let Some(peer) = progress.peer {
-                        // Before anything is asked for, and so before anything can come.
-                        sink.router.note_connection(self.line, true);
                         self.state = State::Up(Splitter::new(self.limits), peer.version);
                         for prefix in sink.line.subscriptions.prefixes() {
                             let start = Subscription::Start(prefix);
@@ -342,6 +342,11 @@ impl Connection {
                 Err(violation) => return Ok((0, Turn::Ended(End::Violation(violation)))),
             }
             let turn = self.write();
+            if self.is_up() {
+                // When what is wanted has been asked for, so that no snapshot is older than that; and before anything
+                // is passed on.
+                sink.router.note_connection(self.line, true);
+            }
             if turn != Turn::Open {
                 return Ok((used, turn));
             }

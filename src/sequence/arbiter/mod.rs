@@ -8,9 +8,10 @@
 //! what is missing is reported lost, and what was held goes on up to the next hole, which has a wait of
 //! its own. What is reported lost is never passed on afterwards: order would break.
 //!
-//! **Lines that are gone** are not waited for: where only one line has a connection, or had one within the last second
-//! or that wait, a hole is open for a millisecond only, in case that line disorders messages, and so is the end of an
-//! epoch. Until then it may be back in time.
+//! **A line that is left alone** waits for none: once no other line has had a connection for a second, or that wait if
+//! it is longer, a hole is open for a millisecond only, in case that line disorders messages, and so is the end of an
+//! epoch. Until then another one may be back in time. Where two are left of three or four, they wait for each other, and
+//! for those that are gone before an epoch ends.
 //!
 //! **Epochs.** A message of a later epoch is held until every line has shown a later one in this series,
 //! or for the same wait: until then the old epoch's tail may come by a line that lags. Then the old epoch
@@ -72,8 +73,8 @@ use super::{Gap, Numbering, Position, Scope};
 pub const LINES_MAX: usize = 4;
 /// One message of so many that a line wins is marked, to tell the other lines' lag.
 pub const LAG_SAMPLE_EVERY: u64 = 16;
-/// How long the line may be silent that topics without a series come by, at least, and how long any may be without a
-/// connection before it is not waited for: lines lag by less.
+/// How long the line may be silent that topics without a series come by, at least, and how long lines may be without a
+/// connection before the one that is left waits for them no longer: lines lag by less.
 const UNHEARD_NS: u64 = 1_000_000_000;
 /// How long a hole is open where no other line can fill it.
 const ALONE_WAIT_NS: u64 = 1_000_000;
@@ -474,6 +475,12 @@ impl<M> Arbiter<M> {
     #[must_use]
     pub fn lines(&self) -> &[LineCounts] {
         &self.core.lines
+    }
+
+    /// Returns the number of series seen.
+    #[must_use]
+    pub fn series(&self) -> u64 {
+        (self.topics.len() + usize::from(self.feed.is_some())) as u64
     }
 
     /// Returns the number of messages held.

@@ -186,6 +186,32 @@ fn who_is_gone_is_not_waited_for() {
 }
 
 #[test]
+fn who_is_gone_may_be_back_within_a_second() {
+    let limits = Limits {
+        wait_ns: 50_000_000,
+        ..LIMITS
+    };
+    let mut bench = Bench::new(NUMBERING, limits);
+    for line in [0, 1] {
+        bench.offer(line, 1, 0, 0);
+    }
+    bench.arbiter.disconnected(1, 0);
+    bench.take();
+    let before_ns = UNHEARD_NS - limits.wait_ns;
+    for (next, now_ns, wait_ns) in [
+        (2, before_ns, limits.wait_ns),
+        (4, UNHEARD_NS, ALONE_WAIT_NS),
+    ] {
+        bench.offer(0, 1, next, now_ns);
+        bench.release(now_ns + wait_ns - 1);
+        assert_eq!(bench.take(), []);
+        bench.release(now_ns + wait_ns);
+        let lost = Lost(1, next - 1, next - 1);
+        assert_eq!(bench.take(), [lost, Message(1, next)]);
+    }
+}
+
+#[test]
 fn an_unknown_start_is_the_lowest_number_held() {
     let numbering = Numbering {
         start: None,
