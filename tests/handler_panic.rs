@@ -81,3 +81,33 @@ fn leaves_the_others_running_when_isolated() {
         MESSAGES - SEEN_BEFORE_PANIC - others
     );
 }
+
+/// Worker 1 at its first message, worker 0 when all is over.
+struct OneByOne {
+    worker: usize,
+}
+
+impl Handler for OneByOne {
+    fn on_message(&mut self, _message: &Message<'_>) {
+        assert!(self.worker == 0, "at once");
+    }
+
+    fn on_stop(&mut self) {
+        assert!(self.worker != 0, "at the end");
+    }
+}
+
+#[test]
+fn who_failed_first_is_named() {
+    let (_publisher, endpoint) = publisher(&["--rate", "10000", "--skew", "0"]);
+    let config = Config::connect(&endpoint, Envelope::Pinfeed);
+    let start = Pipeline::start(&config, Quota::unlimited(), Stop::default(), |worker| {
+        OneByOne { worker }
+    });
+    match finish(start.unwrap()).failure {
+        Some(Error::HandlerPanicked { worker, message }) => {
+            assert_eq!((worker.as_str(), message.as_str()), ("worker-1", "at once"));
+        }
+        other => panic!("the panic is the failure, not {other:?}"),
+    }
+}

@@ -398,7 +398,7 @@ impl<H: Handler> Pipeline<H> {
         let mut failures = Vec::new();
         let mut handlers = Vec::new();
         let mut uncollected = Stages::default();
-        // Workers first: where one failed, its lanes only say that it is gone.
+        // Workers first, and of them the one that failed first: where one did, its lanes only say that it is gone.
         for (index, worker) in mem::take(&mut self.workers).into_iter().enumerate() {
             match join(worker) {
                 Ok(end) => {
@@ -410,11 +410,13 @@ impl<H: Handler> Pipeline<H> {
                     handlers.push(end.handler);
                     failures.extend(end.failure);
                 }
-                Err(error) => failures.push(error),
+                Err(error) => failures.push((u64::MAX, error)),
             }
         }
         let lanes = mem::take(&mut self.lanes).into_iter();
-        failures.extend(lanes.filter_map(|lane| join(lane).err()));
+        let of_lanes = lanes.filter_map(|lane| join(lane).err());
+        failures.extend(of_lanes.map(|error| (u64::MAX, error)));
+        let first = failures.into_iter().min_by_key(|(at_ns, _)| *at_ns);
         self.stages.merge(&self.interval);
         self.stages.merge(&uncollected);
         let mut totals = self.look();
@@ -443,7 +445,7 @@ impl<H: Handler> Pipeline<H> {
             threads: self.roster.outcomes(),
             rejected_samples: self.rejected_samples(),
             handlers,
-            failure: failures.into_iter().next(),
+            failure: first.map(|(_, error)| error),
             feeds: mem::take(&mut self.feeds),
             by_topic: ByTopic::merge(&self.topics),
             flight: self.flight.clone(),

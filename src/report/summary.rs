@@ -532,7 +532,7 @@ impl Summary {
         let topics = undelivered.topics.len();
         let shown = topics.min(UNDELIVERED_SHOWN);
         let first = if shown < topics {
-            format!(", the first {shown} of them")
+            format!(", the {shown} with the most")
         } else {
             String::new()
         };
@@ -544,6 +544,15 @@ impl Summary {
                 out,
                 "{dropped:>27}{conflated:>15}  {} {}",
                 row.feed, row.topic
+            )?;
+        }
+        let others = (undelivered.other_dropped, undelivered.other_conflated);
+        if others != (0, 0) {
+            writeln!(
+                out,
+                "{:>27}{:>15}  of topics that are not counted apart (policy.topics_max)",
+                count(others.0),
+                count(others.1)
             )?;
         }
         Ok(())

@@ -37,8 +37,8 @@ pub(crate) struct WorkerEnd<H> {
     pub handler: H,
     /// What was recorded since the collector last asked.
     pub stages: Box<Stages>,
-    /// Why it discarded what came after, if it did.
-    pub failure: Option<Error>,
+    /// Why it discarded what came after, if it did, and since when, in nanoseconds of the pipeline's clock.
+    pub failure: Option<(u64, Error)>,
 }
 
 impl<H: Handler> Worker<H> {
@@ -51,7 +51,9 @@ impl<H: Handler> Worker<H> {
         let mut failure = None;
         loop {
             match self.inlet.receive()? {
-                Received::Batch(batch) if failure.is_none() => failure = self.take(batch),
+                Received::Batch(batch) if failure.is_none() => {
+                    failure = self.take(batch).map(|error| self.dated(error));
+                }
                 Received::Batch(batch) => {
                     let counters = &self.ledger.workers[self.index];
                     counters.last_done_ns.set(self.clock.now_ns());
@@ -61,7 +63,7 @@ impl<H: Handler> Worker<H> {
                 Received::Idle => {
                     self.patience.lately.note(self.clock.now_ns());
                     if failure.is_none() {
-                        failure = self.call(H::on_idle);
+                        failure = self.call(H::on_idle).map(|error| self.dated(error));
                     }
                 }
                 Received::Ended => break,
@@ -69,15 +71,20 @@ impl<H: Handler> Worker<H> {
             self.recorder.offer();
         }
         // A handler that has panicked is not called any more.
-        if !matches!(failure, Some(Error::HandlerPanicked { .. })) {
+        if !matches!(failure, Some((_, Error::HandlerPanicked { .. }))) {
             let panic = self.call(H::on_stop);
-            failure = failure.or(panic);
+            failure = failure.or(panic.map(|error| self.dated(error)));
         }
         Ok(WorkerEnd {
             handler: self.handler,
             stages: self.recorder.finish(),
             failure,
         })
+    }
+
+    /// With when it happened.
+    fn dated(&self, error: Error) -> (u64, Error) {
+        (self.clock.now_ns(), error)
     }
 
     /// Takes a batch to the handler, conflated with others where that is due. Returns why it is the last
