@@ -8,13 +8,12 @@
 //! what is missing is reported lost, and what was held goes on up to the next hole, which has a wait of
 //! its own. What is reported lost is never passed on afterwards: order would break.
 //!
-//! **A line that is left alone** waits for none: once no other line has had a connection for a second, or that wait if
-//! it is longer, a hole is open for a millisecond only, in case that line disorders messages, and so is the end of an
-//! epoch. Until then another one may be back in time. Where two are left of three or four, they wait for each other, and
-//! for those that are gone before an epoch ends.
+//! **Lines that are gone** are not waited for: once a line has had no connection for a second, or that wait if it is
+//! longer, an epoch ends without it; until then it may be back in time. Where only one line is left, a hole is open for a
+//! millisecond, in case that line disorders messages; where two are left of three or four, they wait for each other.
 //!
-//! **Epochs.** A message of a later epoch is held until every line has shown a later one in this series,
-//! or for the same wait: until then the old epoch's tail may come by a line that lags. Then the old epoch
+//! **Epochs.** A message of a later epoch is held until every line that is not gone has shown a later one in this
+//! series, or for the same wait: until then the old epoch's tail may come by a line that lags. Then the old epoch
 //! is left, and nothing of it is passed on any more. Of its tail only the numbers below one that came can
 //! be known to be missing; they are reported, and whatever followed the last that came is not. The new epoch
 //! begins at [`Numbering::start`] where that is known, otherwise at the lowest number held. Where a line
@@ -74,7 +73,7 @@ pub const LINES_MAX: usize = 4;
 /// One message of so many that a line wins is marked, to tell the other lines' lag.
 pub const LAG_SAMPLE_EVERY: u64 = 16;
 /// How long the line may be silent that topics without a series come by, at least, and how long lines may be without a
-/// connection before the one that is left waits for them no longer: lines lag by less.
+/// connection before they are waited for no longer: lines lag by less.
 const UNHEARD_NS: u64 = 1_000_000_000;
 /// How long a hole is open where no other line can fill it.
 const ALONE_WAIT_NS: u64 = 1_000_000;
@@ -193,8 +192,8 @@ struct Core {
     /// By line: how often it was connected, modulo 65,536.
     connections: [u16; LINES_MAX],
     connected: [bool; LINES_MAX],
-    /// By line that is not connected: since when.
-    gone_ns: [u64; LINES_MAX],
+    /// By line: until when it is waited for.
+    awaited_until_ns: [u64; LINES_MAX],
     /// From when on only one line is waited for.
     alone_from_ns: u64,
     /// When which series may go on: one entry for each that holds messages.
@@ -237,20 +236,13 @@ impl Core {
         waited_ns.min(alone_ns.max(self.alone_from_ns))
     }
 
-    /// Finds out from when on only one line is waited for. What is held by then was waited for in full.
-    fn note_alone(&mut self) {
-        let patience_ns = self.limits.wait_ns.max(UNHEARD_NS);
-        let mut until_ns = [0; LINES_MAX];
-        let lines = self.lines.len();
-        for (line, until_ns) in until_ns[..lines].iter_mut().enumerate() {
-            *until_ns = if self.connected[line] {
-                u64::MAX
-            } else {
-                self.gone_ns[line].saturating_add(patience_ns)
-            };
-        }
-        until_ns[..lines].sort_unstable_by(|one, other| other.cmp(one));
-        self.alone_from_ns = if lines > 1 { until_ns[1] } else { u64::MAX };
+    /// Takes note of until when a line is waited for. What is held when it is no more was waited for in full.
+    fn await_until(&mut self, line: usize, until_ns: u64) {
+        self.awaited_until_ns[line] = until_ns;
+        let mut until_ns = self.awaited_until_ns;
+        let of_lines = &mut until_ns[..self.lines.len()];
+        of_lines.sort_unstable_by(|one, other| other.cmp(one));
+        self.alone_from_ns = of_lines.get(1).copied().unwrap_or(u64::MAX);
     }
 
     fn is_over(&self) -> bool {
@@ -313,7 +305,7 @@ impl<M> Arbiter<M> {
                 lines: (0..lines).map(|_| LineCounts::new()).collect(),
                 connections: [0; LINES_MAX],
                 connected: [true; LINES_MAX],
-                gone_ns: [0; LINES_MAX],
+                awaited_until_ns: [u64::MAX; LINES_MAX],
                 alone_from_ns: u64::MAX,
                 deadlines: BTreeSet::new(),
                 due_ns: u64::MAX,
@@ -455,7 +447,7 @@ impl<M> Arbiter<M> {
         let line = usize::from(line);
         self.core.connected[line] = true;
         self.core.connections[line] = self.core.connections[line].wrapping_add(1);
-        self.core.note_alone();
+        self.core.await_until(line, u64::MAX);
     }
 
     /// Takes note that the last connection of `line` was lost at `now_ns`. What it brought is not forgotten, and
@@ -467,8 +459,9 @@ impl<M> Arbiter<M> {
     pub fn disconnected(&mut self, line: u8, now_ns: u64) {
         let line = usize::from(line);
         self.core.connected[line] = false;
-        self.core.gone_ns[line] = now_ns;
-        self.core.note_alone();
+        let patience_ns = self.core.limits.wait_ns.max(UNHEARD_NS);
+        self.core
+            .await_until(line, now_ns.saturating_add(patience_ns));
     }
 
     /// Returns what was counted of each line.

@@ -335,7 +335,7 @@ impl<M> Stream<M> {
         sink: &mut impl FnMut(Released<'_, M>),
     ) {
         loop {
-            let (ended, now) = (self.has_ended(core), self.now());
+            let (ended_ns, now) = (self.ended_ns(core), self.now());
             let Some(aside) = &mut self.aside else { break };
             let Some(first) = aside.held.first_entry() else {
                 break;
@@ -349,8 +349,8 @@ impl<M> Stream<M> {
                 sink(Released::Message(held.message));
                 continue;
             }
-            let until_ns = core.deadline_ns(first.get().since_ns);
-            if until_ns > now_ns && !ended {
+            let until_ns = core.deadline_ns(first.get().since_ns).min(ended_ns);
+            if until_ns > now_ns {
                 if !force {
                     break;
                 }
@@ -428,24 +428,27 @@ impl<M> Stream<M> {
         }
     }
 
-    /// Tells whether every line has shown a later life, so that nothing more can come of this one.
-    fn has_ended(&self, core: &Core) -> bool {
+    /// Returns from when on nothing more is waited for of this life: once every line has shown a later one, but for
+    /// those that are gone.
+    fn ended_ns(&self, core: &Core) -> u64 {
         let Some(aside) = &self.aside else {
-            return false;
+            return u64::MAX;
         };
-        let (mut shown, now) = (aside.shown[..core.lines.len()].iter(), self.now());
-        shown.all(|&life| life > now)
+        let now = self.now();
+        let awaited = (0..core.lines.len()).filter(|&line| aside.shown[line] <= now);
+        let until_ns = awaited.map(|line| core.awaited_until_ns[line]);
+        until_ns.max().unwrap_or(0)
     }
 
     /// Enters into the table of deadlines when the first message held may go on.
     fn schedule(&mut self, core: &mut Core) {
-        let (ended, now) = (self.has_ended(core), self.now());
+        let (ended_ns, now) = (self.ended_ns(core), self.now());
         let Some(aside) = &mut self.aside else { return };
         let deadline_ns = aside.held.first_key_value().map(|(&key, held)| {
-            if ended || key == (now, self.next) {
+            if key == (now, self.next) {
                 0
             } else {
-                core.deadline_ns(held.since_ns)
+                core.deadline_ns(held.since_ns).min(ended_ns)
             }
         });
         if deadline_ns != aside.deadline_ns {

@@ -32,8 +32,12 @@ enum Out {
 
 impl Bench {
     fn new(numbering: Numbering, limits: Limits) -> Self {
+        Self::of_lines(2, numbering, limits)
+    }
+
+    fn of_lines(lines: usize, numbering: Numbering, limits: Limits) -> Self {
         Self {
-            arbiter: Arbiter::new(numbering, 2, limits),
+            arbiter: Arbiter::new(numbering, lines, limits),
             out: Vec::new(),
         }
     }
@@ -209,6 +213,54 @@ fn who_is_gone_may_be_back_within_a_second() {
         let lost = Lost(1, next - 1, next - 1);
         assert_eq!(bench.take(), [lost, Message(1, next)]);
     }
+}
+
+#[test]
+fn an_epoch_ends_without_the_lines_that_are_gone() {
+    let limits = Limits {
+        wait_ns: UNHEARD_NS / 2,
+        ..LIMITS
+    };
+    let mut bench = Bench::of_lines(3, NUMBERING, limits);
+    for line in [0, 1, 2] {
+        bench.offer(line, 1, 0, 0);
+    }
+    bench.arbiter.disconnected(2, 0);
+    bench.take();
+    // Line 2 may be back: the tail of the epoch is waited for until it can't be.
+    let mut now_ns = UNHEARD_NS - 10;
+    bench.offer(0, 2, 0, now_ns);
+    bench.offer(1, 2, 0, now_ns);
+    assert_eq!(bench.arbiter.due_ns(), UNHEARD_NS);
+    bench.release(UNHEARD_NS - 1);
+    assert_eq!(bench.take(), []);
+    bench.release(UNHEARD_NS);
+    assert_eq!(bench.take(), [Restarted(1, 2), Message(2, 0)]);
+    // Nor by now, so that the end comes with the last line that is left: but not before it.
+    now_ns = 2 * UNHEARD_NS;
+    assert_eq!(bench.offer(0, 3, 0, now_ns), Verdict::Hold);
+    assert_eq!(bench.offer(1, 2, 1, now_ns), Verdict::Pass);
+    assert_eq!(bench.take(), [Message(2, 1)]);
+    assert_eq!(bench.offer(1, 3, 1, now_ns), Verdict::Hold);
+    let all = [Restarted(2, 3), Message(3, 0), Message(3, 1)];
+    assert_eq!(bench.take(), all);
+    // A hole that one of the two may fill is waited for.
+    bench.offer(0, 3, 3, now_ns);
+    bench.release(now_ns + limits.wait_ns - 1);
+    assert_eq!(bench.take(), []);
+    assert_eq!(bench.offer(1, 3, 2, now_ns + 1), Verdict::Pass);
+    bench.take();
+    // It is back, and its tail is waited for again.
+    bench.arbiter.connected(2);
+    for line in [0, 1] {
+        bench.offer(line, 4, 0, now_ns + 2);
+    }
+    bench.release(now_ns + 1 + limits.wait_ns);
+    assert_eq!(bench.take(), []);
+    assert_eq!(bench.offer(2, 3, 4, now_ns + 3), Verdict::Pass);
+    bench.release(now_ns + 2 + limits.wait_ns);
+    let all = [Message(3, 4), Restarted(3, 4), Message(4, 0)];
+    assert_eq!(bench.take(), all);
 }
 
 #[test]
