@@ -8,6 +8,7 @@
 use std::{
     collections::VecDeque,
     fmt,
+    slice::EscapeAscii,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -56,6 +57,9 @@ pub enum AnomalyKind {
     /// A thread that was tied to its core no longer is.
     #[serde(rename = "off-core")]
     OffCore,
+    /// A topic came for the first time: nothing wrong, so it is told as it happens, and not kept.
+    #[serde(rename = "first-seen")]
+    FirstSeen,
 }
 
 /// The part of a message's way that is to blame.
@@ -120,6 +124,8 @@ pub struct FlightRecord(Arc<Shared>);
 struct Shared {
     feeds: Box<[String]>,
     log: Mutex<Log>,
+    /// What is not kept, until somebody tells it: all in one.
+    news: Mutex<Option<Anomaly>>,
 }
 
 #[derive(Debug, Default)]
@@ -135,16 +141,14 @@ impl FlightRecord {
         Self(Arc::new(Shared {
             feeds: feeds.into_iter().collect(),
             log: Mutex::default(),
+            news: Mutex::default(),
         }))
     }
 
     /// Adds an anomaly. `evidence` is asked for only where it begins an entry of its own: like ones
     /// within [`MERGE_NS`] are counted with the first, whatever their topics.
     pub fn note(&self, sighting: Sighting<'_>, evidence: impl FnOnce() -> String) {
-        let feed = sighting
-            .feed
-            .and_then(|feed| self.0.feeds.get(usize::from(feed)));
-        let feed = feed.map_or("", String::as_str);
+        let feed = self.feed(&sighting);
         let mut log = self.log();
         let like = log
             .entries
@@ -155,33 +159,42 @@ impl FlightRecord {
                 (entry.kind, entry.hop, entry.feed.as_str()) == (sighting.kind, sighting.hop, feed)
                     && sighting.at_ns.saturating_sub(entry.at_ns) < MERGE_NS
             });
-        let topic = sighting.topic.unwrap_or_default();
-        let topic = topic[..topic.len().min(TOPIC_BYTES_MAX)].escape_ascii();
         if let Some(entry) = like {
-            entry.count += sighting.count;
-            entry.times += 1;
-            entry.until_ns = entry.until_ns.max(sighting.at_ns);
-            // A flood of them allocates nothing.
-            if !entry.topic.bytes().eq(topic) {
-                entry.topic.clear();
-            }
+            entry.add(&sighting);
             return;
         }
         if log.entries.len() == ENTRIES_MAX {
             log.entries.pop_front();
             log.forgotten += 1;
         }
-        log.entries.push_back(Anomaly {
-            at_ns: sighting.at_ns,
-            until_ns: sighting.at_ns,
-            kind: sighting.kind,
-            hop: sighting.hop,
-            feed: feed.to_owned(),
-            topic: topic.to_string(),
-            count: sighting.count,
-            times: 1,
-            evidence: evidence(),
-        });
+        log.entries
+            .push_back(Anomaly::new(&sighting, feed, evidence()));
+    }
+
+    /// Adds to what is told as it happens, and not kept. `evidence` is asked for where there is none so far.
+    pub(crate) fn note_news(&self, sighting: Sighting<'_>, evidence: impl FnOnce() -> String) {
+        let feed = self.feed(&sighting);
+        match &mut *self.news() {
+            Some(entry) => {
+                entry.add(&sighting);
+                if entry.feed != feed {
+                    entry.feed.clear();
+                }
+            }
+            none => *none = Some(Anomaly::new(&sighting, feed, evidence())),
+        }
+    }
+
+    /// Takes what is to be told and not kept, unless more may be counted with it at `now_ns`.
+    pub(crate) fn take_news(&self, now_ns: u64) -> Option<Anomaly> {
+        self.news()
+            .take_if(|entry| entry.at_ns.saturating_add(MERGE_NS) <= now_ns)
+    }
+
+    fn feed(&self, sighting: &Sighting<'_>) -> &str {
+        let feeds = &self.0.feeds;
+        let feed = sighting.feed.and_then(|feed| feeds.get(usize::from(feed)));
+        feed.map_or("", String::as_str)
     }
 
     /// Returns what is kept, oldest first.
@@ -210,6 +223,43 @@ impl FlightRecord {
         // A thread that panicked within has at worst left an entry out.
         self.0.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn news(&self) -> MutexGuard<'_, Option<Anomaly>> {
+        self.0.news.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Anomaly {
+    fn new(sighting: &Sighting<'_>, feed: &str, evidence: String) -> Self {
+        Self {
+            at_ns: sighting.at_ns,
+            until_ns: sighting.at_ns,
+            kind: sighting.kind,
+            hop: sighting.hop,
+            feed: feed.to_owned(),
+            topic: sighting.topic_shown().to_string(),
+            count: sighting.count,
+            times: 1,
+            evidence,
+        }
+    }
+
+    /// Counts another one with it. A flood of them allocates nothing.
+    fn add(&mut self, sighting: &Sighting<'_>) {
+        self.count += sighting.count;
+        self.times += 1;
+        self.until_ns = self.until_ns.max(sighting.at_ns);
+        if !self.topic.bytes().eq(sighting.topic_shown()) {
+            self.topic.clear();
+        }
+    }
+}
+
+impl<'a> Sighting<'a> {
+    fn topic_shown(&self) -> EscapeAscii<'a> {
+        let topic = self.topic.unwrap_or_default();
+        topic[..topic.len().min(TOPIC_BYTES_MAX)].escape_ascii()
+    }
 }
 
 impl AnomalyKind {
@@ -230,6 +280,7 @@ impl AnomalyKind {
             Self::Stall => "stall",
             Self::Snapshot => "snapshot",
             Self::OffCore => "off-core",
+            Self::FirstSeen => "first-seen",
         }
     }
 }
@@ -326,6 +377,38 @@ mod tests {
         };
         record.note(long_after, || "anew".to_owned());
         assert_eq!(record.entries()[2].evidence, "anew");
+    }
+
+    #[test]
+    fn news_are_told_once_and_not_kept() {
+        let record = FlightRecord::new(["US".to_owned(), "EU".to_owned()]);
+        let first = Sighting {
+            kind: AnomalyKind::FirstSeen,
+            count: 1,
+            ..GAP
+        };
+        record.note_news(first, || "BTC came".to_owned());
+        record.note_news(first, || unreachable!("it is counted with the first"));
+        assert_eq!(record.take_news(5 + MERGE_NS - 1), None);
+        let told = record.take_news(5 + MERGE_NS).unwrap();
+        assert_eq!(
+            (told.count, told.feed.as_str(), told.topic.as_str()),
+            (2, "US", "BTC")
+        );
+        assert_eq!(record.take_news(u64::MAX), None);
+        record.note_news(first, || "BTC came".to_owned());
+        let other = Sighting {
+            feed: Some(1),
+            topic: Some(b"ETH"),
+            ..first
+        };
+        record.note_news(other, String::new);
+        let told = record.take_news(u64::MAX).unwrap();
+        assert_eq!(
+            (told.count, told.feed.as_str(), told.topic.as_str()),
+            (2, "", "")
+        );
+        assert_eq!(record.entries(), []);
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub(super) const TICK: Duration = Duration::from_millis(20);
 /// How often a line is shown to those who want them all.
 const LINE_EVERY: Duration = Duration::from_secs(1);
 
-/// The most lines of what goes wrong a second.
+/// The most lines of what goes wrong a second; one more may be of what is new.
 const ANOMALIES_MAX: u64 = 10;
 
 /// Whether to show lines while the pipeline runs.
@@ -146,13 +146,15 @@ struct AnomalyLog {
     second: u64,
     said: u64,
     unsaid: u64,
+    /// Whether there were news in that second.
+    has_news: bool,
 }
 
 impl AnomalyLog {
     fn say_new(&mut self, record: &FlightRecord, now_ns: u64) {
         if now_ns / SECOND_NS != self.second {
             self.say_unsaid();
-            (self.second, self.said) = (now_ns / SECOND_NS, 0);
+            (self.second, self.said, self.has_news) = (now_ns / SECOND_NS, 0, false);
         }
         let (entries, end) = record.entries_from(self.next);
         let first = end - entries.len() as u64;
@@ -168,6 +170,13 @@ impl AnomalyLog {
                 self.said += 1;
                 say(format_args!("{entry}"));
             }
+        }
+        // Once a second, and not before what goes wrong.
+        if !self.has_news
+            && let Some(news) = record.take_news(now_ns)
+        {
+            self.has_news = true;
+            say(format_args!("{news}"));
         }
     }
 

@@ -33,7 +33,7 @@ use crate::{
     ledger::Rejection,
     message::Origin,
     sequence::{
-        Event, Numbering, Scope, Tracker,
+        Event, EventKind, Numbering, Scope, Tracker,
         arbiter::{Arbiter, Limits, LineCounts, Released, Verdict},
     },
     shard::shard_of,
@@ -132,9 +132,13 @@ impl Merge {
         }
     }
 
-    /// Returns the number of series seen.
+    /// Returns the number of series, or of topics where their silence is looked at, that began.
     pub(crate) fn first_seen(&self) -> u64 {
-        self.arbiter.series()
+        if self.quality.registers() {
+            self.quality.counts().first_seen
+        } else {
+            self.arbiter.series()
+        }
     }
 
     /// Returns the number of copies of topics beyond the limit.
@@ -241,6 +245,9 @@ impl Merge {
             // There is no telling whose copy it is.
             None => Verdict::Pass,
         };
+        if self.arbiter.take_begun() {
+            self.tell_first_seen(tally, flight, arrival)?;
+        }
         match verdict {
             Verdict::Duplicate => tally.note_duplicates(received_ns, 1),
             Verdict::TooLate => {
@@ -318,6 +325,25 @@ impl Merge {
         // Another lane may be the next to have its turn.
         self.dispatch.announce();
         Ok(sorted.messages)
+    }
+
+    /// Tells of a series that begins, where the feed's quality does not tell of its topics.
+    #[cold]
+    fn tell_first_seen<F: Deref<Target = [u8]>>(
+        &mut self,
+        tally: &mut Tally,
+        flight: &FlightRecord,
+        arrival: &Arrival<'_, F>,
+    ) -> Result<()> {
+        if self.quality.registers() {
+            return Ok(());
+        }
+        let (origin, received_ns) = (arrival.origin, arrival.received_ns);
+        let mut told = Told::new(&mut self.dispatch, tally, flight, origin, received_ns);
+        let topic = (self.scope == Scope::Topic)
+            .then(|| (arrival.fields.topic.of(arrival.frames), arrival.hash));
+        told.tell(Event::new(topic, EventKind::FirstSeen));
+        told.outcome
     }
 
     /// Has a message of a topic or a feed that is not well judged.

@@ -82,8 +82,8 @@ impl<'a> Told<'a> {
                 Quality::Disconnected => (AnomalyKind::Reconnect, Hop::Network, 1),
                 Quality::Gapped | Quality::Recovering | Quality::Ok => return,
             },
-            // Neither is anything wrong.
-            EventKind::Snapshot(_) | EventKind::FirstSeen => return,
+            EventKind::FirstSeen => (AnomalyKind::FirstSeen, Hop::Publisher, 1),
+            EventKind::Snapshot(_) => return,
         };
         let sighting = Sighting {
             at_ns: self.now_ns,
@@ -94,6 +94,15 @@ impl<'a> Told<'a> {
             count,
         };
         let line = self.origin.line;
+        if event.kind == EventKind::FirstSeen {
+            return self.flight.note_news(sighting, || match event.topic {
+                Some(topic) => format!(
+                    "{} came by line {line} for the first time",
+                    topic.escape_ascii()
+                ),
+                None => format!("the first number came by line {line}"),
+            });
+        }
         self.flight.note(sighting, || match event.kind {
             EventKind::Gap(gap) => format!(
                 "numbers {} to {} were missing when they were received, before any queue of ours",

@@ -63,7 +63,7 @@ pub enum SnapshotMark {
 }
 
 impl<'a> Event<'a> {
-    pub(super) fn new(topic: Option<(&'a [u8], u64)>, kind: EventKind) -> Self {
+    pub(crate) fn new(topic: Option<(&'a [u8], u64)>, kind: EventKind) -> Self {
         Self {
             topic: topic.map(|(name, _)| name),
             hash: topic.map_or(0, |(_, hash)| hash),

@@ -56,7 +56,7 @@ mod lines;
 mod numbers;
 mod stream;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, mem};
 
 use hashbrown::HashTable;
 
@@ -181,6 +181,8 @@ pub struct Arbiter<M> {
     /// The only series where all messages share one.
     feed: Option<Stream<M>>,
     topics: HashTable<Stream<M>>,
+    /// Whether a series began since it was last asked.
+    has_begun: bool,
     core: Core,
 }
 
@@ -299,6 +301,7 @@ impl<M> Arbiter<M> {
             has_epoch: numbering.has_epoch,
             feed: None,
             topics: HashTable::with_capacity(room),
+            has_begun: false,
             core: Core {
                 numbers: Numbers::new(numbering),
                 limits,
@@ -398,6 +401,7 @@ impl<M> Arbiter<M> {
                 self.topics.insert_unique(hash, stream, rehash).into_mut()
             }
         };
+        self.has_begun = true;
         stream.life(core, line, sequence);
         stream.judge(core, line, Life { turn: 0, epoch }, sequence, now_ns)
     }
@@ -468,6 +472,12 @@ impl<M> Arbiter<M> {
     #[must_use]
     pub fn lines(&self) -> &[LineCounts] {
         &self.core.lines
+    }
+
+    /// Tells whether a series began with a copy [offered](Self::offer) since it was last asked.
+    #[inline]
+    pub fn take_begun(&mut self) -> bool {
+        mem::take(&mut self.has_begun)
     }
 
     /// Returns the number of series seen.
