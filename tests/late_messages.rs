@@ -1,17 +1,18 @@
 //! Goal: messages that a worker was late with are in the flight record whatever their policy, with how late
 //! they were by our own clock, and none are where all were in time. A snail gives up over a feed that is always
-//! late, whatever others are.
+//! late, whatever others are, also while its handler is at a batch, and over one that does not return.
 
 mod support;
 
-use std::time::Duration;
+use std::{thread, time::Duration};
 
 use pinfeed::{
     clock::{Deadline, wall_ns},
-    config::{Config, Engine, TopicPolicy},
+    config::{Arbitration, Config, Engine, TopicPolicy},
     envelope::{Envelope, pinfeed::seal},
     error::Error,
     flight::{Anomaly, AnomalyKind, Hop},
+    handoff::HandoffKind,
     lane::Quota,
     message::{Message, Stamp},
     pipeline::Pipeline,
@@ -65,6 +66,18 @@ fn config(engine: Engine, policy: Policy) -> Config {
         policy,
     }];
     config
+}
+
+/// A message that is stamped when it is sent.
+fn of_now(topic: &str, sequence: u64) -> Vec<u8> {
+    let mut frame = Vec::new();
+    let stamp = Stamp {
+        epoch: 1,
+        sequence,
+        timestamp_ns: wall_ns(),
+    };
+    seal(&mut frame, topic.as_bytes(), b"", stamp);
+    frame
 }
 
 #[test]
@@ -127,14 +140,7 @@ fn a_snail_gives_up_over_one_feed_of_two_that_share_a_worker() {
         assert!(!deadline.passed(), "nothing says that a feed is late");
         // Of 1970.
         late.send(sealed("BTC", 1, sequence), 0).unwrap();
-        let mut frame = Vec::new();
-        let stamp = Stamp {
-            epoch: 1,
-            sequence,
-            timestamp_ns: wall_ns(),
-        };
-        seal(&mut frame, b"ETH", b"", stamp);
-        fresh.send(frame, 0).unwrap();
+        fresh.send(of_now("ETH", sequence), 0).unwrap();
         wait_until("both have come", || {
             pipeline.look().received == 2 * (sequence + 1) || stop.requested()
         });
@@ -149,4 +155,117 @@ fn a_snail_gives_up_over_one_feed_of_two_that_share_a_worker() {
     entries.retain(|entry| entry.kind == AnomalyKind::Late);
     assert_eq!(entries.len(), 1, "{entries:?}");
     assert_eq!(entries[0].feed, "late");
+}
+
+/// Takes its time for each message.
+struct Slow(Duration);
+
+impl Handler for Slow {
+    fn on_message(&mut self, _message: &Message<'_>) {
+        thread::sleep(self.0);
+    }
+}
+
+/// A feed for one worker, as many messages of it in one batch as there are, and a snail's limits.
+fn limited(engine: Engine, endpoint: &str) -> Config {
+    let mut config = config(engine, Policy::Snail);
+    config.feeds[0].lines[0].connect = vec![endpoint.to_owned()];
+    config.workers.count = 1;
+    (config.policy.late_after_ms, config.policy.grace_ms) = (LATE_AFTER_MS, 100);
+    config
+}
+
+#[test]
+fn a_snail_is_found_out_within_a_batch() {
+    const IN_ALL: u64 = 1_000;
+    let each = Duration::from_millis(20);
+    for engine in ENGINES {
+        let context = zmq::Context::new();
+        let (publisher, endpoint) = bound_xpub(&context);
+        let config = limited(engine, &endpoint);
+        let start = Pipeline::start(&config, Quota::of(IN_ALL), Stop::default(), |_| Slow(each));
+        publisher.recv_bytes(0).unwrap();
+        for sequence in 0..IN_ALL {
+            publisher.send(of_now("BTC", sequence), 0).unwrap();
+        }
+        let outcome = start.unwrap().finish();
+        let Some(Error::Late { late_ms, .. }) = outcome.failure else {
+            panic!("{engine:?}: {:?}", outcome.failure);
+        };
+        let totals = outcome.totals;
+        assert!(totals.balanced(), "{engine:?}: {totals:?}");
+        // A batch of what was published at once takes much longer than that.
+        let most = IN_ALL / 4;
+        assert!((1..most).contains(&totals.delivered), "{totals:?}");
+        assert!(
+            late_ms > u64::from(LATE_AFTER_MS) && late_ms < 5_000,
+            "{late_ms}"
+        );
+        assert_eq!(totals.delivered + totals.dropped, totals.received);
+        let (entries, none) = (outcome.flight.entries(), Vec::<String>::new());
+        let late = entries.iter().find(|one| one.kind == AnomalyKind::Late);
+        let evidence = &late.expect("it is noted").evidence;
+        for part in [
+            "the newest message of the batch it is at is",
+            "its thread had",
+        ] {
+            assert!(evidence.contains(part), "{evidence}");
+        }
+        assert_eq!(outcome.left_behind, none);
+    }
+}
+
+#[test]
+fn a_handler_that_does_not_return_is_left_behind() {
+    for engine in ENGINES {
+        for (handoff, is_merged) in [
+            (HandoffKind::Ring, false),
+            (HandoffKind::Ring, true),
+            (HandoffKind::Inproc, false),
+        ] {
+            let context = zmq::Context::new();
+            let (publisher, endpoint) = bound_xpub(&context);
+            let (other, other_endpoint) = bound_xpub(&context);
+            let mut config = limited(engine, &endpoint);
+            config.handoff.kind = handoff;
+            config.handoff.batches = 2;
+            let feed = &mut config.feeds[0];
+            if is_merged {
+                feed.lines.push(feed.lines[0].clone());
+                feed.lines[1].connect = vec![other_endpoint];
+                feed.arbitration = Some(Arbitration::default());
+            }
+            let (gate, stop) = (Gate::default(), Stop::default());
+            let start = Pipeline::start(&config, Quota::unlimited(), stop.clone(), |_| {
+                Held(gate.clone())
+            });
+            let mut pipeline = start.unwrap();
+            publisher.recv_bytes(0).unwrap();
+            if is_merged {
+                other.recv_bytes(0).unwrap();
+            }
+            let case = format!("{engine:?}, {handoff:?}, merged: {is_merged}");
+            // More than there is room for, so that the lane waits as well.
+            publisher.set_sndtimeo(1).unwrap();
+            let mut sequence = 0;
+            wait_until("the snail is found out", || {
+                sequence += u64::from(publisher.send(of_now("BTC", sequence), 0).is_ok());
+                pipeline.look();
+                stop.requested()
+            });
+            wait_until("it has had its time", || pipeline.is_finished());
+            let outcome = pipeline.finish();
+            assert!(
+                matches!(outcome.failure, Some(Error::Late { worker: 0, .. })),
+                "{case}: {:?}",
+                outcome.failure
+            );
+            assert_eq!(outcome.left_behind[0], "worker-0", "{case}");
+            assert_eq!(outcome.handlers.len(), 0, "{case}");
+            let totals = outcome.totals;
+            assert!(!totals.balanced() && totals.under_way() > 0, "{case}");
+            // So that its thread ends with the test.
+            gate.open();
+        }
+    }
 }

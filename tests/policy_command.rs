@@ -36,6 +36,9 @@ fn a_snail_says_why_and_ends() {
     let late = anomalies.iter().find(|one| one["kind"] == "late");
     assert_eq!(late.expect("it says so")["feed"], "prices");
     assert_eq!(summary["anomalies_forgotten"], 0);
+    let failure = summary["failure"].as_str().expect("a text");
+    assert!(failure.contains("is too slow"), "{failure}");
+    assert_eq!(summary["left_behind"].as_array().map(Vec::len), Some(0));
     let recorded = format!("flight record: {} entries", anomalies.len());
     for text in [
         &recorded,

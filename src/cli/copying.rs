@@ -218,6 +218,13 @@ impl Taking {
         }
     }
 
+    /// Does as [`finish`](Self::finish), where some will never cease to copy: watchers get what time they have, and
+    /// the cache, which would wait for the last copy, is left.
+    pub(super) fn leave(mut self) -> Taken {
+        self.cache = None;
+        self.finish()
+    }
+
     /// Waits for those who take copies, when nobody copies any more.
     pub(super) fn finish(self) -> Taken {
         let mut taken = Taken::default();

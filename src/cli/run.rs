@@ -294,7 +294,12 @@ fn conduct<H: Handler>(
     let (topics, evaluated) = evaluate(std::mem::take(&mut outcome.handlers));
     let summary = Summary::new(&outcome, topics);
     let written = histograms.finish(&outcome.stages);
-    let mut taken = taking.take().map(Taking::finish).unwrap_or_default();
+    let end = if outcome.left_behind.is_empty() {
+        Taking::finish
+    } else {
+        Taking::leave
+    };
+    let mut taken = taking.take().map(end).unwrap_or_default();
     let taken_well = taken.failure.take().map_or(Ok(()), Err);
     let ending = conclude(&summary, outcome, &taken, args.max_loss, args.json, signals)?;
     evaluated.and(written).and(taken_well).map(|()| ending)
@@ -318,6 +323,10 @@ fn say_flight(flight: &FlightRecord) {
 struct Concluded<'a> {
     #[serde(flatten)]
     summary: &'a Summary,
+    /// What made it fail, if anything did.
+    failure: Option<String>,
+    /// Threads that had not ended when they were waited for no longer.
+    left_behind: &'a [String],
     /// Endpoints that were to be connected to and never were, and those that nobody connected to.
     unreached: &'a [Unreached],
     #[serde(flatten)]
@@ -338,11 +347,19 @@ pub(super) fn conclude<H>(
     }
     say(format_args!("{}", summary.to_string().trim_end()));
     unreached::warn(&outcome.unreached);
+    if !outcome.left_behind.is_empty() {
+        say(format_args!(
+            "warning: {} had not ended, and what they had under way is not accounted for",
+            outcome.left_behind.join(", ")
+        ));
+    }
     taken.say();
     if json {
         print_json(&Concluded {
             taken,
             summary,
+            failure: outcome.failure.as_ref().map(Error::to_string),
+            left_behind: &outcome.left_behind,
             unreached: &outcome.unreached,
         })?;
     }

@@ -64,7 +64,8 @@ impl Default for PolicyLimits {
 #[serde(rename_all = "kebab-case")]
 pub enum OnLate {
     /// The pipeline stops and reports [`Error::Late`](crate::error::Error::Late); the worker discards and counts as
-    /// dropped what still waits for it.
+    /// dropped all but the message that it is at. A handler that does not return is
+    /// [left behind](crate::pipeline::Pipeline::finish).
     Exit,
     /// It goes into the flight record, once a grace time.
     Alarm,

@@ -22,7 +22,7 @@ use crate::{
     policy::{Policy, Rules, TopicTally},
     sequence::{Numbering, StaleRule, Tracker, TrackerOptions, arbiter},
     stop::Stop,
-    worker::{self, Handler, Lately, Patience, Worker, WorkerEnd},
+    worker::{self, Handler, Lately, Onlooker, Patience, Snail, Worker, WorkerEnd},
 };
 
 /// What the parts share, and the threads that wait to set off.
@@ -44,6 +44,8 @@ pub(super) struct Assembly<'a> {
     rules: Rules,
     /// The workers' threads.
     probes: Vec<Probe>,
+    /// By worker.
+    snails: Vec<Arc<Snail>>,
 }
 
 /// Lanes, and by feed what merges its lines.
@@ -60,7 +62,13 @@ impl<'a> Assembly<'a> {
     pub(super) fn new(config: &'a Config, stop: Stop) -> Result<Self> {
         let cores = config.cores();
         let (lanes, workers) = (config.lanes.len(), config.workers.count);
+        let flight = FlightRecord::new(config.feeds.iter().map(|feed| feed.name.clone()));
+        let snail = |worker| {
+            let feeds = config.feeds.len();
+            Arc::new(Snail::new(worker, &config.policy, feeds, flight.clone()))
+        };
         Ok(Self {
+            snails: (0..workers).map(snail).collect(),
             config,
             context: context(config)?,
             crew: Crew::new(cores.strict, config.threads.fifo),
@@ -71,7 +79,7 @@ impl<'a> Assembly<'a> {
             feed_clocks: FeedClocks::new(config.feeds.iter().map(|feed| feed.lines.len())),
             stop,
             cpu: CpuMarks::default(),
-            flight: FlightRecord::new(config.feeds.iter().map(|feed| feed.name.clone())),
+            flight,
             topics: (0..sources(config) + workers)
                 .map(|_| TopicTally::new(config.policy.topics_max))
                 .collect(),
@@ -122,6 +130,7 @@ impl<'a> Assembly<'a> {
                     flight: self.flight.clone(),
                     topics: self.topics[sources + index].clone(),
                     lately: Lately::new(self.probes[index].clone()),
+                    snail: self.snails[index].clone(),
                     work: worker::Work::new(&config.policy, config.feeds.len()),
                 },
             };
@@ -134,6 +143,17 @@ impl<'a> Assembly<'a> {
             by_source[way % sources].extend(outlets);
         }
         Ok((workers, collectors, by_source))
+    }
+
+    /// Makes who looks at workers meanwhile, where any topic's policy asks for that.
+    pub(super) fn onlookers(&self) -> Vec<Onlooker> {
+        if !self.rules.classes().contains(&Policy::Snail) {
+            return Vec::new();
+        }
+        let workers = self.snails.iter().zip(&self.probes);
+        workers
+            .map(|(snail, probe)| Onlooker::new(snail.clone(), Lately::new(probe.clone())))
+            .collect()
     }
 
     /// Makes the handoffs to a worker, from sources of these policies.

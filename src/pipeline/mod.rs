@@ -20,14 +20,13 @@ pub use outcome::{LineGlance, LineOutcome, Outcome, ThreadOutcome};
 
 use std::{
     mem,
-    sync::{Arc, PoisonError},
-    thread::JoinHandle,
+    sync::{Arc, PoisonError, TryLockError::WouldBlock},
+    thread::{self, JoinHandle},
+    time::Duration,
 };
 
-#[cfg(test)]
-use crate::clock::WallClock;
 use crate::{
-    clock::Clock,
+    clock::{Clock, WallClock},
     config::{Config, Engine, Feed, SocketKind},
     error::{Error, Result},
     flight::FlightRecord,
@@ -38,7 +37,7 @@ use crate::{
     libzmq::Context,
     policy::{ByTopic, TopicTally},
     stop::Stop,
-    worker::{Handler, WorkerEnd},
+    worker::{Handler, Moment, Onlooker, WorkerEnd},
 };
 use assembly::{Assembly, Merged};
 use crew::join;
@@ -46,6 +45,9 @@ use outcome::CpuMarks;
 use roster::Roster;
 pub use shards::Owner;
 use shards::Shards;
+
+/// How often workers are looked at while their end is waited for.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// A thread, and what it ends with.
 type Running<T> = JoinHandle<Option<Result<T>>>;
@@ -94,9 +96,11 @@ pub struct Pipeline<H> {
     feed_clocks: FeedClocks,
     ledger: Arc<Ledger>,
     clock: Clock,
-    /// What a test sets.
-    #[cfg(test)]
     wall: WallClock,
+    /// Of the workers, where they may be too slow.
+    onlookers: Vec<Onlooker>,
+    /// That one was, and since when, in nanoseconds of the clock.
+    late: Option<(u64, Error)>,
     stop: Stop,
     cpu: CpuMarks,
     flight: FlightRecord,
@@ -128,6 +132,7 @@ impl<H: Handler> Pipeline<H> {
         let endpoints = lanes.iter().flat_map(Lane::bound).collect();
         let shards = assembly.shards()?;
         let (lanes, merges, reaches) = assembly.start_lanes(lanes, outlets)?;
+        let onlookers = assembly.onlookers();
         // When all has its memory, and before anything depends on it.
         if config.threads.huge_pages {
             huge_pages::advise()?;
@@ -163,7 +168,8 @@ impl<H: Handler> Pipeline<H> {
             feed_clocks: assembly.feed_clocks,
             ledger: assembly.ledger,
             clock: assembly.clock,
-            #[cfg(test)]
+            onlookers,
+            late: None,
             wall: assembly.wall,
             stop: assembly.stop,
             cpu: assembly.cpu,
@@ -251,14 +257,30 @@ impl<H: Handler> Pipeline<H> {
         Ok(())
     }
 
-    /// Returns the ledger so far. To be called some times a second for the summary's CPU time to
-    /// leave out the time after the last message, and for threads that are moved off their cores to be noted
-    /// in the flight record within a second.
+    /// Returns the ledger so far. To be called some times a second: for the summary's CPU time to
+    /// leave out the time after the last message, for threads that are moved off their cores to be noted
+    /// in the flight record within a second, and for a [snail](crate::policy::Policy::Snail) to be found out whose
+    /// handler takes long for a batch, or never returns.
     pub fn look(&mut self) -> Totals {
         self.roster.look(self.clock.now_ns(), &self.flight);
+        self.look_at_workers();
         let totals = self.ledger.totals();
         self.cpu.look(&totals);
         totals
+    }
+
+    /// Ends the pipeline where a worker is at something that is too late for too long.
+    fn look_at_workers(&mut self) {
+        for onlooker in &mut self.onlookers {
+            let now = Moment {
+                now_ns: self.clock.now_ns(),
+                wall: self.wall.now(),
+            };
+            if let Some(error) = onlooker.look(now, &self.feed_clocks) {
+                self.stop.request();
+                self.late.get_or_insert((now.now_ns, error));
+            }
+        }
     }
 
     /// Returns what each lane has counted so far, in the order of the configuration.
@@ -386,20 +408,51 @@ impl<H: Handler> Pipeline<H> {
         self.clock.now_ns()
     }
 
-    /// Tells whether all threads have ended.
+    /// Tells whether all threads have ended, or are not waited for any longer.
     #[must_use]
     pub fn is_finished(&self) -> bool {
+        self.have_ended() || self.has_left()
+    }
+
+    fn have_ended(&self) -> bool {
         self.lanes.iter().all(JoinHandle::is_finished)
             && self.workers.iter().all(JoinHandle::is_finished)
     }
 
+    /// Tells whether those that have not ended are left to themselves: once a worker was found to be too slow, and
+    /// as much time again has passed.
+    fn has_left(&self) -> bool {
+        let (Some((since_ns, _)), Some(onlooker)) = (&self.late, self.onlookers.first()) else {
+            return false;
+        };
+        self.clock.now_ns() > since_ns.saturating_add(onlooker.patience_ns())
+    }
+
     /// Waits until the pipeline has stopped and every message received has been accounted for.
+    ///
+    /// A handler that does not return is waited for without end, but with
+    /// [`Policy::Snail`](crate::policy::Policy::Snail) and [`OnLate::Exit`](crate::config::OnLate::Exit): when it was
+    /// too late for too long, it has as long again, `late_after_ms` and `grace_ms`. Then its thread, and what waits
+    /// for it, is [left behind](Outcome::left_behind), with what they had under way.
     pub fn finish(mut self) -> Outcome<H> {
-        let mut failures = Vec::new();
+        // Nobody else looks any more.
+        while !self.onlookers.is_empty() && !self.is_finished() {
+            self.look();
+            // Nothing to wait for: this is the pace at which workers are looked at.
+            thread::sleep(LOOK_EVERY);
+        }
+        let has_left = self.has_left();
+        let mut left_behind = Vec::new();
+        let mut failures = Vec::from_iter(self.late.take());
         let mut handlers = Vec::new();
         let mut uncollected = Stages::default();
         // Workers first, and of them the one that failed first: where one did, its lanes only say that it is gone.
         for (index, worker) in mem::take(&mut self.workers).into_iter().enumerate() {
+            if has_left && !worker.is_finished() {
+                self.collectors[index].collect(&mut uncollected);
+                left_behind.extend(worker.thread().name().map(str::to_owned));
+                continue;
+            }
             match join(worker) {
                 Ok(end) => {
                     let collector = &mut self.collectors[index];
@@ -413,9 +466,20 @@ impl<H: Handler> Pipeline<H> {
                 Err(error) => failures.push((u64::MAX, error)),
             }
         }
-        let lanes = mem::take(&mut self.lanes).into_iter();
-        let of_lanes = lanes.filter_map(|lane| join(lane).err());
-        failures.extend(of_lanes.map(|error| (u64::MAX, error)));
+        for lane in mem::take(&mut self.lanes) {
+            if has_left && !lane.is_finished() {
+                left_behind.extend(lane.thread().name().map(str::to_owned));
+            } else if let Err(error) = join(lane) {
+                failures.push((u64::MAX, error));
+            }
+        }
+        if !left_behind.is_empty() {
+            // A lane that waits for a worker without end never lets go of what it merges.
+            let is_free = |merge: &Merged| !matches!(merge.try_lock(), Err(WouldBlock));
+            for merge in &mut self.merges {
+                merge.take_if(|merge| !is_free(merge));
+            }
+        }
         let first = failures.into_iter().min_by_key(|(at_ns, _)| *at_ns);
         self.stages.merge(&self.interval);
         self.stages.merge(&uncollected);
@@ -445,6 +509,7 @@ impl<H: Handler> Pipeline<H> {
             threads: self.roster.outcomes(),
             rejected_samples: self.rejected_samples(),
             handlers,
+            left_behind,
             failure: first.map(|(_, error)| error),
             feeds: mem::take(&mut self.feeds),
             by_topic: ByTopic::merge(&self.topics),

@@ -47,6 +47,9 @@ pub struct Outcome<H> {
     pub rejected_samples: Vec<RejectedSample>,
     /// The handlers, in the order of their workers.
     pub handlers: Vec<H>,
+    /// The threads that had not ended when they were waited for [no longer](crate::pipeline::Pipeline::finish):
+    /// what they had under way is in `totals` as that, and the handlers of workers among them are missing.
+    pub left_behind: Vec<String>,
     /// What made it fail, if anything did: the first error or handler's panic.
     pub failure: Option<Error>,
     /// The names of the feeds, in the order of the configuration.

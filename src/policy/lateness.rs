@@ -32,10 +32,15 @@ impl Lateness {
         }
     }
 
+    /// Tells whether a message is late that is `late_ns` late.
+    pub(crate) fn is_late(&self, late_ns: u64) -> bool {
+        late_ns > self.late_after_ns
+    }
+
     /// Judges a batch whose newest message was `late_ns` late at `now_ns`. After each
     /// [`Verdict::TooLong`] the grace time begins anew.
     pub(crate) fn judge(&mut self, now_ns: u64, late_ns: u64) -> Verdict {
-        if late_ns <= self.late_after_ns {
+        if !self.is_late(late_ns) {
             self.since_ns = None;
             return Verdict::InTime;
         }

@@ -2,14 +2,16 @@
 //! or did not get its core.
 //!
 //! The thread looks at itself behind a batch, and when it is idle, when a look is older than [`RENEW_NS`]: a look takes
-//! some microseconds, and would make a message late that waits for it. Times are nanoseconds of the pipeline's clock.
+//! some microseconds, and would make a message late that waits for it. Whoever waits for it may look as well. Times are
+//! nanoseconds of the pipeline's clock.
 
 use crate::host::probe::{Probe, Sample};
 
 /// How old a look may be before it is renewed.
 const RENEW_NS: u64 = 100_000_000;
 
-/// The last look of a thread at itself.
+/// The last look of a thread at itself, or of another at it.
+#[derive(Debug)]
 pub(crate) struct Lately {
     probe: Probe,
     at_ns: u64,
@@ -30,6 +32,13 @@ impl Lately {
     pub(super) fn begin(&mut self, now_ns: u64) {
         self.probe.attach();
         self.renew(now_ns);
+    }
+
+    /// Takes the first look, unless that was done.
+    pub(super) fn look_first(&mut self, now_ns: u64) {
+        if self.sample.is_none() {
+            self.renew(now_ns);
+        }
     }
 
     /// Renews the look where it is due.

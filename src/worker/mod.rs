@@ -4,9 +4,11 @@ mod handler;
 pub mod handlers;
 mod lately;
 mod patience;
+mod snail;
 mod thread;
 
 pub use handler::Handler;
 pub(crate) use lately::Lately;
 pub(crate) use patience::{Patience, Work};
+pub(crate) use snail::{Moment, Onlooker, Snail};
 pub(crate) use thread::{Worker, WorkerEnd};

@@ -1,21 +1,20 @@
 //! What a worker does with messages that have waited for too long: conflates them, or says that it is
-//! too slow.
+//! too slow. When that is for too long, the [snail](crate::worker::Snail) decides.
 //!
 //! Times are nanoseconds of the pipeline's clock.
 
-use std::mem;
+use std::{mem, sync::Arc};
 
 use crate::{
     clock::Clock,
-    config::{OnLate, PolicyLimits},
+    config::PolicyLimits,
     error::Error,
     flight::{AnomalyKind, FlightRecord, Hop, Sighting},
     handoff::{Batch, Inlet},
     latency::{FeedClocks, HandledAt},
     ledger::WorkerLedger,
-    message::Header,
-    policy::{Conflator, Lateness, Policy, TopicTally, Verdict, only_feed, only_topic},
-    worker::Lately,
+    policy::{Conflator, Policy, TopicTally, only_feed, only_topic},
+    worker::{Lately, Moment, Snail},
 };
 
 const MS_NS: u64 = 1_000_000;
@@ -34,6 +33,7 @@ pub(crate) struct Patience {
     /// What became of messages, by topic.
     pub topics: TopicTally,
     pub lately: Lately,
+    pub snail: Arc<Snail>,
     pub work: Work,
 }
 
@@ -44,8 +44,6 @@ pub(crate) struct Work {
     taken: Vec<Box<Batch>>,
     #[expect(clippy::vec_box, reason = "they travel in their boxes")]
     emptied: Vec<Box<Batch>>,
-    /// By feed, since one that is in time says nothing of another.
-    lateness: Vec<Lateness>,
     /// By feed: whether it was judged in the batch at hand.
     judged: Vec<bool>,
     late_after_ns: u64,
@@ -54,15 +52,12 @@ pub(crate) struct Work {
 impl Work {
     /// Begins with nothing late, of as many feeds.
     pub(crate) fn new(limits: &PolicyLimits, feeds: usize) -> Self {
-        let late_after_ns = u64::from(limits.late_after_ms) * MS_NS;
-        let lateness = Lateness::new(late_after_ns, u64::from(limits.grace_ms) * MS_NS);
         Self {
             conflator: Conflator::default(),
             taken: Vec::new(),
             emptied: Vec::new(),
-            lateness: vec![lateness; feeds],
             judged: vec![false; feeds],
-            late_after_ns,
+            late_after_ns: u64::from(limits.late_after_ms) * MS_NS,
         }
     }
 }
@@ -137,6 +132,23 @@ impl Patience {
         self.work.taken = empty;
     }
 
+    /// Takes note that a batch is taken up. Returns who may say that the rest of it is to be left.
+    #[inline]
+    pub(super) fn take_up(&self, batch: &Batch) -> Option<Arc<Snail>> {
+        (self.policies[batch.source] == Policy::Snail).then(|| {
+            self.snail.set_at_hand(batch.headers().last());
+            self.snail.clone()
+        })
+    }
+
+    /// Takes note that it is put down, whether it was handled or not.
+    #[inline]
+    pub(super) fn put_down(&self, batch: &Batch) {
+        if self.policies[batch.source] == Policy::Snail {
+            self.snail.set_at_hand(None);
+        }
+    }
+
     /// Judges a batch that was handled. Returns an error where its topics' policy ends the pipeline.
     #[inline]
     pub(super) fn judge(
@@ -157,6 +169,10 @@ impl Patience {
             }
             return None;
         }
+        let done = Moment {
+            now_ns: at.end_ns,
+            wall: at.start_wall.after(at.end_ns.saturating_sub(at.start_ns)),
+        };
         self.work.judged.fill(false);
         let (mut left, mut failure) = (self.work.judged.len(), None);
         for header in batch.headers().iter().rev() {
@@ -166,57 +182,14 @@ impl Patience {
             ) {
                 continue;
             }
-            failure = failure.or(self.judge_feed(header, at, clocks));
+            let evidence = || self.lately.evidence(at.end_ns);
+            failure = failure.or(self.snail.judge(header, done, clocks, evidence));
             left -= 1;
             if left == 0 {
                 break;
             }
         }
         failure
-    }
-
-    /// Judges a feed by its newest message of a batch: if even that is late, all are.
-    fn judge_feed(&mut self, newest: &Header, at: HandledAt, clocks: &FeedClocks) -> Option<Error> {
-        let feed = newest.origin().feed;
-        let queue_ns = at.end_ns.saturating_sub(newest.received_ns);
-        let late_ns = newest.timestamp_ns().map_or(queue_ns, |stamped_ns| {
-            let done = at.start_wall.after(at.end_ns.saturating_sub(at.start_ns));
-            clocks.feed_ns(newest.origin(), done, stamped_ns).0
-        });
-        let lateness = &mut self.work.lateness[usize::from(feed)];
-        let Verdict::TooLong { for_ns } = lateness.judge(at.end_ns, late_ns) else {
-            return None;
-        };
-        let sighting = Sighting {
-            at_ns: at.end_ns,
-            kind: AnomalyKind::Late,
-            hop: if queue_ns > late_ns / 2 {
-                Hop::Worker
-            } else {
-                Hop::Network
-            },
-            feed: Some(feed),
-            topic: None,
-            count: 1,
-        };
-        let limit_ms = u64::from(self.limits.late_after_ms);
-        self.flight.note(sighting, || {
-            format!(
-                "worker-{} was done with nothing of the feed within {limit_ms} ms for {} ms; the last message was {} ms \
-                 late, {} ms of that since it was received{}",
-                self.worker,
-                for_ns / MS_NS,
-                late_ns / MS_NS,
-                queue_ns / MS_NS,
-                self.lately.evidence(at.end_ns),
-            )
-        });
-        (self.limits.on_late == OnLate::Exit).then_some(Error::Late {
-            worker: self.worker,
-            late_for_ms: for_ns / MS_NS,
-            limit_ms,
-            late_ms: late_ns / MS_NS,
-        })
     }
 
     /// Notes a batch all of which waited for too long on our side: by our clock alone, since a publisher's may

@@ -14,7 +14,7 @@ use crate::{
     latency::{FeedClocks, HandledAt, Recorder, Stages},
     ledger::Ledger,
     stop::Stop,
-    worker::{Handler, Patience},
+    worker::{Handler, Patience, Snail},
 };
 
 /// A worker, ready to run on a thread of its own.
@@ -122,17 +122,19 @@ impl<H: Handler> Worker<H> {
         let start_wall = self.wall.now();
         let start_ns = self.clock.now_ns();
         let mut handled = 0;
+        let snail = self.patience.take_up(batch);
         let panic = self.call(|handler| {
-            if batch.is_plain() {
-                for message in batch.messages() {
-                    handler.on_message(&message);
-                    handled += 1;
+            let snail = snail.as_deref();
+            match snail {
+                _ if !batch.is_plain() => {
+                    handle_all(handler, batch, start_ns, snail, &mut handled);
                 }
-            } else {
-                handle_all(handler, batch, start_ns, &mut handled);
+                Some(snail) => handle_plain(handler, batch, || snail.is_given_up(), &mut handled),
+                None => handle_plain(handler, batch, || false, &mut handled),
             }
             handler.on_batch_end(batch);
         });
+        self.patience.put_down(batch);
         let end_ns = self.clock.now_ns();
         let at = HandledAt {
             start_ns,
@@ -186,9 +188,33 @@ impl<H: Handler> Worker<H> {
     }
 }
 
-/// Runs the handler on messages with what happened between them, and with what they stand for.
+/// Runs the handler on messages, between which nothing happened, until all are handled or the rest is to be left.
+#[inline(always)]
+fn handle_plain<H: Handler>(
+    handler: &mut H,
+    batch: &Batch,
+    is_given_up: impl Fn() -> bool,
+    handled: &mut usize,
+) {
+    for message in batch.messages() {
+        handler.on_message(&message);
+        *handled += 1;
+        if is_given_up() {
+            break;
+        }
+    }
+}
+
+/// Runs the handler on messages with what happened between them, and with what they stand for, until all are handled or
+/// the worker is given up.
 #[cold]
-fn handle_all<H: Handler>(handler: &mut H, batch: &Batch, now_ns: u64, handled: &mut usize) {
+fn handle_all<H: Handler>(
+    handler: &mut H,
+    batch: &Batch,
+    now_ns: u64,
+    snail: Option<&Snail>,
+    handled: &mut usize,
+) {
     let mut notices = batch.notes().iter().peekable();
     let mut receipts = batch.receipts().iter().peekable();
     for message in batch.messages() {
@@ -200,6 +226,9 @@ fn handle_all<H: Handler>(handler: &mut H, batch: &Batch, now_ns: u64, handled: 
         }
         handler.on_message(&message);
         *handled += 1;
+        if snail.is_some_and(Snail::is_given_up) {
+            return;
+        }
     }
     for (_, notice) in notices {
         handler.on_notice(&notice);

@@ -1,0 +1,229 @@
+//! Whether a worker is too slow for good, by the Suicidal Snail of the ZeroMQ Guide (chapter 5).
+//!
+//! The worker judges each batch when it is done with it. Since a handler may take long for a batch, or never return,
+//! whoever looks at the pipeline judges what the worker is at meanwhile, which then leaves the rest of the batch. Both go
+//! by the same lateness, so that what one has said the other does not say again before a grace time.
+
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
+
+use crate::{
+    clock::WallTime,
+    config::{OnLate, PolicyLimits},
+    error::Error,
+    flight::{AnomalyKind, FlightRecord, Hop, Sighting},
+    latency::FeedClocks,
+    message::Header,
+    policy::{Lateness, Verdict},
+    worker::Lately,
+};
+
+const MS_NS: u64 = 1_000_000;
+
+/// A moment, by both clocks.
+#[derive(Clone, Copy)]
+pub(crate) struct Moment {
+    /// Nanoseconds of the pipeline's clock.
+    pub now_ns: u64,
+    pub wall: WallTime,
+}
+
+/// How late a worker is.
+#[derive(Debug)]
+pub(crate) struct Snail {
+    worker: usize,
+    limits: PolicyLimits,
+    flight: FlightRecord,
+    state: Mutex<State>,
+    /// Whether it was too slow for too long, and that ends the pipeline.
+    given_up: AtomicBool,
+}
+
+#[derive(Debug)]
+struct State {
+    /// By feed, since one that is in time says nothing of another.
+    lateness: Vec<Lateness>,
+    /// The newest message of the batch that the worker is at.
+    at_hand: Option<Header>,
+    /// Where it was too slow for too long: for how long, and how late the last message was, in nanoseconds.
+    too_long: Option<(u64, u64)>,
+}
+
+impl Snail {
+    /// Begins with nothing late, of as many feeds.
+    pub(crate) fn new(
+        worker: usize,
+        limits: &PolicyLimits,
+        feeds: usize,
+        flight: FlightRecord,
+    ) -> Self {
+        let [late_after_ns, grace_ns] =
+            [limits.late_after_ms, limits.grace_ms].map(|ms| u64::from(ms) * MS_NS);
+        let state = State {
+            lateness: vec![Lateness::new(late_after_ns, grace_ns); feeds],
+            at_hand: None,
+            too_long: None,
+        };
+        Self {
+            worker,
+            limits: limits.clone(),
+            flight,
+            state: Mutex::new(state),
+            given_up: AtomicBool::new(false),
+        }
+    }
+
+    /// Takes note that the worker takes up a batch, of which this is the newest message, or has put it down.
+    pub(super) fn set_at_hand(&self, newest: Option<&Header>) {
+        self.state().at_hand = newest.copied();
+    }
+
+    /// Tells whether the worker is to discard what is left.
+    #[inline]
+    pub(super) fn is_given_up(&self) -> bool {
+        self.given_up.load(Relaxed)
+    }
+
+    /// Judges a feed by its newest message of a batch that the worker is done with: if even that is late, all are.
+    /// Returns an error where that ends the pipeline. `evidence` is of what the worker's thread did.
+    pub(super) fn judge(
+        &self,
+        newest: &Header,
+        done: Moment,
+        clocks: &FeedClocks,
+        evidence: impl FnOnce() -> String,
+    ) -> Option<Error> {
+        let late_ns = late_ns(newest, done, clocks);
+        let mut state = self.state();
+        let lateness = &mut state.lateness[usize::from(newest.origin().feed)];
+        if let Verdict::TooLong { for_ns } = lateness.judge(done.now_ns, late_ns) {
+            let last = "the last message was";
+            self.note(newest, last, done.now_ns, (for_ns, late_ns), evidence);
+            state.too_long = state.too_long.or(Some((for_ns, late_ns)));
+        }
+        self.failure(&state)
+    }
+
+    /// As [`judge`](Self::judge), of what the worker is at; tells whether that is late, too.
+    fn judge_at_hand(
+        &self,
+        now: Moment,
+        clocks: &FeedClocks,
+        evidence: impl FnOnce() -> String,
+    ) -> (Verdict, Option<Error>) {
+        let mut state = self.state();
+        let Some(newest) = state.at_hand else {
+            return (Verdict::InTime, None);
+        };
+        let late_ns = late_ns(&newest, now, clocks);
+        let lateness = &mut state.lateness[usize::from(newest.origin().feed)];
+        // In time so far, and not done: that tells nothing of the batches before.
+        if !lateness.is_late(late_ns) {
+            return (Verdict::InTime, None);
+        }
+        let verdict = lateness.judge(now.now_ns, late_ns);
+        if let Verdict::TooLong { for_ns } = verdict {
+            let last = "the newest message of the batch it is at is";
+            self.note(&newest, last, now.now_ns, (for_ns, late_ns), evidence);
+            state.too_long = state.too_long.or(Some((for_ns, late_ns)));
+        }
+        (verdict, self.failure(&state))
+    }
+
+    /// Returns what ends the pipeline, if anything does.
+    fn failure(&self, state: &State) -> Option<Error> {
+        let (for_ns, late_ns) = state
+            .too_long
+            .filter(|_| self.limits.on_late == OnLate::Exit)?;
+        self.given_up.store(true, Relaxed);
+        Some(Error::Late {
+            worker: self.worker,
+            late_for_ms: for_ns / MS_NS,
+            limit_ms: u64::from(self.limits.late_after_ms),
+            late_ms: late_ns / MS_NS,
+        })
+    }
+
+    #[cold]
+    fn note(
+        &self,
+        newest: &Header,
+        last: &str,
+        now_ns: u64,
+        (for_ns, late_ns): (u64, u64),
+        evidence: impl FnOnce() -> String,
+    ) {
+        let queue_ns = now_ns.saturating_sub(newest.received_ns);
+        let sighting = Sighting {
+            at_ns: now_ns,
+            kind: AnomalyKind::Late,
+            hop: if queue_ns > late_ns / 2 {
+                Hop::Worker
+            } else {
+                Hop::Network
+            },
+            feed: Some(newest.origin().feed),
+            topic: None,
+            count: 1,
+        };
+        let limit_ms = self.limits.late_after_ms;
+        self.flight.note(sighting, || {
+            format!(
+                "worker-{} was done with nothing of the feed within {limit_ms} ms for {} ms; {last} {} ms late, {} ms of \
+                 that since it was received{}",
+                self.worker,
+                for_ns / MS_NS,
+                late_ns / MS_NS,
+                queue_ns / MS_NS,
+                evidence(),
+            )
+        });
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Whoever panicked within has at worst judged a batch too few.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Returns how late a message is, since its publisher stamped it, or where it is not stamped since it was received.
+fn late_ns(message: &Header, now: Moment, clocks: &FeedClocks) -> u64 {
+    message.timestamp_ns().map_or_else(
+        || now.now_ns.saturating_sub(message.received_ns),
+        |stamped_ns| clocks.feed_ns(message.origin(), now.wall, stamped_ns).0,
+    )
+}
+
+/// Looks at a worker from another thread.
+#[derive(Debug)]
+pub(crate) struct Onlooker {
+    snail: Arc<Snail>,
+    /// Since when the worker was last seen to be in time.
+    lately: Lately,
+}
+
+impl Onlooker {
+    pub(crate) fn new(snail: Arc<Snail>, lately: Lately) -> Self {
+        Self { snail, lately }
+    }
+
+    /// Judges what the worker is at. Returns an error where that ends the pipeline.
+    pub(crate) fn look(&mut self, now: Moment, clocks: &FeedClocks) -> Option<Error> {
+        self.lately.look_first(now.now_ns);
+        let lately = &self.lately;
+        let (verdict, failure) =
+            (self.snail).judge_at_hand(now, clocks, || lately.evidence(now.now_ns));
+        if verdict == Verdict::InTime {
+            self.lately.note(now.now_ns);
+        }
+        failure
+    }
+
+    /// Returns for how long a message may wait before the worker is given up, in nanoseconds.
+    pub(crate) fn patience_ns(&self) -> u64 {
+        let limits = &self.snail.limits;
+        (u64::from(limits.late_after_ms) + u64::from(limits.grace_ms)) * MS_NS
+    }
+}
