@@ -71,7 +71,7 @@ fn what_goes_wrong_is_said_as_it_happens() {
     let (first, last) = sender.join().expect("it sends");
     second.unbind(&endpoints[1]).expect("it was bound");
     drop(second);
-    run.wait_for_text("line 1 has no connection, 1 of its copies have");
+    run.wait_for_text("line 1 has no connection; copies of it that have: 1");
     send(&first, 2, 0);
     run.wait_for_text(&format!(
         "epoch 2, number 0 followed epoch 1, number {last}"

@@ -256,7 +256,15 @@ fn a_configuration_file_is_checked_whole() {
     );
     run(
         &format!("{good}[[sharding.override]]\nprefix = \"B\"\nworker = 2\n"),
-        &["sharding.override.worker = 2", "from 0 to 1"],
+        &["sharding.override[0].worker = 2", "from 0 to 1"],
+    );
+    let rule = "[[sharding.override]]\nprefix = \"B\"\nworker = 1\n";
+    run(
+        &format!("{good}{rule}{rule}"),
+        &[
+            "feeds.toml:13:1: sharding.override[1].prefix = \"B\"",
+            "sharding.override[0] has the same",
+        ],
     );
     run(
         &good.replace("name = \"a\"", "name = \"a\\u0000b\""),

@@ -217,7 +217,7 @@ fn overrides_of_a_file_count_for_their_workers() {
         "{said}"
     );
     let said = plan_two_workers(&busiest, &["--workers", "1"], 2);
-    assert!(said.contains("sharding.override.worker = 1"), "{said}");
+    assert!(said.contains("sharding.override[0].worker = 1"), "{said}");
 }
 
 #[test]

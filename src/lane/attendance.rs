@@ -88,7 +88,7 @@ impl Attendance {
             // Where none has, the feed itself is said to have none.
             if others > 0 {
                 self.note(flight, AnomalyKind::Reconnect, now_ns, || {
-                    format!("line {line} has no connection, {others} of its copies have")
+                    format!("line {line} has no connection; copies of it that have: {others}")
                 });
             }
         }

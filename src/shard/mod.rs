@@ -57,7 +57,7 @@ impl ShardTable {
     ///
     /// # Errors
     /// [`Error::Config`] where there are no workers, more than shards, or an override names a
-    /// worker that does not exist.
+    /// worker that does not exist, or the prefix of another.
     pub fn new(workers: usize, mut overrides: Vec<Override>) -> Result<Self> {
         if workers == 0 || workers > SHARDS {
             return Err(Error::config(
@@ -67,16 +67,29 @@ impl ShardTable {
                 format!("give a number from 1 to {SHARDS}"),
             ));
         }
-        if let Some(wrong) = overrides.iter().find(|rule| rule.worker >= workers) {
-            return Err(Error::config(
-                "sharding.override.worker",
-                wrong.worker,
-                format!("there are {workers} workers"),
-                match workers {
-                    1 => "give 0".to_owned(),
-                    _ => format!("give a number from 0 to {}", workers - 1),
-                },
-            ));
+        for (index, rule) in overrides.iter().enumerate() {
+            if rule.worker >= workers {
+                return Err(Error::config(
+                    format!("sharding.override[{index}].worker"),
+                    rule.worker,
+                    format!("there are {workers} workers"),
+                    match workers {
+                        1 => "give 0".to_owned(),
+                        _ => format!("give a number from 0 to {}", workers - 1),
+                    },
+                ));
+            }
+            let mut before = overrides[..index].iter();
+            if let Some(other) = before.position(|other| other.prefix == rule.prefix) {
+                return Err(Error::config(
+                    format!("sharding.override[{index}].prefix"),
+                    format!("\"{}\"", rule.prefix.escape_ascii()),
+                    format!(
+                        "sharding.override[{other}] has the same, and a topic goes to one worker"
+                    ),
+                    "leave one of the two out",
+                ));
+            }
         }
         overrides.sort_by_key(|rule| std::cmp::Reverse(rule.prefix.len()));
         let mut table = [0; SHARDS];
