@@ -1,21 +1,21 @@
 //! Commands: a name, and a body that the name gives a meaning.
 
 use crate::zmtp::{
-    SocketType, Version, Violation,
+    Metadata, SocketType, Version, Violation,
     frame::{COMMAND, encode_head},
+    metadata::encode_socket_type,
 };
 
 /// The most bytes of context that a PING may carry.
 const CONTEXT_BYTES_MAX: usize = 16;
-const SOCKET_TYPE: &[u8] = b"Socket-Type";
 
 /// A command, as it stands in its frame's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command<'a> {
     /// The end of the sender's handshake.
     Ready {
-        /// The type of its socket, as text, if it gives one.
-        socket_type: Option<&'a [u8]>,
+        /// What it says of its socket.
+        metadata: Metadata<'a>,
     },
     /// A refusal, with a reason for people.
     Error {
@@ -59,7 +59,7 @@ impl<'a> Command<'a> {
         let (name, body) = short_prefixed(body)?;
         Ok(match name {
             b"READY" => Self::Ready {
-                socket_type: socket_type(body)?,
+                metadata: Metadata::decode(body)?,
             },
             b"ERROR" => Self::Error {
                 reason: short_prefixed(body)?.0,
@@ -97,29 +97,10 @@ impl<'a> Subscription<'a> {
 }
 
 /// Splits what a byte of length stands before from the rest.
-fn short_prefixed(bytes: &[u8]) -> Result<(&[u8], &[u8]), Violation> {
+pub(super) fn short_prefixed(bytes: &[u8]) -> Result<(&[u8], &[u8]), Violation> {
     let (&length, rest) = bytes.split_first().ok_or(Violation::MalformedCommand)?;
     rest.split_at_checked(length.into())
         .ok_or(Violation::MalformedCommand)
-}
-
-/// Reads metadata, names and values in turn, and returns the socket's type.
-fn socket_type(mut metadata: &[u8]) -> Result<Option<&[u8]>, Violation> {
-    let mut found = None;
-    while !metadata.is_empty() {
-        let (name, rest) = short_prefixed(metadata)?;
-        let (length, rest) = rest
-            .split_first_chunk()
-            .ok_or(Violation::MalformedCommand)?;
-        let (value, rest) = rest
-            .split_at_checked(u32::from_be_bytes(*length) as usize)
-            .ok_or(Violation::MalformedCommand)?;
-        if name.eq_ignore_ascii_case(SOCKET_TYPE) {
-            found = Some(value);
-        }
-        metadata = rest;
-    }
-    Ok(found)
 }
 
 fn encode(out: &mut Vec<u8>, name: &str, parts: &[&[u8]]) {
@@ -134,17 +115,9 @@ fn encode(out: &mut Vec<u8>, name: &str, parts: &[&[u8]]) {
 
 /// Appends READY with the socket's type.
 pub fn encode_ready(out: &mut Vec<u8>, socket_type: SocketType) {
-    let name = socket_type.name().as_bytes();
-    encode(
-        out,
-        "READY",
-        &[
-            &[SOCKET_TYPE.len() as u8],
-            SOCKET_TYPE,
-            &(name.len() as u32).to_be_bytes(),
-            name,
-        ],
-    );
+    let mut metadata = Vec::new();
+    encode_socket_type(&mut metadata, socket_type);
+    encode(out, "READY", &[&metadata]);
 }
 
 /// Appends ERROR with a reason of at most 255 bytes; what is longer is cut.
@@ -237,7 +210,7 @@ mod tests {
             (
                 encoded(|out| encode_ready(out, SocketType::XPub)),
                 Command::Ready {
-                    socket_type: Some(b"XPUB"),
+                    metadata: Metadata::decode(b"\x0bSocket-Type\0\0\0\x04XPUB").unwrap(),
                 },
             ),
             (
@@ -266,21 +239,6 @@ mod tests {
                 Ok(expected)
             );
         }
-    }
-
-    #[test]
-    fn other_metadata_is_passed_over() {
-        let body = b"\x05READY\x08Identity\0\0\0\0\x0bsocket-type\0\0\0\x03PUB\x01X\0\0\0\x01y";
-        assert_eq!(
-            Command::decode(body),
-            Ok(Command::Ready {
-                socket_type: Some(b"PUB")
-            })
-        );
-        assert_eq!(
-            Command::decode(b"\x05READY"),
-            Ok(Command::Ready { socket_type: None })
-        );
     }
 
     #[test]

@@ -128,9 +128,10 @@ impl Handshake {
             return Ok(None);
         };
         match Command::decode(body)? {
-            Command::Ready { socket_type } => {
+            Command::Ready { metadata } => {
                 let mut types = [Some(self.socket_type), self.or].into_iter().flatten();
-                let met_as = socket_type.and_then(|peer| types.find(|one| one.goes_with(peer)));
+                let peer = metadata.socket_type();
+                let met_as = peer.and_then(|peer| types.find(|one| one.goes_with(peer)));
                 met_as.map_or(Err(Violation::WrongSocketType), |met_as| {
                     Ok(Some((whole, met_as)))
                 })

@@ -14,6 +14,7 @@ mod command;
 pub mod frame;
 pub mod greeting;
 mod handshake;
+mod metadata;
 mod socket_type;
 mod splitter;
 mod violation;
@@ -24,6 +25,7 @@ pub use command::{
 };
 pub use greeting::Version;
 pub use handshake::{Handshake, Peer, Progress};
+pub use metadata::Metadata;
 pub use socket_type::SocketType;
 pub use splitter::{Cut, Frames, Limits, Oversize, Splitter};
 pub use violation::Violation;
