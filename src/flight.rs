@@ -40,7 +40,8 @@ pub enum AnomalyKind {
     /// Messages were superseded by newer ones.
     Conflation,
     /// Messages were later than `policy.late_after_ms`: with [`Policy::Snail`](crate::policy::Policy::Snail) all
-    /// for longer than `policy.grace_ms`, with others all of a batch, counted from when they were received.
+    /// for longer than `policy.grace_ms`, with others all of a batch, counted from when they were received; or since
+    /// they were stamped, noted of the first batch only until one is in time again.
     Late,
     /// A topic or a feed was silent for too long.
     Stale,
@@ -57,7 +58,7 @@ pub enum AnomalyKind {
     /// A thread that was tied to its core no longer is.
     #[serde(rename = "off-core")]
     OffCore,
-    /// A topic came for the first time: nothing wrong, so it is told as it happens, and not kept.
+    /// A topic came for the first time: nothing wrong, so it is not kept, and only the command's log shows it.
     #[serde(rename = "first-seen")]
     FirstSeen,
 }
@@ -95,7 +96,7 @@ pub struct Anomaly {
     pub count: u64,
     /// How often it was noticed.
     pub times: u64,
-    /// How the hop is known: of the first time.
+    /// How the hop is known: of the first time, with its topic in front where there were others.
     pub evidence: String,
 }
 
@@ -249,7 +250,9 @@ impl Anomaly {
         self.count += sighting.count;
         self.times += 1;
         self.until_ns = self.until_ns.max(sighting.at_ns);
-        if !self.topic.bytes().eq(sighting.topic_shown()) {
+        if !self.topic.is_empty() && !self.topic.bytes().eq(sighting.topic_shown()) {
+            // The evidence is of the first.
+            self.evidence.insert_str(0, &format!("{}: ", self.topic));
             self.topic.clear();
         }
     }

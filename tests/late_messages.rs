@@ -1,6 +1,6 @@
 //! Goal: messages that a worker was late with are in the flight record whatever their policy, with how late
 //! they were by our own clock, and none are where all were in time. A snail gives up over a feed that is always
-//! late, whatever others are, also while its handler is at a batch, and over one that does not return.
+//! late, whatever others are, also while its handler is at a batch, and abandons one that does not return.
 
 mod support;
 
@@ -8,11 +8,11 @@ use std::{thread, time::Duration};
 
 use pinfeed::{
     clock::{Deadline, wall_ns},
-    config::{Arbitration, Config, Engine, TopicPolicy},
+    config::{Arbitration, Config, Engine, OnLate, TopicOverride, TopicPolicy},
     envelope::{Envelope, pinfeed::seal},
     error::Error,
     flight::{Anomaly, AnomalyKind, Hop},
-    handoff::HandoffKind,
+    handoff::{Batch, HandoffKind},
     lane::Quota,
     message::{Message, Stamp},
     pipeline::Pipeline,
@@ -49,7 +49,10 @@ fn late(config: &mut Config, held_for: Duration) -> Vec<Anomaly> {
     }
     wait_until("all have come", || pipeline.look().received == MESSAGES);
     let held = Deadline::after(held_for);
-    wait_until("they are late", || held.passed());
+    wait_until("they are late", || {
+        pipeline.look();
+        held.passed()
+    });
     gate.open();
     let outcome = finish(pipeline);
     assert!(outcome.failure.is_none(), "{:?}", outcome.failure);
@@ -68,13 +71,13 @@ fn config(engine: Engine, policy: Policy) -> Config {
     config
 }
 
-/// A message that is stamped when it is sent.
-fn of_now(topic: &str, sequence: u64) -> Vec<u8> {
+/// A message that is stamped with this time.
+fn of(topic: &str, sequence: u64, timestamp_ns: u64) -> Vec<u8> {
     let mut frame = Vec::new();
     let stamp = Stamp {
         epoch: 1,
         sequence,
-        timestamp_ns: wall_ns(),
+        timestamp_ns,
     };
     seal(&mut frame, topic.as_bytes(), b"", stamp);
     frame
@@ -138,9 +141,8 @@ fn a_snail_gives_up_over_one_feed_of_two_that_share_a_worker() {
             break;
         }
         assert!(!deadline.passed(), "nothing says that a feed is late");
-        // Of 1970.
-        late.send(sealed("BTC", 1, sequence), 0).unwrap();
-        fresh.send(of_now("ETH", sequence), 0).unwrap();
+        late.send(of("BTC", sequence, 1), 0).unwrap();
+        fresh.send(sealed("ETH", 1, sequence), 0).unwrap();
         wait_until("both have come", || {
             pipeline.look().received == 2 * (sequence + 1) || stop.requested()
         });
@@ -186,7 +188,7 @@ fn a_snail_is_found_out_within_a_batch() {
         let start = Pipeline::start(&config, Quota::of(IN_ALL), Stop::default(), |_| Slow(each));
         publisher.recv_bytes(0).unwrap();
         for sequence in 0..IN_ALL {
-            publisher.send(of_now("BTC", sequence), 0).unwrap();
+            publisher.send(sealed("BTC", 1, sequence), 0).unwrap();
         }
         let outcome = start.unwrap().finish();
         let Some(Error::Late { late_ms, .. }) = outcome.failure else {
@@ -202,7 +204,7 @@ fn a_snail_is_found_out_within_a_batch() {
             "{late_ms}"
         );
         assert_eq!(totals.delivered + totals.dropped, totals.received);
-        let (entries, none) = (outcome.flight.entries(), Vec::<String>::new());
+        let (entries, none) = (outcome.flight.entries(), Vec::<usize>::new());
         let late = entries.iter().find(|one| one.kind == AnomalyKind::Late);
         let evidence = &late.expect("it is noted").evidence;
         for part in [
@@ -211,61 +213,162 @@ fn a_snail_is_found_out_within_a_batch() {
         ] {
             assert!(evidence.contains(part), "{evidence}");
         }
-        assert_eq!(outcome.left_behind, none);
+        assert_eq!(outcome.abandoned, none);
     }
 }
 
 #[test]
-fn a_handler_that_does_not_return_is_left_behind() {
-    for engine in ENGINES {
-        for (handoff, is_merged) in [
-            (HandoffKind::Ring, false),
-            (HandoffKind::Ring, true),
-            (HandoffKind::Inproc, false),
-        ] {
-            let context = zmq::Context::new();
-            let (publisher, endpoint) = bound_xpub(&context);
-            let (other, other_endpoint) = bound_xpub(&context);
-            let mut config = limited(engine, &endpoint);
-            config.handoff.kind = handoff;
-            config.handoff.batches = 2;
-            let feed = &mut config.feeds[0];
-            if is_merged {
-                feed.lines.push(feed.lines[0].clone());
-                feed.lines[1].connect = vec![other_endpoint];
-                feed.arbitration = Some(Arbitration::default());
-            }
-            let (gate, stop) = (Gate::default(), Stop::default());
-            let start = Pipeline::start(&config, Quota::unlimited(), stop.clone(), |_| {
-                Held(gate.clone())
-            });
-            let mut pipeline = start.unwrap();
-            publisher.recv_bytes(0).unwrap();
-            if is_merged {
-                other.recv_bytes(0).unwrap();
-            }
-            let case = format!("{engine:?}, {handoff:?}, merged: {is_merged}");
-            // More than there is room for, so that the lane waits as well.
-            publisher.set_sndtimeo(1).unwrap();
-            let mut sequence = 0;
-            wait_until("the snail is found out", || {
-                sequence += u64::from(publisher.send(of_now("BTC", sequence), 0).is_ok());
-                pipeline.look();
-                stop.requested()
-            });
-            wait_until("it has had its time", || pipeline.is_finished());
-            let outcome = pipeline.finish();
-            assert!(
-                matches!(outcome.failure, Some(Error::Late { worker: 0, .. })),
-                "{case}: {:?}",
-                outcome.failure
-            );
-            assert_eq!(outcome.left_behind[0], "worker-0", "{case}");
-            assert_eq!(outcome.handlers.len(), 0, "{case}");
-            let totals = outcome.totals;
-            assert!(!totals.balanced() && totals.under_way() > 0, "{case}");
-            // So that its thread ends with the test.
-            gate.open();
+fn an_alarm_is_raised_once_a_grace_time_while_a_handler_is_at_a_message() {
+    let mut config = config(Engine::Native, Policy::Snail);
+    (config.policy.late_after_ms, config.policy.grace_ms) = (LATE_AFTER_MS, 100);
+    config.policy.on_late = OnLate::Alarm;
+    let entries = late(&mut config, Duration::from_millis(600));
+    let alarms: u64 = entries.iter().map(|entry| entry.times).sum();
+    // By what is left of 600 ms behind the limit, and when all is done.
+    assert!((2..=7).contains(&alarms), "{entries:?}");
+    let says = "worker-0 was done with nothing of the feed within 50 ms";
+    assert!(entries.iter().all(|entry| entry.evidence.contains(says)));
+}
+
+/// Where a handler hangs.
+#[derive(Clone, Copy, Debug)]
+enum Hangs {
+    AtAMessage,
+    AtABatchsEnd,
+    Nowhere,
+}
+
+/// Counts messages, until it hangs.
+struct Hanging {
+    hangs: Hangs,
+    gate: Gate,
+    messages: u64,
+}
+
+impl Handler for Hanging {
+    fn on_message(&mut self, _message: &Message<'_>) {
+        if matches!(self.hangs, Hangs::AtAMessage) {
+            self.gate.pass();
         }
+        self.messages += 1;
+    }
+
+    fn on_batch_end(&mut self, batch: &Batch) {
+        if matches!(self.hangs, Hangs::AtABatchsEnd) && !batch.is_empty() {
+            self.gate.pass();
+        }
+    }
+}
+
+#[test]
+fn a_worker_whose_handler_does_not_return_is_abandoned() {
+    let hangs = [Hangs::AtAMessage, Hangs::AtABatchsEnd].into_iter().cycle();
+    let ways = [
+        (HandoffKind::Ring, false),
+        (HandoffKind::Ring, true),
+        (HandoffKind::Inproc, false),
+    ];
+    let cases = ENGINES
+        .iter()
+        .flat_map(|&engine| ways.map(|way| (engine, way)));
+    for ((engine, (handoff, is_merged)), hangs) in cases.zip(hangs) {
+        let case = format!("{engine:?}, {handoff:?}, merged: {is_merged}, {hangs:?}");
+        let context = zmq::Context::new();
+        let (publisher, endpoint) = bound_xpub(&context);
+        let (other, other_endpoint) = bound_xpub(&context);
+        let mut config = limited(engine, &endpoint);
+        config.workers.count = 2;
+        config.sharding.overrides = ["BTC", "ETH"]
+            .into_iter()
+            .enumerate()
+            .map(|(worker, prefix)| TopicOverride {
+                prefix: prefix.to_owned(),
+                worker,
+            })
+            .collect();
+        config.handoff.kind = handoff;
+        (config.handoff.batches, config.handoff.batch_messages) = (2, 4);
+        let feed = &mut config.feeds[0];
+        if is_merged {
+            feed.lines.push(feed.lines[0].clone());
+            feed.lines[1].connect = vec![other_endpoint];
+            feed.arbitration = Some(Arbitration::default());
+        }
+        let (gate, stop) = (Gate::default(), Stop::default());
+        let start = Pipeline::start(&config, Quota::unlimited(), stop.clone(), |worker| {
+            Hanging {
+                hangs: if worker == 0 { hangs } else { Hangs::Nowhere },
+                gate: gate.clone(),
+                messages: 0,
+            }
+        });
+        let mut pipeline = start.unwrap();
+        publisher.recv_bytes(0).unwrap();
+        if is_merged {
+            other.recv_bytes(0).unwrap();
+        }
+        // More than there is room for, so that the lane waits as well.
+        let mut sequence = 0;
+        wait_until("the snail is found out", || {
+            if sequence < 1_000 {
+                for topic in ["BTC", "ETH"] {
+                    publisher.send(sealed(topic, 1, sequence), 0).unwrap();
+                }
+                sequence += 1;
+            }
+            pipeline.look();
+            stop.requested()
+        });
+        wait_until("all else has ended", || {
+            pipeline.look();
+            pipeline.is_finished()
+        });
+        let outcome = pipeline.finish();
+        assert!(
+            matches!(outcome.failure, Some(Error::Late { worker: 0, .. })),
+            "{case}: {:?}",
+            outcome.failure
+        );
+        assert_eq!(outcome.abandoned, [0], "{case}");
+        let totals = outcome.totals;
+        assert!(!totals.balanced() && totals.under_way() > 0, "{case}");
+        let [other] = &outcome.handlers[..] else {
+            panic!("{case}: the other one's is there");
+        };
+        assert!(other.messages > 0, "{case}");
+        assert_eq!(other.messages, totals.delivered, "{case}");
+        // So that its thread ends with the test.
+        gate.open();
+    }
+}
+
+#[test]
+fn messages_that_come_late_are_noted_once() {
+    for policy in [Policy::Block, Policy::DropNewest] {
+        let context = zmq::Context::new();
+        let (publisher, endpoint) = bound_xpub(&context);
+        let mut config = config(Engine::Native, policy);
+        config.feeds[0].lines[0].connect = vec![endpoint];
+        config.workers.count = 1;
+        let quota = Quota::of(5);
+        let start = Pipeline::start(&config, quota, Stop::default(), |_| Count::default());
+        let mut pipeline = start.unwrap();
+        publisher.recv_bytes(0).unwrap();
+        // One at a time, so that each is a batch of its own.
+        for (sequence, is_late) in (0..).zip([true, true, false, true, true]) {
+            let ago_ns = if is_late { 5_000_000_000 } else { 0 };
+            let message = of("BTC", sequence, wall_ns() - ago_ns);
+            publisher.send(message, 0).unwrap();
+            wait_until("it is delivered", || pipeline.look().delivered > sequence);
+        }
+        let outcome = finish(pipeline);
+        let entries = outcome.flight.entries().into_iter();
+        let late: Vec<Anomaly> = entries.filter(|it| it.kind == AnomalyKind::Late).collect();
+        let times: u64 = late.iter().map(|entry| entry.times).sum();
+        assert_eq!(times, 2, "{policy}: {late:?}");
+        let first = &late[0];
+        assert_eq!((first.hop, &*first.topic), (Hop::Network, "BTC"));
+        let says = "after its publisher stamped it, 0 ms of that since it was received";
+        assert!(first.evidence.contains(says), "{first}");
     }
 }

@@ -38,7 +38,7 @@ fn a_snail_says_why_and_ends() {
     assert_eq!(summary["anomalies_forgotten"], 0);
     let failure = summary["failure"].as_str().expect("a text");
     assert!(failure.contains("is too slow"), "{failure}");
-    assert_eq!(summary["left_behind"].as_array().map(Vec::len), Some(0));
+    assert_eq!(summary["abandoned"].as_array().map(Vec::len), Some(0));
     let recorded = format!("flight record: {} entries", anomalies.len());
     for text in [
         &recorded,

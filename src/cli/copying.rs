@@ -221,7 +221,11 @@ impl Taking {
     /// Does as [`finish`](Self::finish), where some will never cease to copy: watchers get what time they have, and
     /// the cache, which would wait for the last copy, is left.
     pub(super) fn leave(mut self) -> Taken {
-        self.cache = None;
+        if self.cache.take().is_some() {
+            say(format_args!(
+                "warning: the cache was left without a summary"
+            ));
+        }
         self.finish()
     }
 

@@ -294,7 +294,7 @@ fn conduct<H: Handler>(
     let (topics, evaluated) = evaluate(std::mem::take(&mut outcome.handlers));
     let summary = Summary::new(&outcome, topics);
     let written = histograms.finish(&outcome.stages);
-    let end = if outcome.left_behind.is_empty() {
+    let end = if outcome.abandoned.is_empty() {
         Taking::finish
     } else {
         Taking::leave
@@ -325,8 +325,8 @@ struct Concluded<'a> {
     summary: &'a Summary,
     /// What made it fail, if anything did.
     failure: Option<String>,
-    /// Threads that had not ended when they were waited for no longer.
-    left_behind: &'a [String],
+    /// Workers, counted from 0, whose handler did not return.
+    abandoned: &'a [usize],
     /// Endpoints that were to be connected to and never were, and those that nobody connected to.
     unreached: &'a [Unreached],
     #[serde(flatten)]
@@ -347,10 +347,9 @@ pub(super) fn conclude<H>(
     }
     say(format_args!("{}", summary.to_string().trim_end()));
     unreached::warn(&outcome.unreached);
-    if !outcome.left_behind.is_empty() {
+    for worker in &outcome.abandoned {
         say(format_args!(
-            "warning: {} had not ended, and what they had under way is not accounted for",
-            outcome.left_behind.join(", ")
+            "warning: worker-{worker} did not return from its handler, and what it had is not accounted for"
         ));
     }
     taken.say();
@@ -359,7 +358,7 @@ pub(super) fn conclude<H>(
             taken,
             summary,
             failure: outcome.failure.as_ref().map(Error::to_string),
-            left_behind: &outcome.left_behind,
+            abandoned: &outcome.abandoned,
             unreached: &outcome.unreached,
         })?;
     }

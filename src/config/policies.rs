@@ -35,8 +35,8 @@ pub struct PolicyLimits {
     /// waits, in milliseconds.
     pub conflate_after_ms: u32,
     /// With [`Policy::Snail`]: how old a message may be when its handler is done, in milliseconds since its
-    /// publisher's timestamp, or where it has none since it was received. With the other policies: since it
-    /// was received, and all that follows is an entry in the flight record.
+    /// publisher's timestamp, or where it has none since it was received. With the other policies all that follows is an
+    /// entry in the flight record.
     pub late_after_ms: u32,
     /// With [`Policy::Snail`]: for how long all messages may be later than that, in milliseconds.
     pub grace_ms: u32,
@@ -64,8 +64,8 @@ impl Default for PolicyLimits {
 #[serde(rename_all = "kebab-case")]
 pub enum OnLate {
     /// The pipeline stops and reports [`Error::Late`](crate::error::Error::Late); the worker discards and counts as
-    /// dropped all but the message that it is at. A handler that does not return is
-    /// [left behind](crate::pipeline::Pipeline::finish).
+    /// dropped all but the message that it is at. A worker whose handler does not return is
+    /// [abandoned](crate::pipeline::Pipeline::finish).
     Exit,
     /// It goes into the flight record, once a grace time.
     Alarm,

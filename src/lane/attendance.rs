@@ -209,7 +209,7 @@ mod tests {
         let entries = flight.entries();
         assert_eq!(entries.len(), 1);
         assert!(
-            entries[0].evidence.contains("1 of its copies"),
+            entries[0].evidence.contains("copies of it that have: 1"),
             "{entries:?}"
         );
     }

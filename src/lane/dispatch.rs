@@ -9,7 +9,7 @@ use std::{ops::Deref, time::Duration};
 
 use crate::{
     envelope::Fields,
-    error::Result,
+    error::{Error, Result},
     handoff::{Batch, HandoffLimits, Notes, Outlet, Picked, Run, held},
     lane::{
         pressure::{Full, Pressure},
@@ -495,12 +495,25 @@ impl Dispatch {
             }
             self.hand_over_to_ready(tally)?;
             let full = self.full(first);
+            if let Err(gone) = self.check_worker(tally, full.waits_for()) {
+                // The others are to have what is theirs.
+                self.flush_open(tally)?;
+                return Err(gone);
+            }
             if let Some(other) = stall.take_if(|stall| !stall.is_for(full)) {
                 self.pressure.note_stall(&other);
             }
             // Only now: most waits are shorter than asking the kernel what the worker does.
             stall.get_or_insert_with(|| self.pressure.stall(full));
         }
+    }
+
+    /// Finds out whether a worker has ended before its time, or is waited for no longer.
+    fn check_worker(&self, tally: &Tally, worker: usize) -> Result<()> {
+        if tally.is_abandoned(worker) {
+            return Err(Error::WorkerGone { worker });
+        }
+        self.outlets[worker].check_worker()
     }
 
     /// Tells all workers that nothing more comes this way. What is still here is dropped.

@@ -132,13 +132,9 @@ impl Merge {
         }
     }
 
-    /// Returns the number of series, or of topics where their silence is looked at, that began.
+    /// Returns the number of series seen.
     pub(crate) fn first_seen(&self) -> u64 {
-        if self.quality.registers() {
-            self.quality.counts().first_seen
-        } else {
-            self.arbiter.series()
-        }
+        self.arbiter.series()
     }
 
     /// Returns the number of copies of topics beyond the limit.
@@ -327,7 +323,7 @@ impl Merge {
         Ok(sorted.messages)
     }
 
-    /// Tells of a series that begins, where the feed's quality does not tell of its topics.
+    /// Tells of a series that begins.
     #[cold]
     fn tell_first_seen<F: Deref<Target = [u8]>>(
         &mut self,
@@ -335,9 +331,6 @@ impl Merge {
         flight: &FlightRecord,
         arrival: &Arrival<'_, F>,
     ) -> Result<()> {
-        if self.quality.registers() {
-            return Ok(());
-        }
         let (origin, received_ns) = (arrival.origin, arrival.received_ns);
         let mut told = Told::new(&mut self.dispatch, tally, flight, origin, received_ns);
         let topic = (self.scope == Scope::Topic)
@@ -354,16 +347,16 @@ impl Merge {
         flight: &FlightRecord,
         arrival: &Arrival<'_, F>,
     ) -> Result<()> {
-        let told = Told::new(
-            &mut self.dispatch,
-            tally,
-            flight,
-            arrival.origin,
-            arrival.received_ns,
-        );
+        let (origin, received_ns) = (arrival.origin, arrival.received_ns);
+        let mut told = Told::new(&mut self.dispatch, tally, flight, origin, received_ns);
         let topic = arrival.fields.topic.of(arrival.frames);
-        told.judge(&mut self.quality, topic, arrival.hash, None)
-            .map(drop)
+        self.quality.judge(topic, arrival.hash, None, &mut |event| {
+            // What begins is the arbiter's to tell.
+            if event.kind != EventKind::FirstSeen {
+                told.tell(event);
+            }
+        });
+        told.outcome
     }
 
     #[cold]

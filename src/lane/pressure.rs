@@ -79,7 +79,7 @@ impl Stall {
 
 impl Full {
     /// Whom the lane waits for.
-    fn waits_for(self) -> usize {
+    pub(super) fn waits_for(self) -> usize {
         self.moving_by.unwrap_or(self.worker)
     }
 }

@@ -199,6 +199,11 @@ impl Tally {
         counters.last_accounted_ns.set(now_ns);
     }
 
+    /// Tells whether a worker is waited for no longer.
+    pub(super) fn is_abandoned(&self, worker: usize) -> bool {
+        self.ledger.workers[worker].abandoned.get() > 0
+    }
+
     /// When a worker was last done with a batch, in nanoseconds of the pipeline's clock.
     pub(super) fn worker_done_ns(&self, worker: usize) -> u64 {
         self.ledger.workers[worker].last_done_ns.get()

@@ -95,13 +95,8 @@ impl<'a> Told<'a> {
         };
         let line = self.origin.line;
         if event.kind == EventKind::FirstSeen {
-            return self.flight.note_news(sighting, || match event.topic {
-                Some(topic) => format!(
-                    "{} came by line {line} for the first time",
-                    topic.escape_ascii()
-                ),
-                None => format!("the first number came by line {line}"),
-            });
+            let evidence = || format!("its first message came by line {line}");
+            return self.flight.note_news(sighting, evidence);
         }
         self.flight.note(sighting, || match event.kind {
             EventKind::Gap(gap) => format!(

@@ -77,6 +77,18 @@ impl FeedClocks {
         (excess as u64, difference < 0)
     }
 
+    /// Returns how much longer than the fastest a message has been under way that was stamped at `stamped_ns`, by what is
+    /// known. Nothing is learned of clocks: the message may not be handled yet.
+    pub(crate) fn excess_ns(&self, origin: Origin, now: WallTime, stamped_ns: u64) -> u64 {
+        let smallest = &self.0[usize::from(origin.feed)][usize::from(origin.line)];
+        let behind = smallest.load(Relaxed);
+        let mut difference = now.steady_ns.wrapping_sub(stamped_ns) as i64;
+        if now.set_ns != 0 {
+            difference = closest(behind, difference, now.set_ns);
+        }
+        difference.saturating_sub(behind).max(0) as u64
+    }
+
     /// Returns how far our clock is behind the one of the publisher that is ahead of it most, in
     /// nanoseconds; 0 where none is known to be ahead.
     #[must_use]
@@ -276,6 +288,18 @@ mod tests {
         assert_eq!(clocks.feed_ns(FIRST, at(3_000), 3_510), (0, true));
         assert_eq!(other_worker.feed_ns(FIRST, at(4_000), 4_500), (10, true));
         assert_eq!(clocks.behind_ns(), 510);
+    }
+
+    #[test]
+    fn a_look_at_a_message_learns_nothing() {
+        let clocks = FeedClocks::new([1]);
+        assert_eq!(clocks.excess_ns(FIRST, at(1_000), 1_500), 0);
+        assert_eq!(clocks.behind_ns(), 0);
+        assert_eq!(clocks.excess_ns(FIRST, at(2_000), 1_500), 500);
+        clocks.feed_ns(FIRST, at(1_000), 1_500);
+        assert_eq!(clocks.excess_ns(FIRST, at(2_000), 2_470), 30);
+        assert_eq!(clocks.excess_ns(FIRST, at(2_000), 2_600), 0);
+        assert_eq!(clocks.behind_ns(), 500);
     }
 
     #[test]

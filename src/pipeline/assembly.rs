@@ -22,7 +22,7 @@ use crate::{
     policy::{Policy, Rules, TopicTally},
     sequence::{Numbering, StaleRule, Tracker, TrackerOptions, arbiter},
     stop::Stop,
-    worker::{self, Handler, Lately, Onlooker, Patience, Snail, Worker, WorkerEnd},
+    worker::{self, Handler, Lately, Patience, Snail, Watchdog, Worker, WorkerEnd},
 };
 
 /// What the parts share, and the threads that wait to set off.
@@ -146,13 +146,13 @@ impl<'a> Assembly<'a> {
     }
 
     /// Makes who looks at workers meanwhile, where any topic's policy asks for that.
-    pub(super) fn onlookers(&self) -> Vec<Onlooker> {
+    pub(super) fn watchdogs(&self) -> Vec<Watchdog> {
         if !self.rules.classes().contains(&Policy::Snail) {
             return Vec::new();
         }
         let workers = self.snails.iter().zip(&self.probes);
         workers
-            .map(|(snail, probe)| Onlooker::new(snail.clone(), Lately::new(probe.clone())))
+            .map(|(snail, probe)| Watchdog::new(snail.clone(), Lately::new(probe.clone())))
             .collect()
     }
 

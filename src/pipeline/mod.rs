@@ -20,7 +20,7 @@ pub use outcome::{LineGlance, LineOutcome, Outcome, ThreadOutcome};
 
 use std::{
     mem,
-    sync::{Arc, PoisonError, TryLockError::WouldBlock},
+    sync::{Arc, PoisonError},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -37,7 +37,7 @@ use crate::{
     libzmq::Context,
     policy::{ByTopic, TopicTally},
     stop::Stop,
-    worker::{Handler, Moment, Onlooker, WorkerEnd},
+    worker::{Finding, Handler, Watchdog, WorkerEnd},
 };
 use assembly::{Assembly, Merged};
 use crew::join;
@@ -97,8 +97,8 @@ pub struct Pipeline<H> {
     ledger: Arc<Ledger>,
     clock: Clock,
     wall: WallClock,
-    /// Of the workers, where they may be too slow.
-    onlookers: Vec<Onlooker>,
+    /// By worker, where they may be too slow.
+    watchdogs: Vec<Watchdog>,
     /// That one was, and since when, in nanoseconds of the clock.
     late: Option<(u64, Error)>,
     stop: Stop,
@@ -132,7 +132,7 @@ impl<H: Handler> Pipeline<H> {
         let endpoints = lanes.iter().flat_map(Lane::bound).collect();
         let shards = assembly.shards()?;
         let (lanes, merges, reaches) = assembly.start_lanes(lanes, outlets)?;
-        let onlookers = assembly.onlookers();
+        let watchdogs = assembly.watchdogs();
         // When all has its memory, and before anything depends on it.
         if config.threads.huge_pages {
             huge_pages::advise()?;
@@ -168,7 +168,7 @@ impl<H: Handler> Pipeline<H> {
             feed_clocks: assembly.feed_clocks,
             ledger: assembly.ledger,
             clock: assembly.clock,
-            onlookers,
+            watchdogs,
             late: None,
             wall: assembly.wall,
             stop: assembly.stop,
@@ -269,18 +269,24 @@ impl<H: Handler> Pipeline<H> {
         totals
     }
 
-    /// Ends the pipeline where a worker is at something that is too late for too long.
+    /// Ends the pipeline where a worker is at something that is too late for too long, and gives the worker up that does
+    /// not return from it.
     fn look_at_workers(&mut self) {
-        for onlooker in &mut self.onlookers {
-            let now = Moment {
-                now_ns: self.clock.now_ns(),
-                wall: self.wall.now(),
-            };
-            if let Some(error) = onlooker.look(now, &self.feed_clocks) {
-                self.stop.request();
-                self.late.get_or_insert((now.now_ns, error));
+        for (worker, watchdog) in self.watchdogs.iter_mut().enumerate() {
+            let clocks = (&self.clock, &self.wall);
+            match watchdog.look(clocks, &self.feed_clocks) {
+                Finding::Nothing => {}
+                Finding::TooSlow(error) => {
+                    self.stop.request();
+                    self.late.get_or_insert((self.clock.now_ns(), error));
+                }
+                Finding::Stuck => self.ledger.workers[worker].abandoned.set(1),
             }
         }
+    }
+
+    fn is_abandoned(&self, worker: usize) -> bool {
+        self.ledger.workers[worker].abandoned.get() > 0
     }
 
     /// Returns what each lane has counted so far, in the order of the configuration.
@@ -408,49 +414,37 @@ impl<H: Handler> Pipeline<H> {
         self.clock.now_ns()
     }
 
-    /// Tells whether all threads have ended, or are not waited for any longer.
+    /// Tells whether all threads have ended, but for those of workers that [`look`](Self::look) has given up.
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        self.have_ended() || self.has_left()
-    }
-
-    fn have_ended(&self) -> bool {
+        let mut workers = self.workers.iter().enumerate();
         self.lanes.iter().all(JoinHandle::is_finished)
-            && self.workers.iter().all(JoinHandle::is_finished)
-    }
-
-    /// Tells whether those that have not ended are left to themselves: once a worker was found to be too slow, and
-    /// as much time again has passed.
-    fn has_left(&self) -> bool {
-        let (Some((since_ns, _)), Some(onlooker)) = (&self.late, self.onlookers.first()) else {
-            return false;
-        };
-        self.clock.now_ns() > since_ns.saturating_add(onlooker.patience_ns())
+            && workers.all(|(index, worker)| worker.is_finished() || self.is_abandoned(index))
     }
 
     /// Waits until the pipeline has stopped and every message received has been accounted for.
     ///
-    /// A handler that does not return is waited for without end, but with
-    /// [`Policy::Snail`](crate::policy::Policy::Snail) and [`OnLate::Exit`](crate::config::OnLate::Exit): when it was
-    /// too late for too long, it has as long again, `late_after_ms` and `grace_ms`. Then its thread, and what waits
-    /// for it, is [left behind](Outcome::left_behind), with what they had under way.
+    /// A handler that does not return is waited for without end. Only where that is from a message, or from the end of a
+    /// batch with messages, with [`Policy::Snail`](crate::policy::Policy::Snail) and
+    /// [`OnLate::Exit`](crate::config::OnLate::Exit), it has as long again as it took to be found out,
+    /// `late_after_ms` and `grace_ms`, and half a second at least. Then its worker is
+    /// [abandoned](Outcome::abandoned), with what it has under way, and the pipeline ends without it.
     pub fn finish(mut self) -> Outcome<H> {
         // Nobody else looks any more.
-        while !self.onlookers.is_empty() && !self.is_finished() {
+        while !self.watchdogs.is_empty() && !self.is_finished() {
             self.look();
             // Nothing to wait for: this is the pace at which workers are looked at.
             thread::sleep(LOOK_EVERY);
         }
-        let has_left = self.has_left();
-        let mut left_behind = Vec::new();
+        let mut abandoned = Vec::new();
         let mut failures = Vec::from_iter(self.late.take());
         let mut handlers = Vec::new();
         let mut uncollected = Stages::default();
         // Workers first, and of them the one that failed first: where one did, its lanes only say that it is gone.
         for (index, worker) in mem::take(&mut self.workers).into_iter().enumerate() {
-            if has_left && !worker.is_finished() {
+            if self.is_abandoned(index) && !worker.is_finished() {
                 self.collectors[index].collect(&mut uncollected);
-                left_behind.extend(worker.thread().name().map(str::to_owned));
+                abandoned.push(index);
                 continue;
             }
             match join(worker) {
@@ -466,20 +460,9 @@ impl<H: Handler> Pipeline<H> {
                 Err(error) => failures.push((u64::MAX, error)),
             }
         }
-        for lane in mem::take(&mut self.lanes) {
-            if has_left && !lane.is_finished() {
-                left_behind.extend(lane.thread().name().map(str::to_owned));
-            } else if let Err(error) = join(lane) {
-                failures.push((u64::MAX, error));
-            }
-        }
-        if !left_behind.is_empty() {
-            // A lane that waits for a worker without end never lets go of what it merges.
-            let is_free = |merge: &Merged| !matches!(merge.try_lock(), Err(WouldBlock));
-            for merge in &mut self.merges {
-                merge.take_if(|merge| !is_free(merge));
-            }
-        }
+        let lanes = mem::take(&mut self.lanes).into_iter();
+        let of_lanes = lanes.filter_map(|lane| join(lane).err());
+        failures.extend(of_lanes.map(|error| (u64::MAX, error)));
         let first = failures.into_iter().min_by_key(|(at_ns, _)| *at_ns);
         self.stages.merge(&self.interval);
         self.stages.merge(&uncollected);
@@ -509,7 +492,7 @@ impl<H: Handler> Pipeline<H> {
             threads: self.roster.outcomes(),
             rejected_samples: self.rejected_samples(),
             handlers,
-            left_behind,
+            abandoned,
             failure: first.map(|(_, error)| error),
             feeds: mem::take(&mut self.feeds),
             by_topic: ByTopic::merge(&self.topics),

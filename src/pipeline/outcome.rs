@@ -45,11 +45,11 @@ pub struct Outcome<H> {
     pub threads: Vec<ThreadOutcome>,
     /// The first few messages rejected, of each reason.
     pub rejected_samples: Vec<RejectedSample>,
-    /// The handlers, in the order of their workers.
+    /// The handlers, in the order of their workers, without those of workers that were abandoned.
     pub handlers: Vec<H>,
-    /// The threads that had not ended when they were waited for [no longer](crate::pipeline::Pipeline::finish):
-    /// what they had under way is in `totals` as that, and the handlers of workers among them are missing.
-    pub left_behind: Vec<String>,
+    /// The workers, counted from 0, whose handler did not [return](crate::pipeline::Pipeline::finish). What they had
+    /// is still under way in `totals`.
+    pub abandoned: Vec<usize>,
     /// What made it fail, if anything did: the first error or handler's panic.
     pub failure: Option<Error>,
     /// The names of the feeds, in the order of the configuration.

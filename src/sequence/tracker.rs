@@ -281,11 +281,6 @@ impl Tracker {
         }
     }
 
-    /// Tells whether topics are put into a table, and told of when they are.
-    pub(crate) fn registers(&self) -> bool {
-        self.registers
-    }
-
     /// Tells whether a topic is in the table, and adds it if it should be.
     fn find(
         &mut self,

@@ -36,7 +36,9 @@ pub trait Handler: Send + 'static {
     /// topic as well: with the policy [`Conflate`](crate::policy::Policy::Conflate) only.
     fn on_receipt(&mut self, _receipt: &Receipt, _message: &Message<'_>) {}
 
-    /// Called after the last message of each batch: the place to flush what was gathered for it.
+    /// Called after the last message of each batch: the place to flush what was gathered for it. Where the worker was
+    /// [too slow](crate::policy::Policy::Snail), that is the last one it was at, and those behind it in the batch
+    /// are dropped.
     fn on_batch_end(&mut self, _batch: &Batch) {}
 
     /// Called where something happened to a topic or a line, in its place among the messages: messages

@@ -10,5 +10,5 @@ mod thread;
 pub use handler::Handler;
 pub(crate) use lately::Lately;
 pub(crate) use patience::{Patience, Work};
-pub(crate) use snail::{Moment, Onlooker, Snail};
+pub(crate) use snail::{Finding, Moment, Snail, Watchdog};
 pub(crate) use thread::{Worker, WorkerEnd};

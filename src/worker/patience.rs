@@ -14,7 +14,10 @@ use crate::{
     latency::{FeedClocks, HandledAt},
     ledger::WorkerLedger,
     policy::{Conflator, Policy, TopicTally, only_feed, only_topic},
-    worker::{Lately, Moment, Snail},
+    worker::{
+        Lately, Moment, Snail,
+        snail::{late_hop, late_ns},
+    },
 };
 
 const MS_NS: u64 = 1_000_000;
@@ -46,6 +49,8 @@ pub(crate) struct Work {
     emptied: Vec<Box<Batch>>,
     /// By feed: whether it was judged in the batch at hand.
     judged: Vec<bool>,
+    /// By feed: whether its last message was late, by its publisher's stamp.
+    late: Vec<bool>,
     late_after_ns: u64,
 }
 
@@ -57,6 +62,7 @@ impl Work {
             taken: Vec::new(),
             emptied: Vec::new(),
             judged: vec![false; feeds],
+            late: vec![false; feeds],
             late_after_ns: u64::from(limits.late_after_ms) * MS_NS,
         }
     }
@@ -160,19 +166,25 @@ impl Patience {
         if at.end_ns.saturating_sub(at.start_ns) > SLOW_NS {
             self.note_slow(batch, at);
         }
-        if self.policies[batch.source] != Policy::Snail {
-            // If even the newest is late, all are.
-            let newest = batch.headers().last()?;
-            let queue_ns = at.end_ns.saturating_sub(newest.received_ns);
-            if queue_ns > self.work.late_after_ns {
-                self.note_late(batch, newest.origin().feed, at, queue_ns);
-            }
-            return None;
-        }
         let done = Moment {
             now_ns: at.end_ns,
             wall: at.start_wall.after(at.end_ns.saturating_sub(at.start_ns)),
         };
+        if self.policies[batch.source] != Policy::Snail {
+            // If even the newest is late, all are.
+            let newest = batch.headers().last()?;
+            let feed = newest.origin().feed;
+            let queue_ns = at.end_ns.saturating_sub(newest.received_ns);
+            let late_ns = late_ns(newest, done, clocks);
+            let is_late = late_ns > self.work.late_after_ns;
+            let was_late = mem::replace(&mut self.work.late[usize::from(feed)], is_late);
+            if queue_ns > self.work.late_after_ns {
+                self.note_late(batch, feed, at, queue_ns);
+            } else if is_late && !was_late {
+                self.note_late_before(batch, feed, at, (queue_ns, late_ns));
+            }
+            return None;
+        }
         self.work.judged.fill(false);
         let (mut left, mut failure) = (self.work.judged.len(), None);
         for header in batch.headers().iter().rev() {
@@ -214,6 +226,37 @@ impl Patience {
                 (at.end_ns - at.start_ns) / MS_NS,
                 self.limits.late_after_ms,
                 self.lately.evidence(at.end_ns)
+            )
+        });
+    }
+
+    /// Notes that messages come late to us, when they begin to: what is old, or stamped by a clock that is off, is so
+    /// for as long as it comes.
+    #[cold]
+    fn note_late_before(
+        &self,
+        batch: &Batch,
+        feed: u16,
+        at: HandledAt,
+        (queue_ns, late_ns): (u64, u64),
+    ) {
+        let sighting = Sighting {
+            at_ns: at.end_ns,
+            kind: AnomalyKind::Late,
+            hop: late_hop(queue_ns, late_ns),
+            feed: Some(feed),
+            topic: only_topic(batch),
+            count: batch.len() as u64,
+        };
+        self.flight.note(sighting, || {
+            format!(
+                "worker-{} was done with the newest of {} messages {} ms after its publisher stamped it, {} ms of that since \
+                 it was received; the limit is {} ms, and those that follow are noted when one was in time",
+                self.worker,
+                batch.len(),
+                late_ns / MS_NS,
+                queue_ns / MS_NS,
+                self.limits.late_after_ms,
             )
         });
     }

@@ -10,7 +10,7 @@ use std::sync::{
 };
 
 use crate::{
-    clock::WallTime,
+    clock::{Clock, WallClock, WallTime},
     config::{OnLate, PolicyLimits},
     error::Error,
     flight::{AnomalyKind, FlightRecord, Hop, Sighting},
@@ -109,11 +109,11 @@ impl Snail {
     /// As [`judge`](Self::judge), of what the worker is at; tells whether that is late, too.
     fn judge_at_hand(
         &self,
+        state: &mut State,
         now: Moment,
         clocks: &FeedClocks,
         evidence: impl FnOnce() -> String,
     ) -> (Verdict, Option<Error>) {
-        let mut state = self.state();
         let Some(newest) = state.at_hand else {
             return (Verdict::InTime, None);
         };
@@ -129,7 +129,7 @@ impl Snail {
             self.note(&newest, last, now.now_ns, (for_ns, late_ns), evidence);
             state.too_long = state.too_long.or(Some((for_ns, late_ns)));
         }
-        (verdict, self.failure(&state))
+        (verdict, self.failure(state))
     }
 
     /// Returns what ends the pipeline, if anything does.
@@ -159,11 +159,7 @@ impl Snail {
         let sighting = Sighting {
             at_ns: now_ns,
             kind: AnomalyKind::Late,
-            hop: if queue_ns > late_ns / 2 {
-                Hop::Worker
-            } else {
-                Hop::Network
-            },
+            hop: late_hop(queue_ns, late_ns),
             feed: Some(newest.origin().feed),
             topic: None,
             count: 1,
@@ -188,42 +184,90 @@ impl Snail {
     }
 }
 
-/// Returns how late a message is, since its publisher stamped it, or where it is not stamped since it was received.
-fn late_ns(message: &Header, now: Moment, clocks: &FeedClocks) -> u64 {
-    message.timestamp_ns().map_or_else(
-        || now.now_ns.saturating_sub(message.received_ns),
-        |stamped_ns| clocks.feed_ns(message.origin(), now.wall, stamped_ns).0,
-    )
+/// Returns how late a message is: since its publisher stamped it, as far as clocks tell, and no less than since it was
+/// received.
+pub(super) fn late_ns(message: &Header, now: Moment, clocks: &FeedClocks) -> u64 {
+    let queue_ns = now.now_ns.saturating_sub(message.received_ns);
+    let feed_ns = |stamped_ns| clocks.excess_ns(message.origin(), now.wall, stamped_ns);
+    message.timestamp_ns().map_or(0, feed_ns).max(queue_ns)
 }
+
+/// Returns where a message was late that has been with us for `queue_ns` of `late_ns`.
+pub(super) fn late_hop(queue_ns: u64, late_ns: u64) -> Hop {
+    if queue_ns > late_ns / 2 {
+        Hop::Worker
+    } else {
+        Hop::Network
+    }
+}
+
+/// How long a handler has at least to return once its worker is found to be too slow.
+const RETURN_AFTER_MIN_NS: u64 = 500 * MS_NS;
 
 /// Looks at a worker from another thread.
 #[derive(Debug)]
-pub(crate) struct Onlooker {
+pub(crate) struct Watchdog {
     snail: Arc<Snail>,
-    /// Since when the worker was last seen to be in time.
+    /// What its thread did since it was last seen to be in time.
     lately: Lately,
+    /// When it was found to be too slow by this.
+    since_ns: Option<u64>,
 }
 
-impl Onlooker {
+/// What a [`Watchdog`] has found.
+#[derive(Debug)]
+pub(crate) enum Finding {
+    /// Nothing that ends the pipeline.
+    Nothing,
+    /// The worker is too slow for too long.
+    TooSlow(Error),
+    /// And has not returned from its handler since.
+    Stuck,
+}
+
+impl Watchdog {
     pub(crate) fn new(snail: Arc<Snail>, lately: Lately) -> Self {
-        Self { snail, lately }
+        Self {
+            snail,
+            lately,
+            since_ns: None,
+        }
     }
 
-    /// Judges what the worker is at. Returns an error where that ends the pipeline.
-    pub(crate) fn look(&mut self, now: Moment, clocks: &FeedClocks) -> Option<Error> {
-        self.lately.look_first(now.now_ns);
+    /// Judges what the worker is at.
+    pub(crate) fn look(
+        &mut self,
+        (clock, wall): (&Clock, &WallClock),
+        clocks: &FeedClocks,
+    ) -> Finding {
+        self.lately.look_first(clock.now_ns());
+        let snail = self.snail.clone();
+        let mut state = snail.state();
+        // Not before: what is at hand now may be younger than what it took to get here.
+        let now = Moment {
+            now_ns: clock.now_ns(),
+            wall: wall.now(),
+        };
+        if let Some(since_ns) = self.since_ns {
+            let limits = &snail.limits;
+            let again_ns = u64::from(limits.late_after_ms) + u64::from(limits.grace_ms);
+            let until_ns = since_ns + (again_ns * MS_NS).max(RETURN_AFTER_MIN_NS);
+            let is_stuck = state.at_hand.is_some() && now.now_ns >= until_ns;
+            return if is_stuck {
+                Finding::Stuck
+            } else {
+                Finding::Nothing
+            };
+        }
         let lately = &self.lately;
         let (verdict, failure) =
-            (self.snail).judge_at_hand(now, clocks, || lately.evidence(now.now_ns));
+            snail.judge_at_hand(&mut state, now, clocks, || lately.evidence(now.now_ns));
         if verdict == Verdict::InTime {
             self.lately.note(now.now_ns);
         }
-        failure
-    }
-
-    /// Returns for how long a message may wait before the worker is given up, in nanoseconds.
-    pub(crate) fn patience_ns(&self) -> u64 {
-        let limits = &self.snail.limits;
-        (u64::from(limits.late_after_ms) + u64::from(limits.grace_ms)) * MS_NS
+        failure.map_or(Finding::Nothing, |error| {
+            self.since_ns = Some(now.now_ns);
+            Finding::TooSlow(error)
+        })
     }
 }

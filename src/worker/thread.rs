@@ -125,12 +125,16 @@ impl<H: Handler> Worker<H> {
         let snail = self.patience.take_up(batch);
         let panic = self.call(|handler| {
             let snail = snail.as_deref();
-            match snail {
-                _ if !batch.is_plain() => {
-                    handle_all(handler, batch, start_ns, snail, &mut handled);
+            if batch.is_plain() {
+                for message in batch.messages() {
+                    handler.on_message(&message);
+                    handled += 1;
+                    if snail.is_some_and(Snail::is_given_up) {
+                        break;
+                    }
                 }
-                Some(snail) => handle_plain(handler, batch, || snail.is_given_up(), &mut handled),
-                None => handle_plain(handler, batch, || false, &mut handled),
+            } else {
+                handle_all(handler, batch, start_ns, snail, &mut handled);
             }
             handler.on_batch_end(batch);
         });
@@ -188,23 +192,6 @@ impl<H: Handler> Worker<H> {
     }
 }
 
-/// Runs the handler on messages, between which nothing happened, until all are handled or the rest is to be left.
-#[inline(always)]
-fn handle_plain<H: Handler>(
-    handler: &mut H,
-    batch: &Batch,
-    is_given_up: impl Fn() -> bool,
-    handled: &mut usize,
-) {
-    for message in batch.messages() {
-        handler.on_message(&message);
-        *handled += 1;
-        if is_given_up() {
-            break;
-        }
-    }
-}
-
 /// Runs the handler on messages with what happened between them, and with what they stand for, until all are handled or
 /// the worker is given up.
 #[cold]
@@ -227,7 +214,7 @@ fn handle_all<H: Handler>(
         handler.on_message(&message);
         *handled += 1;
         if snail.is_some_and(Snail::is_given_up) {
-            return;
+            break;
         }
     }
     for (_, notice) in notices {

@@ -32,7 +32,7 @@ use std::{
 };
 
 use pinfeed::{
-    clock::Deadline,
+    clock::{Deadline, wall_ns},
     config::Engine,
     envelope::pinfeed::seal,
     message::Stamp,
@@ -315,13 +315,13 @@ pub fn patient_xpub(context: &zmq::Context) -> (zmq::Socket, String) {
     (socket, endpoint.expect("text"))
 }
 
-/// An empty message in the envelope `pinfeed`.
+/// An empty message in the envelope `pinfeed`, stamped now.
 pub fn sealed(topic: &str, epoch: u64, sequence: u64) -> Vec<u8> {
     let mut frame = Vec::new();
     let stamp = Stamp {
         epoch,
         sequence,
-        timestamp_ns: 1,
+        timestamp_ns: wall_ns(),
     };
     seal(&mut frame, topic.as_bytes(), b"", stamp);
     frame

@@ -273,11 +273,13 @@ impl Dispatch {
         };
         now.passed =
             now.unsent.iter().all(Option::is_none) && now.fences.iter_mut().all(Fence::is_passed);
-        if !now.passed {
+        let passed = now.passed;
+        if !passed {
             // What it has not given back it never will.
-            self.outlets[now.from].check_worker()?;
+            let from = now.from;
+            self.check_worker(tally, from)?;
         }
-        Ok(now.passed)
+        Ok(passed)
     }
 
     /// Hands the new worker what was held for it, and tells it what it is to be told, once the old one is done. Returns
