@@ -147,8 +147,9 @@ impl FlightRecord {
     }
 
     /// Adds an anomaly. `evidence` is asked for only where it begins an entry of its own: like ones
-    /// within [`MERGE_NS`] are counted with the first, whatever their topics.
-    pub fn note(&self, sighting: Sighting<'_>, evidence: impl FnOnce() -> String) {
+    /// within [`MERGE_NS`] are counted with the first, whatever their topics. Returns that entry's number, which is its own
+    /// for as long as the record is.
+    pub fn note(&self, sighting: Sighting<'_>, evidence: impl FnOnce() -> String) -> Option<u64> {
         let feed = self.feed(&sighting);
         let mut log = self.log();
         let like = log
@@ -162,7 +163,7 @@ impl FlightRecord {
             });
         if let Some(entry) = like {
             entry.add(&sighting);
-            return;
+            return None;
         }
         if log.entries.len() == ENTRIES_MAX {
             log.entries.pop_front();
@@ -170,6 +171,19 @@ impl FlightRecord {
         }
         log.entries
             .push_back(Anomaly::new(&sighting, feed, evidence()));
+        Some(log.forgotten + log.entries.len() as u64 - 1)
+    }
+
+    /// Puts what is known at the end of what was noted while it lasted in place of its evidence, if it is still kept.
+    /// `number` is the entry's.
+    pub(crate) fn conclude(&self, number: u64, evidence: impl FnOnce() -> String) {
+        let mut log = self.log();
+        let place = number
+            .checked_sub(log.forgotten)
+            .map(|place| place as usize);
+        if let Some(entry) = place.and_then(|place| log.entries.get_mut(place)) {
+            entry.evidence = evidence();
+        }
     }
 
     /// Adds to what is told as it happens, and not kept. `evidence` is asked for where there is none so far.

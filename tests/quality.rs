@@ -52,6 +52,7 @@ fn silence_gaps_and_lost_connections_are_told_and_pass() {
         config.engine = Some(engine);
         config.workers.count = 1;
         config.feeds[0].quality.recover_ms = 200;
+        config.feeds[0].quality.stale_after_ms = 600;
         config.feeds[0].quality.topics = vec![StaleTopics {
             prefix: "quick".to_owned(),
             stale_after_ms: 300,
@@ -76,6 +77,11 @@ fn silence_gaps_and_lost_connections_are_told_and_pass() {
             told.of(Some("slow")) == [Gapped, Recovering, Well]
         });
         assert_eq!(told.of(Some("quick"))[..2], [Stale, Well]);
+        wait_until("the line's silence shows", || {
+            told.of(None).last() == Some(&Stale)
+        });
+        send("slow", 7);
+        wait_until("it ends", || told.of(None).last() == Some(&Well));
 
         publisher.unbind(&endpoint).unwrap();
         drop(publisher);

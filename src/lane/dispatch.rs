@@ -485,7 +485,7 @@ impl Dispatch {
             };
             if let Some(outlet) = found {
                 if let Some(stall) = stall {
-                    self.pressure.note_stall(&stall);
+                    self.pressure.end_stall(&stall);
                 }
                 return Ok(outlet);
             }
@@ -501,10 +501,11 @@ impl Dispatch {
                 return Err(gone);
             }
             if let Some(other) = stall.take_if(|stall| !stall.is_for(full)) {
-                self.pressure.note_stall(&other);
+                self.pressure.end_stall(&other);
             }
             // Only now: most waits are shorter than asking the kernel what the worker does.
-            stall.get_or_insert_with(|| self.pressure.stall(full));
+            let stall = stall.get_or_insert_with(|| self.pressure.stall(full));
+            self.pressure.note_stall(stall);
         }
     }
 

@@ -68,6 +68,8 @@ pub(super) struct Stall {
     full: Full,
     since_ns: u64,
     sample: Option<Sample>,
+    /// What was noted of it, once it was long; the number of the entry, where it is one of its own.
+    noted: Option<Option<u64>>,
 }
 
 impl Stall {
@@ -262,14 +264,14 @@ impl Pressure {
             full,
             since_ns: self.clock.now_ns(),
             sample: self.workers[full.waits_for()].sample(),
+            noted: None,
         }
     }
 
-    /// Notes a wait that was long, and what its worker's thread did in that time.
-    pub(super) fn note_stall(&self, stall: &Stall) {
+    /// Notes a wait that is long, and what its worker's thread did meanwhile.
+    pub(super) fn note_stall(&self, stall: &mut Stall) {
         let now_ns = self.clock.now_ns();
-        let waited_ns = now_ns.saturating_sub(stall.since_ns);
-        if waited_ns < STALL_NS {
+        if stall.noted.is_some() || now_ns.saturating_sub(stall.since_ns) < STALL_NS {
             return;
         }
         let sighting = Sighting {
@@ -280,18 +282,31 @@ impl Pressure {
             topic: None,
             count: 1,
         };
-        self.flight.note(sighting, || {
-            let (worker, waited_ms) = (stall.full.waits_for(), ms(waited_ns));
-            let mut evidence = format!("a lane waited {waited_ms:.1} ms for worker-{worker}, ");
-            evidence += &match stall.full.moving_by {
-                None => format!("all {} batches to it were under way", self.batches),
-                Some(_) => format!("while a shard moved to worker-{}", stall.full.worker),
-            };
-            if let (Some(before), Some(after)) = (stall.sample, self.workers[worker].sample()) {
-                evidence += &format!("; its thread {}", after.since(&before));
-            }
-            evidence
-        });
+        let evidence = || self.evidence(stall, now_ns, "has waited");
+        stall.noted = Some(self.flight.note(sighting, evidence));
+    }
+
+    /// Notes how long a wait was that was noted, now that it is over.
+    pub(super) fn end_stall(&self, stall: &Stall) {
+        if let Some(Some(number)) = stall.noted {
+            let now_ns = self.clock.now_ns();
+            self.flight
+                .conclude(number, || self.evidence(stall, now_ns, "waited"));
+        }
+    }
+
+    fn evidence(&self, stall: &Stall, now_ns: u64, waits: &str) -> String {
+        let worker = stall.full.waits_for();
+        let waited_ms = ms(now_ns.saturating_sub(stall.since_ns));
+        let mut evidence = format!("a lane {waits} {waited_ms:.1} ms for worker-{worker}, ");
+        evidence += &match stall.full.moving_by {
+            None => format!("all {} batches to it were under way", self.batches),
+            Some(_) => format!("while a shard moved to worker-{}", stall.full.worker),
+        };
+        if let (Some(before), Some(after)) = (stall.sample, self.workers[worker].sample()) {
+            evidence += &format!("; its thread {}", after.since(&before));
+        }
+        evidence
     }
 
     fn note(

@@ -144,9 +144,9 @@ impl Dispatch {
         self.finish_moves(tally)?;
         for outlet in self.to_workers() {
             let class = outlet / self.ways;
-            while !(self.owed[outlet].is_empty() && self.owed_to_any[class].is_empty())
-                && !tally.is_abandoned(outlet % self.ways)
-            {
+            let is_told =
+                |it: &Self| it.owed[outlet].is_empty() && it.owed_to_any[class].is_empty();
+            while !is_told(self) && !tally.is_abandoned(outlet % self.ways) {
                 if let Some(batch) = self.outlets[outlet].wait_for_spare(SPARE_WAIT)? {
                     self.fill_next(outlet, batch);
                 }
