@@ -12,7 +12,8 @@ pub struct Receipt {
     pub messages: u64,
     /// The publisher's number of the oldest of them, where the envelope carries one.
     pub first_sequence: Option<u64>,
-    /// The publisher's number of the newest of them, the one delivered.
+    /// The publisher's number of the newest of them, the one delivered: lower than the first where the publisher has
+    /// started anew between them.
     pub last_sequence: Option<u64>,
     /// When the oldest of them was received, in nanoseconds of the pipeline's clock.
     pub oldest_received_ns: u64,

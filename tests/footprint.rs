@@ -6,7 +6,7 @@ mod support;
 use std::{thread, time::Duration};
 
 use support::{
-    assert_all_delivered, bound_xpub, cpu_ns, publisher, sleeps, subscriber, wait_until,
+    assert_all_delivered, bound_xpub, cpu_ns, number, publisher, sleeps, subscriber, wait_until,
 };
 
 /// What a program may take at full load: 64 MiB.
@@ -45,5 +45,40 @@ fn an_idle_one_sleeps() {
         assert!(run.is_running());
         assert!(share < IDLE_SHARE_MAX, "{engine}: {share:.4} of a core");
         println!("{engine}: {share:.4} of a core");
+    }
+}
+
+/// Nobody reads what handlers print, so that all of them stand still.
+#[test]
+fn stalled_workers_take_little_memory_whatever_the_policy() {
+    const MESSAGES: u64 = 400_000;
+    let messages = MESSAGES.to_string();
+    let feed = ["--blast", "--rate", "200000", "--messages", &messages];
+    let stalled = [
+        ("block", "blocked"),
+        ("drop-newest", "dropped"),
+        ("drop-oldest", "dropped"),
+        ("conflate:*", "conflated"),
+    ]
+    .map(|(policy, counted)| {
+        let (publisher, endpoint) = publisher(&feed);
+        let print = ["--handler", "print", "--policy", policy];
+        let run = subscriber(
+            &endpoint,
+            &[&["--messages", &messages], &print[..]].concat(),
+        );
+        let watch = run.watch_memory();
+        (policy, counted, publisher, run, watch)
+    });
+    // What is bounded is what piles up in this time.
+    thread::sleep(Duration::from_secs(3));
+    for (policy, counted, _publisher, mut run, watch) in stalled {
+        let summary = run.json(0);
+        assert_eq!(summary["balanced"], true, "{policy}: {summary}");
+        assert_eq!(number(&summary, "received"), MESSAGES, "{policy}");
+        assert!(number(&summary, counted) > 0, "{policy}: {summary}");
+        let peak = watch.join().expect("it sees the end");
+        assert!((1..MEMORY_KB_MAX).contains(&peak), "{policy}: {peak} kB");
+        println!("{policy}: {peak} kB at most");
     }
 }

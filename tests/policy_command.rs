@@ -161,6 +161,10 @@ fn what_would_conflate_or_take_back_by_accident_is_refused() {
         &["--policy", "conflate"],
         &["conflate:PREFIX", "conflate:*"],
     );
+    refused(
+        &["--policy", "conflate:BTC-*"],
+        &["BTC-*", "leave the * out"],
+    );
     refused(&["--policy", "yield"], &["not a policy", "drop-oldest"]);
     refused(
         &["--policy", "drop-oldest", "--handoff", "inproc"],

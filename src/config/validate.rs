@@ -234,6 +234,14 @@ impl Config {
             if let Some((problem, remedy)) = problem {
                 return Err(Error::config(key, policy, problem, remedy));
             }
+            if rule.prefix().ends_with(b"*") {
+                return Err(Error::config(
+                    format!("{key}.topic"),
+                    rule.topic.as_deref().unwrap_or_default(),
+                    "it is what topics begin with, and none would with a *",
+                    "leave the * out, or give \"*\" alone for all topics",
+                ));
+            }
             if !prefixes.insert(rule.prefix()) {
                 return Err(Error::config(
                     format!("{key}.topic"),

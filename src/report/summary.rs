@@ -66,6 +66,8 @@ pub struct Summary {
     pub lines: Vec<LineSummary>,
     /// Whether all that was received is accounted for.
     pub balanced: bool,
+    /// Messages that nothing has become of: 0 unless a worker was abandoned.
+    pub under_way: i64,
     /// Messages received a second.
     pub msgs_per_s: f64,
     /// Bytes received a second.
@@ -224,6 +226,7 @@ impl Summary {
             untold: totals.untold,
             lines: outcome.lines.iter().map(LineSummary::new).collect(),
             balanced: totals.balanced(),
+            under_way: totals.under_way(),
             msgs_per_s: outcome.messages_per_s(),
             bytes_per_s: outcome.bytes_per_s(),
             cpu_ns_per_msg: outcome.cpu_ns_per_message(),
