@@ -7,7 +7,7 @@
 
 use std::{
     collections::VecDeque,
-    fmt,
+    fmt, mem,
     slice::EscapeAscii,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -39,9 +39,9 @@ pub enum AnomalyKind {
     Drop,
     /// Messages were superseded by newer ones.
     Conflation,
-    /// Messages were later than `policy.late_after_ms`: with [`Policy::Snail`](crate::policy::Policy::Snail) all
-    /// for longer than `policy.grace_ms`, with others all of a batch, counted from when they were received; or since
-    /// they were stamped, noted of the first batch only until one is in time again.
+    /// Messages were later than `policy.late_after_ms`. With [`Policy::Snail`](crate::policy::Policy::Snail): all, for
+    /// longer than `policy.grace_ms`. With others: all of a batch, since they were received; or for longer than
+    /// `policy.grace_ms` all of a line, since they were stamped, which is noted once until one is in time.
     Late,
     /// A topic or a feed was silent for too long.
     Stale,
@@ -133,6 +133,15 @@ struct Shared {
 struct Log {
     entries: VecDeque<Anomaly>,
     forgotten: u64,
+    /// Numbers of entries that were concluded, until they are asked for: of those that are kept.
+    concluded: Vec<u64>,
+}
+
+impl Log {
+    fn get_mut(&mut self, number: u64) -> Option<&mut Anomaly> {
+        let place = number.checked_sub(self.forgotten)?;
+        self.entries.get_mut(place as usize)
+    }
 }
 
 impl FlightRecord {
@@ -147,9 +156,18 @@ impl FlightRecord {
     }
 
     /// Adds an anomaly. `evidence` is asked for only where it begins an entry of its own: like ones
-    /// within [`MERGE_NS`] are counted with the first, whatever their topics. Returns that entry's number, which is its own
-    /// for as long as the record is.
-    pub fn note(&self, sighting: Sighting<'_>, evidence: impl FnOnce() -> String) -> Option<u64> {
+    /// within [`MERGE_NS`] are counted with the first, whatever their topics.
+    pub fn note(&self, sighting: Sighting<'_>, evidence: impl FnOnce() -> String) {
+        self.note_lasting(sighting, evidence);
+    }
+
+    /// As [`note`](Self::note), of something that lasts. Returns the number of the entry that it begins, to be
+    /// [concluded](Self::conclude) with; `None` where it is counted with another.
+    pub(crate) fn note_lasting(
+        &self,
+        sighting: Sighting<'_>,
+        evidence: impl FnOnce() -> String,
+    ) -> Option<u64> {
         let feed = self.feed(&sighting);
         let mut log = self.log();
         let like = log
@@ -168,22 +186,31 @@ impl FlightRecord {
         if log.entries.len() == ENTRIES_MAX {
             log.entries.pop_front();
             log.forgotten += 1;
+            let forgotten = log.forgotten;
+            log.concluded.retain(|&number| number >= forgotten);
         }
         log.entries
             .push_back(Anomaly::new(&sighting, feed, evidence()));
         Some(log.forgotten + log.entries.len() as u64 - 1)
     }
 
-    /// Puts what is known at the end of what was noted while it lasted in place of its evidence, if it is still kept.
-    /// `number` is the entry's.
-    pub(crate) fn conclude(&self, number: u64, evidence: impl FnOnce() -> String) {
+    /// Puts what is known when something is over in place of the entry's evidence, if it is still kept.
+    pub(crate) fn conclude(&self, number: u64, now_ns: u64, evidence: impl FnOnce() -> String) {
         let mut log = self.log();
-        let place = number
-            .checked_sub(log.forgotten)
-            .map(|place| place as usize);
-        if let Some(entry) = place.and_then(|place| log.entries.get_mut(place)) {
-            entry.evidence = evidence();
+        if let Some(entry) = log.get_mut(number) {
+            (entry.until_ns, entry.evidence) = (now_ns, evidence());
+            log.concluded.push(number);
         }
+    }
+
+    /// Returns the entries, as far as they are kept, that were concluded since this was last asked for: of those with
+    /// numbers below `to`.
+    pub(crate) fn take_concluded(&self, to: u64) -> Vec<Anomaly> {
+        let mut log = self.log();
+        let numbers = mem::take(&mut log.concluded);
+        let told = numbers.into_iter().filter(|&number| number < to);
+        told.filter_map(|number| log.get_mut(number).cloned())
+            .collect()
     }
 
     /// Adds to what is told as it happens, and not kept. `evidence` is asked for where there is none so far.
@@ -394,6 +421,27 @@ mod tests {
         };
         record.note(long_after, || "anew".to_owned());
         assert_eq!(record.entries()[2].evidence, "anew");
+    }
+
+    #[test]
+    fn what_lasts_is_told_again_when_it_is_over() {
+        let record = record();
+        let number = record.note_lasting(GAP, || "lasts".to_owned()).unwrap();
+        let like = record.note_lasting(GAP, || unreachable!("it is counted with the first"));
+        assert_eq!((number, like), (0, None));
+        record.conclude(number, 9, || "lasted".to_owned());
+        assert_eq!(record.take_concluded(0), [], "not said so far");
+        record.conclude(number, 9, || "lasted".to_owned());
+        let told = record.take_concluded(1);
+        assert_eq!((&*told[0].evidence, told[0].until_ns), ("lasted", 9));
+        assert_eq!(record.take_concluded(1), []);
+        record.conclude(number, 9, String::new);
+        for times in 1..=ENTRIES_MAX as u64 {
+            let at_ns = times * 2 * MERGE_NS;
+            record.note(Sighting { at_ns, ..GAP }, String::new);
+        }
+        assert_eq!(record.take_concluded(u64::MAX), [], "it is forgotten");
+        record.conclude(number, 9, || unreachable!("it is forgotten"));
     }
 
     #[test]

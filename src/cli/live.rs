@@ -160,10 +160,12 @@ impl AnomalyLog {
         let first = end - entries.len() as u64;
         self.unsaid += first - self.next;
         self.next = first;
+        let concluded = record.take_concluded(self.next);
         // Not before all like it are counted with it.
         let settled = |at_ns: u64| at_ns + flight::MERGE_NS <= now_ns;
-        for entry in entries.iter().take_while(|entry| settled(entry.at_ns)) {
-            self.next += 1;
+        let settled = entries.iter().take_while(|entry| settled(entry.at_ns));
+        self.next += settled.clone().count() as u64;
+        for entry in concluded.iter().chain(settled) {
             if self.said == ANOMALIES_MAX {
                 self.unsaid += 1;
             } else {

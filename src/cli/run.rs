@@ -325,7 +325,7 @@ struct Concluded<'a> {
     summary: &'a Summary,
     /// What made it fail, if anything did.
     failure: Option<String>,
-    /// Workers, counted from 0, whose handler did not return.
+    /// Workers, counted from 0, whose handler did not return in time.
     abandoned: &'a [usize],
     /// Endpoints that were to be connected to and never were, and those that nobody connected to.
     unreached: &'a [Unreached],
@@ -349,7 +349,7 @@ pub(super) fn conclude<H>(
     unreached::warn(&outcome.unreached);
     for worker in &outcome.abandoned {
         say(format_args!(
-            "warning: worker-{worker} did not return from its handler, and what it had is not accounted for"
+            "warning: worker-{worker} did not return from its handler in time, and what it still has is under way"
         ));
     }
     taken.say();

@@ -34,11 +34,12 @@ pub struct PolicyLimits {
     /// With [`Policy::Conflate`]: how long a message may have waited before its worker conflates what
     /// waits, in milliseconds.
     pub conflate_after_ms: u32,
-    /// With [`Policy::Snail`]: how old a message may be when its handler is done, in milliseconds since its
-    /// publisher's timestamp, or where it has none since it was received. With the other policies all that follows is an
-    /// entry in the flight record.
+    /// How old a message may be when its handler is done, in milliseconds since its publisher stamped it or since it
+    /// was received, whichever is longer. With [`Policy::Snail`] the pipeline ends for it; with the other policies all
+    /// that follows is an entry in the flight record.
     pub late_after_ms: u32,
-    /// With [`Policy::Snail`]: for how long all messages may be later than that, in milliseconds.
+    /// For how long all messages may be later than that, in milliseconds: of a feed with [`Policy::Snail`], of a line
+    /// with the other policies.
     pub grace_ms: u32,
     /// With [`Policy::Snail`]: what happens then.
     pub on_late: OnLate,

@@ -238,7 +238,7 @@ impl Config {
                 return Err(Error::config(
                     format!("{key}.topic"),
                     rule.topic.as_deref().unwrap_or_default(),
-                    "it is what topics begin with, and none would with a *",
+                    "a policy's topic is a prefix already, so the * would be taken as it stands",
                     "leave the * out, or give \"*\" alone for all topics",
                 ));
             }

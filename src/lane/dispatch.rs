@@ -9,7 +9,7 @@ use std::{ops::Deref, time::Duration};
 
 use crate::{
     envelope::Fields,
-    error::{Error, Result},
+    error::Result,
     handoff::{Batch, HandoffLimits, Notes, Outlet, Picked, Run, held},
     lane::{
         pressure::{Full, Pressure},
@@ -419,9 +419,8 @@ impl Dispatch {
     ) -> Result<Option<usize>> {
         let policy = self.rules.classes()[first / self.ways];
         match policy {
-            Policy::Block | Policy::Snail => {
-                self.wait_for_spare(tally, first, candidates).map(Some)
-            }
+            _ if self.are_abandoned(tally, first, candidates) => Ok(None),
+            Policy::Block | Policy::Snail => self.wait_for_spare(tally, first, candidates),
             Policy::DropNewest if self.is_draining(first) => Ok(None),
             Policy::DropNewest | Policy::DropOldest | Policy::Conflate => {
                 let (full, outlet) = (self.full(first), &mut self.outlets[first]);
@@ -449,12 +448,19 @@ impl Dispatch {
             .drop_newest(tally, full, origin, received_ns, (hash, topic));
     }
 
+    /// Tells whether all workers that may take a message are waited for no longer.
+    fn are_abandoned(&self, tally: &Tally, first: usize, candidates: usize) -> bool {
+        self.candidates_from(first, candidates)
+            .all(|outlet| tally.is_abandoned(self.worker_of(outlet)))
+    }
+
+    /// Waits until there is room, and returns where; or `None`, where that is not waited for any longer.
     fn wait_for_spare(
         &mut self,
         tally: &mut Tally,
         first: usize,
         candidates: usize,
-    ) -> Result<usize> {
+    ) -> Result<Option<usize>> {
         tally.counters().blocked.add(1);
         let mut since_ns = self.pressure.clock.now_ns();
         let (mut stall, mut first) = (None, first);
@@ -483,11 +489,11 @@ impl Dispatch {
                 }
                 None => open.or_else(|| self.take_spare(first, candidates)),
             };
-            if let Some(outlet) = found {
+            if found.is_some() || self.are_abandoned(tally, first, candidates) {
                 if let Some(stall) = stall {
                     self.pressure.end_stall(&stall);
                 }
-                return Ok(outlet);
+                return Ok(found);
             }
             if self.owing {
                 // Others have not to wait for this one to be told.
@@ -495,11 +501,6 @@ impl Dispatch {
             }
             self.hand_over_to_ready(tally)?;
             let full = self.full(first);
-            if let Err(gone) = self.check_worker(tally, full.waits_for()) {
-                // The others are to have what is theirs.
-                self.flush_open(tally)?;
-                return Err(gone);
-            }
             if let Some(other) = stall.take_if(|stall| !stall.is_for(full)) {
                 self.pressure.end_stall(&other);
             }
@@ -507,14 +508,6 @@ impl Dispatch {
             let stall = stall.get_or_insert_with(|| self.pressure.stall(full));
             self.pressure.note_stall(stall);
         }
-    }
-
-    /// Finds out whether a worker has ended before its time, or is waited for no longer.
-    fn check_worker(&self, tally: &Tally, worker: usize) -> Result<()> {
-        if tally.is_abandoned(worker) {
-            return Err(Error::WorkerGone { worker });
-        }
-        self.outlets[worker].check_worker()
     }
 
     /// Tells all workers that nothing more comes this way. What is still here is dropped.

@@ -68,8 +68,9 @@ pub(super) struct Stall {
     full: Full,
     since_ns: u64,
     sample: Option<Sample>,
-    /// What was noted of it, once it was long; the number of the entry, where it is one of its own.
-    noted: Option<Option<u64>>,
+    /// Whether it was noted, since it is long, and the number of the entry where that is its own.
+    is_noted: bool,
+    entry: Option<u64>,
 }
 
 impl Stall {
@@ -81,7 +82,7 @@ impl Stall {
 
 impl Full {
     /// Whom the lane waits for.
-    pub(super) fn waits_for(self) -> usize {
+    fn waits_for(self) -> usize {
         self.moving_by.unwrap_or(self.worker)
     }
 }
@@ -201,6 +202,18 @@ impl Pressure {
         Some(batch)
     }
 
+    /// Drops what waits by an outlet whose worker is waited for no longer.
+    pub(super) fn give_up(&mut self, tally: &mut Tally, full: Full, outlet: &mut Outlet) {
+        let mut taken = std::mem::take(&mut self.work.taken);
+        outlet.take_back(usize::MAX, &mut taken);
+        for batch in taken.drain(..) {
+            tally.counters().ways[full.worker].taken_back.add(1);
+            self.discard(tally, full, &batch);
+            outlet.keep(batch);
+        }
+        self.work.taken = taken;
+    }
+
     fn discard(&mut self, tally: &mut Tally, full: Full, batch: &Batch) {
         let dropped = batch.len() as u64;
         tally.note_taken_back(self.clock.now_ns(), full.worker, dropped, 0);
@@ -264,14 +277,15 @@ impl Pressure {
             full,
             since_ns: self.clock.now_ns(),
             sample: self.workers[full.waits_for()].sample(),
-            noted: None,
+            is_noted: false,
+            entry: None,
         }
     }
 
     /// Notes a wait that is long, and what its worker's thread did meanwhile.
     pub(super) fn note_stall(&self, stall: &mut Stall) {
         let now_ns = self.clock.now_ns();
-        if stall.noted.is_some() || now_ns.saturating_sub(stall.since_ns) < STALL_NS {
+        if stall.is_noted || now_ns.saturating_sub(stall.since_ns) < STALL_NS {
             return;
         }
         let sighting = Sighting {
@@ -283,15 +297,16 @@ impl Pressure {
             count: 1,
         };
         let evidence = || self.evidence(stall, now_ns, "has waited");
-        stall.noted = Some(self.flight.note(sighting, evidence));
+        let entry = self.flight.note_lasting(sighting, evidence);
+        (stall.is_noted, stall.entry) = (true, entry);
     }
 
     /// Notes how long a wait was that was noted, now that it is over.
     pub(super) fn end_stall(&self, stall: &Stall) {
-        if let Some(Some(number)) = stall.noted {
+        if let Some(number) = stall.entry {
             let now_ns = self.clock.now_ns();
             self.flight
-                .conclude(number, || self.evidence(stall, now_ns, "waited"));
+                .conclude(number, now_ns, || self.evidence(stall, now_ns, "waited"));
         }
     }
 

@@ -61,15 +61,13 @@ impl FeedClocks {
         handled: WallTime,
         stamped_ns: u64,
     ) -> (u64, bool) {
-        let smallest = &self.0[usize::from(origin.feed)][usize::from(origin.line)];
+        let smallest = self.smallest(origin);
         let mut behind = smallest.load(Relaxed);
-        let mut difference = handled.steady_ns.wrapping_sub(stamped_ns) as i64;
-        if handled.set_ns != 0 {
-            difference = closest(behind, difference, handled.set_ns);
-        } else if difference < behind {
+        let difference = difference(behind, handled, stamped_ns);
+        if handled.set_ns == 0 && difference < behind {
             behind = smallest.fetch_min(difference, Relaxed).min(difference);
         }
-        if behind < -SET_RIGHT_NS && difference > behind / 2 {
+        if is_set_right(behind, difference) {
             behind = difference.min(0);
             smallest.store(behind, Relaxed);
         }
@@ -80,13 +78,17 @@ impl FeedClocks {
     /// Returns how much longer than the fastest a message has been under way that was stamped at `stamped_ns`, by what is
     /// known. Nothing is learned of clocks: the message may not be handled yet.
     pub(crate) fn excess_ns(&self, origin: Origin, now: WallTime, stamped_ns: u64) -> u64 {
-        let smallest = &self.0[usize::from(origin.feed)][usize::from(origin.line)];
-        let behind = smallest.load(Relaxed);
-        let mut difference = now.steady_ns.wrapping_sub(stamped_ns) as i64;
-        if now.set_ns != 0 {
-            difference = closest(behind, difference, now.set_ns);
+        let mut behind = self.smallest(origin).load(Relaxed);
+        let difference = difference(behind, now, stamped_ns);
+        if is_set_right(behind, difference) {
+            behind = difference.min(0);
         }
         difference.saturating_sub(behind).max(0) as u64
+    }
+
+    #[inline]
+    fn smallest(&self, origin: Origin) -> &AtomicI64 {
+        &self.0[usize::from(origin.feed)][usize::from(origin.line)]
     }
 
     /// Returns how far our clock is behind the one of the publisher that is ahead of it most, in
@@ -96,6 +98,23 @@ impl FeedClocks {
         let smallest = self.0.iter().flatten().map(|one| one.load(Relaxed)).min();
         smallest.unwrap_or(0).unsigned_abs()
     }
+}
+
+/// Returns the difference of a message's clocks, that which fits what is known where ours was set.
+#[inline]
+fn difference(behind: i64, now: WallTime, stamped_ns: u64) -> i64 {
+    let difference = now.steady_ns.wrapping_sub(stamped_ns) as i64;
+    if now.set_ns == 0 {
+        difference
+    } else {
+        closest(behind, difference, now.set_ns)
+    }
+}
+
+/// Tells whether a publisher's clock that was ahead was set right, as this difference shows.
+#[inline]
+fn is_set_right(behind: i64, difference: i64) -> bool {
+    behind < -SET_RIGHT_NS && difference > behind / 2
 }
 
 /// Returns the difference to a clock as it went on, or as it was set, whichever is closer to what is known.
@@ -300,6 +319,11 @@ mod tests {
         assert_eq!(clocks.excess_ns(FIRST, at(2_000), 2_470), 30);
         assert_eq!(clocks.excess_ns(FIRST, at(2_000), 2_600), 0);
         assert_eq!(clocks.behind_ns(), 500);
+        // Ahead by an hour, and then set right.
+        let hour_ns = HOUR_NS as u64;
+        clocks.feed_ns(FIRST, at(3_000), 3_000 + hour_ns);
+        assert_eq!(clocks.excess_ns(FIRST, at(4_000), 3_900), 100);
+        assert_eq!(clocks.behind_ns(), hour_ns);
     }
 
     #[test]

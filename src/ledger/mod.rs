@@ -214,7 +214,8 @@ pub struct WorkerLedger {
     pub untold: Counter,
     /// When the worker was last done with a batch, in nanoseconds of the pipeline's clock.
     pub last_done_ns: Counter,
-    /// 1 where nothing is expected of the worker any more: its handler does not return.
+    /// 1 where nothing is expected of the worker any more: its handler does not return. Set by whoever looks at the
+    /// pipeline.
     pub abandoned: Counter,
 }
 

@@ -103,6 +103,7 @@ impl<'a> Assembly<'a> {
             .flat_map(|&policy| vec![policy; sources])
             .collect();
         let mut by_way: Vec<Vec<Outlet>> = policies.iter().map(|_| Vec::new()).collect();
+        let lines: Vec<usize> = config.feeds.iter().map(|feed| feed.lines.len()).collect();
         let (mut workers, mut collectors) = (Vec::new(), Vec::new());
         for index in 0..count {
             let (outlets, inlet) = self.connect(index, &policies)?;
@@ -131,7 +132,7 @@ impl<'a> Assembly<'a> {
                     topics: self.topics[sources + index].clone(),
                     lately: Lately::new(self.probes[index].clone()),
                     snail: self.snails[index].clone(),
-                    work: worker::Work::new(&config.policy, config.feeds.len()),
+                    work: worker::Work::new(&config.policy, &lines),
                 },
             };
             let (name, core) = (format!("worker-{index}"), self.cores.workers[index]);

@@ -428,7 +428,7 @@ impl<H: Handler> Pipeline<H> {
     /// batch with messages, with [`Policy::Snail`](crate::policy::Policy::Snail) and
     /// [`OnLate::Exit`](crate::config::OnLate::Exit), it has as long again as it took to be found out,
     /// `late_after_ms` and `grace_ms`, and half a second at least. Then its worker is
-    /// [abandoned](Outcome::abandoned), with what it has under way, and the pipeline ends without it.
+    /// [abandoned](Outcome::abandoned): what comes for it is dropped, and the pipeline ends without it.
     pub fn finish(mut self) -> Outcome<H> {
         // Nobody else looks any more.
         while !self.watchdogs.is_empty() && !self.is_finished() {
@@ -442,10 +442,12 @@ impl<H: Handler> Pipeline<H> {
         let mut uncollected = Stages::default();
         // Workers first, and of them the one that failed first: where one did, its lanes only say that it is gone.
         for (index, worker) in mem::take(&mut self.workers).into_iter().enumerate() {
-            if self.is_abandoned(index) && !worker.is_finished() {
-                self.collectors[index].collect(&mut uncollected);
+            if self.is_abandoned(index) {
                 abandoned.push(index);
-                continue;
+                if !worker.is_finished() {
+                    self.collectors[index].collect(&mut uncollected);
+                    continue;
+                }
             }
             match join(worker) {
                 Ok(end) => {

@@ -45,10 +45,10 @@ pub struct Outcome<H> {
     pub threads: Vec<ThreadOutcome>,
     /// The first few messages rejected, of each reason.
     pub rejected_samples: Vec<RejectedSample>,
-    /// The handlers, in the order of their workers, without those of workers that were abandoned.
+    /// The handlers, in the order of their workers, without those of abandoned ones that have not returned by the end.
     pub handlers: Vec<H>,
-    /// The workers, counted from 0, whose handler did not [return](crate::pipeline::Pipeline::finish). What they had
-    /// is still under way in `totals`.
+    /// The workers, counted from 0, whose handler did not [return](crate::pipeline::Pipeline::finish) in time. What they
+    /// have at the end is still under way in `totals`.
     pub abandoned: Vec<usize>,
     /// What made it fail, if anything did: the first error or handler's panic.
     pub failure: Option<Error>,

@@ -13,6 +13,7 @@ use crate::{
     handoff::{Batch, Inlet},
     latency::{FeedClocks, HandledAt},
     ledger::WorkerLedger,
+    message::Header,
     policy::{Conflator, Policy, TopicTally, only_feed, only_topic},
     worker::{
         Lately, Moment, Snail,
@@ -49,21 +50,47 @@ pub(crate) struct Work {
     emptied: Vec<Box<Batch>>,
     /// By feed: whether it was judged in the batch at hand.
     judged: Vec<bool>,
-    /// By feed: whether its last message was late, by its publisher's stamp.
-    late: Vec<bool>,
+    /// By feed and line, whose publishers' clocks differ: how late messages come to us.
+    late: Vec<Box<[LateLine]>>,
     late_after_ns: u64,
+    grace_ns: u64,
+}
+
+/// How late messages of a line come to us, by their stamps.
+#[derive(Clone, Copy, Default)]
+struct LateLine {
+    /// When the first of the batches in a row that were late was done.
+    since_ns: Option<u64>,
+    is_noted: bool,
+}
+
+impl LateLine {
+    /// Tells whether all have been late for longer than the grace time by now, the first time that this is so.
+    #[inline]
+    fn is_for_long(&mut self, is_late: bool, now_ns: u64, grace_ns: u64) -> bool {
+        if !is_late {
+            *self = Self::default();
+            return false;
+        }
+        let since_ns = *self.since_ns.get_or_insert(now_ns);
+        now_ns - since_ns > grace_ns && !mem::replace(&mut self.is_noted, true)
+    }
 }
 
 impl Work {
-    /// Begins with nothing late, of as many feeds.
-    pub(crate) fn new(limits: &PolicyLimits, feeds: usize) -> Self {
+    /// Begins with nothing late. `lines` is the number of lines of each feed.
+    pub(crate) fn new(limits: &PolicyLimits, lines: &[usize]) -> Self {
         Self {
             conflator: Conflator::default(),
             taken: Vec::new(),
             emptied: Vec::new(),
-            judged: vec![false; feeds],
-            late: vec![false; feeds],
+            judged: vec![false; lines.len()],
+            late: (lines
+                .iter()
+                .map(|&lines| vec![LateLine::default(); lines].into()))
+            .collect(),
             late_after_ns: u64::from(limits.late_after_ms) * MS_NS,
+            grace_ns: u64::from(limits.grace_ms) * MS_NS,
         }
     }
 }
@@ -176,12 +203,14 @@ impl Patience {
             let feed = newest.origin().feed;
             let queue_ns = at.end_ns.saturating_sub(newest.received_ns);
             let late_ns = late_ns(newest, done, clocks);
-            let is_late = late_ns > self.work.late_after_ns;
-            let was_late = mem::replace(&mut self.work.late[usize::from(feed)], is_late);
+            let work = &mut self.work;
+            let line = &mut work.late[usize::from(feed)][usize::from(newest.origin().line)];
+            let is_late = late_ns > work.late_after_ns;
+            let begins = line.is_for_long(is_late, at.end_ns, work.grace_ns);
             if queue_ns > self.work.late_after_ns {
                 self.note_late(batch, feed, at, queue_ns);
-            } else if is_late && !was_late {
-                self.note_late_before(batch, feed, at, (queue_ns, late_ns));
+            } else if begins {
+                self.note_late_before(newest, at.end_ns, (queue_ns, late_ns));
             }
             return None;
         }
@@ -230,33 +259,28 @@ impl Patience {
         });
     }
 
-    /// Notes that messages come late to us, when they begin to: what is old, or stamped by a clock that is off, is so
-    /// for as long as it comes.
+    /// Notes that messages of a line come late to us, when they have for longer than the grace time: what is old, or
+    /// stamped by a clock that is off, is so for as long as it comes.
     #[cold]
-    fn note_late_before(
-        &self,
-        batch: &Batch,
-        feed: u16,
-        at: HandledAt,
-        (queue_ns, late_ns): (u64, u64),
-    ) {
+    fn note_late_before(&self, newest: &Header, now_ns: u64, (queue_ns, late_ns): (u64, u64)) {
+        let origin = newest.origin();
         let sighting = Sighting {
-            at_ns: at.end_ns,
+            at_ns: now_ns,
             kind: AnomalyKind::Late,
             hop: late_hop(queue_ns, late_ns),
-            feed: Some(feed),
-            topic: only_topic(batch),
-            count: batch.len() as u64,
+            feed: Some(origin.feed),
+            topic: None,
+            count: 1,
         };
+        let (late_after_ms, grace_ms) = (self.limits.late_after_ms, self.limits.grace_ms);
         self.flight.note(sighting, || {
             format!(
-                "worker-{} was done with the newest of {} messages {} ms after its publisher stamped it, {} ms of that since \
-                 it was received; the limit is {} ms, and those that follow are noted when one was in time",
+                "by their stamps, worker-{} was done with no message of line {} within {late_after_ms} ms for {grace_ms} ms; \
+                 the last one was {} ms late, {} ms of that since it was received; no more is noted until one is in time",
                 self.worker,
-                batch.len(),
+                origin.line,
                 late_ns / MS_NS,
                 queue_ns / MS_NS,
-                self.limits.late_after_ms,
             )
         });
     }

@@ -262,6 +262,8 @@ impl Watchdog {
         let lately = &self.lately;
         let (verdict, failure) =
             snail.judge_at_hand(&mut state, now, clocks, || lately.evidence(now.now_ns));
+        // The worker waits for it when it is done.
+        drop(state);
         if verdict == Verdict::InTime {
             self.lately.note(now.now_ns);
         }

@@ -271,15 +271,15 @@ impl Dispatch {
         let Some(now) = &mut self.moves.now else {
             return Ok(false);
         };
-        now.passed =
-            now.unsent.iter().all(Option::is_none) && now.fences.iter_mut().all(Fence::is_passed);
-        let passed = now.passed;
-        if !passed {
+        // One that is waited for no longer will do nothing more.
+        now.passed = tally.is_abandoned(now.from)
+            || (now.unsent.iter().all(Option::is_none)
+                && now.fences.iter_mut().all(Fence::is_passed));
+        if !now.passed {
             // What it has not given back it never will.
-            let from = now.from;
-            self.check_worker(tally, from)?;
+            self.outlets[now.from].check_worker()?;
         }
-        Ok(passed)
+        Ok(now.passed)
     }
 
     /// Hands the new worker what was held for it, and tells it what it is to be told, once the old one is done. Returns
@@ -302,6 +302,10 @@ impl Dispatch {
                 // Conflated and filled up again, it may have what was handed over before.
                 self.hand_over(tally, outlet)?;
                 self.send_oldest_held(outlet, batch)?;
+            }
+            if tally.is_abandoned(to) {
+                let full = self.full(outlet);
+                self.pressure.give_up(tally, full, &mut self.outlets[held]);
             }
             if !self.outlets[held].is_empty() {
                 is_all = false;

@@ -1,5 +1,5 @@
 //! What no feed brings about at will: one class of topics that is full while another is not, and a worker that is
-//! gone before its time.
+//! gone before its time, or waited for no longer.
 
 use std::{
     sync::{Arc, OnceLock, mpsc},
@@ -39,6 +39,7 @@ struct Stand {
     dispatch: Dispatch,
     tally: Tally,
     flight: FlightRecord,
+    ledger: Arc<Ledger>,
     inlets: Vec<Option<Inlet>>,
 }
 
@@ -54,15 +55,13 @@ impl Stand {
             batches: LIMITS.batches,
             work: Work::default(),
         };
+        let ledger = Arc::new(Ledger::new(1, WORKERS));
         let routing = Routing::Keyed(ShardTable::new(WORKERS, Vec::new()).unwrap());
         Self {
             dispatch: Dispatch::new(routing, rules, handoffs, LIMITS, pressure),
-            tally: Tally::new(
-                0,
-                Arc::new(Ledger::new(1, WORKERS)),
-                Arc::new(OnceLock::new()),
-            ),
+            tally: Tally::new(0, ledger.clone(), Arc::new(OnceLock::new())),
             flight,
+            ledger,
             inlets: inlets.into_iter().map(Some).collect(),
         }
     }
@@ -209,4 +208,59 @@ fn the_end_does_not_wait_for_a_worker_that_is_gone() {
             "{outcome:?}"
         );
     }
+}
+
+/// Ends the way to workers, on a thread of its own should it never end. Returns what was received, and what was dropped.
+fn ended(mut stand: Stand) -> (u64, u64) {
+    let (sender, ended) = mpsc::channel();
+    thread::spawn(move || {
+        stand.dispatch.end(&mut stand.tally).unwrap();
+        stand.tally.settle();
+        sender.send(stand.ledger.totals())
+    });
+    let totals = ended
+        .recv_timeout(Duration::from_secs(60))
+        .expect("it ends");
+    (totals.received, totals.dropped)
+}
+
+#[test]
+fn what_is_for_an_abandoned_worker_is_dropped_and_counted() {
+    let context = Context::new(0, 4).unwrap();
+    for mut stand in [Stand::over_rings(), Stand::over_inproc(&context)] {
+        for _ in 0..LIMITS.batches {
+            stand.put(b"b", SHARDS[0]);
+        }
+        stand.ledger.workers[0].abandoned.set(1);
+        for _ in 0..3 {
+            stand.put(b"b", SHARDS[0]);
+        }
+        stand.put(b"b-other", SHARDS[1]);
+        assert_eq!(stand.take(1), ["b-other"]);
+        assert_eq!(ended(stand), (6, 3));
+    }
+}
+
+#[test]
+fn shards_move_away_from_an_abandoned_worker() {
+    let mut stand = Stand::over_rings();
+    for _ in 0..LIMITS.batches {
+        stand.put(b"b-moving", SHARDS[0]);
+    }
+    stand.dispatch.move_shard(0, 1);
+    stand.dispatch.go_on_moving(&mut stand.tally).unwrap();
+    stand.put(b"b-moving", SHARDS[0]);
+    assert!(stand.dispatch.is_moving(), "the first one has two of them");
+    stand.ledger.workers[0].abandoned.set(1);
+    stand.dispatch.go_on_moving(&mut stand.tally).unwrap();
+    assert_eq!(stand.take(1), ["b-moving"]);
+    assert_eq!(ended(stand), (3, 0));
+}
+
+#[test]
+fn what_is_held_for_an_abandoned_worker_is_dropped_and_counted() {
+    let stand = half_moved();
+    stand.ledger.workers[1].abandoned.set(1);
+    let moving = 1;
+    assert_eq!(ended(stand), (LIMITS.batches as u64 + moving, moving));
 }
