@@ -216,7 +216,8 @@ fn ended(mut stand: Stand) -> (u64, u64) {
     thread::spawn(move || {
         stand.dispatch.end(&mut stand.tally).unwrap();
         stand.tally.settle();
-        sender.send(stand.ledger.totals())
+        let totals = stand.ledger.totals();
+        sender.send(totals).expect("it is awaited");
     });
     let totals = ended
         .recv_timeout(Duration::from_secs(60))
