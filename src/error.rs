@@ -134,9 +134,10 @@ pub enum Error {
     },
     /// Messages were later than `policy.late_after_ms` for longer than `policy.grace_ms`.
     #[error(
-        "worker-{worker} is too slow: for {late_for_ms} ms every message was more than {limit_ms} ms late, \
-         the last by {late_ms} ms; give it fewer topics (more workers), a faster handler or a core of its \
-         own, or set policy.on_late = \"alarm\""
+        "worker-{worker} is too late: for {late_for_ms} ms every message was more than {limit_ms} ms late, \
+         the last by {late_ms} ms, {queue_ms} ms of that since it was received; {}, or set \
+         policy.on_late = \"alarm\"",
+        late_remedy(*.late_ms, *.queue_ms)
     )]
     Late {
         /// The worker, counted from 0.
@@ -147,6 +148,8 @@ pub enum Error {
         limit_ms: u64,
         /// How late the last one was, in milliseconds.
         late_ms: u64,
+        /// How much of that was since it was received, in milliseconds.
+        queue_ms: u64,
     },
     /// A store of a Clone server could not be written.
     #[error(
@@ -198,6 +201,15 @@ fn given(value: &str) -> String {
         return String::new();
     }
     format!(" = {value}")
+}
+
+/// What may help where messages are late.
+fn late_remedy(late_ms: u64, queue_ms: u64) -> &'static str {
+    if queue_ms > late_ms / 2 {
+        "give it fewer topics (more workers), a faster handler or a core of its own"
+    } else {
+        "they are late when they come: look at the publisher, the network and the clocks of both hosts"
+    }
 }
 
 impl Error {

@@ -3,22 +3,25 @@
 
 mod support;
 
+use std::time::Duration;
+
 use pinfeed::{
+    clock::Deadline,
     config::{Config, ShardingMode, TopicPolicy},
     envelope::Envelope,
     policy::Policy,
 };
 use rustix::process::Signal;
-use support::{Pinfeed, bound_xpub, number, publisher, sealed, subscriber};
+use support::{LIMIT, Pinfeed, bound_xpub, number, publisher, sealed, subscriber, wait_until};
 
-/// A feeds.toml for the publisher at `endpoint`, for which any message is late.
-fn snail(endpoint: &str, on_late: &str) -> tempfile::NamedTempFile {
+/// A feeds.toml for the publisher at `endpoint`, for which any message is late that is later than this.
+fn snail(endpoint: &str, on_late: &str, late_after_ms: u32) -> tempfile::NamedTempFile {
     let file = tempfile::NamedTempFile::new().expect("a file");
     let text = format!(
         "[[lane]]\nname = \"0\"\n[[feed]]\nname = \"prices\"\nenvelope = \"pinfeed\"\n\
          [[feed.line]]\nlane = \"0\"\nconnect = [\"{endpoint}\"]\n\
          [[feed.policy]]\npolicy = \"snail\"\n\
-         [policy]\nlate_after_ms = 0\ngrace_ms = 50\non_late = \"{on_late}\"\n"
+         [policy]\nlate_after_ms = {late_after_ms}\ngrace_ms = 50\non_late = \"{on_late}\"\n"
     );
     std::fs::write(file.path(), text).expect("a file");
     file
@@ -27,7 +30,7 @@ fn snail(endpoint: &str, on_late: &str) -> tempfile::NamedTempFile {
 #[test]
 fn a_snail_says_why_and_ends() {
     let (_publisher, endpoint) = publisher(&["--rate", "20000"]);
-    let file = snail(&endpoint, "exit");
+    let file = snail(&endpoint, "exit", 0);
     let path = file.path().to_str().expect("UTF-8");
     let mut run = Pinfeed::start(&["run", path, "--json"]);
     let summary = run.json(4);
@@ -37,24 +40,49 @@ fn a_snail_says_why_and_ends() {
     assert_eq!(late.expect("it says so")["feed"], "prices");
     assert_eq!(summary["anomalies_forgotten"], 0);
     let failure = summary["failure"].as_str().expect("a text");
-    assert!(failure.contains("is too slow"), "{failure}");
+    assert!(
+        failure.contains("worker-") && failure.contains("is too late"),
+        "{failure}"
+    );
     assert_eq!(summary["abandoned"].as_array().map(Vec::len), Some(0));
     let recorded = format!("flight record: {} entries", anomalies.len());
     for text in [
         &recorded,
         "what went wrong",
         "late",
-        "is too slow",
+        "is too late",
         "on_late",
     ] {
         assert!(run.said.contains(text), "{text} in:\n{}", run.said);
     }
 }
 
+/// Neither workers nor who watches them can say anything meanwhile.
+#[test]
+fn a_snail_is_found_out_whose_output_nobody_reads() {
+    let (_publisher, endpoint) = publisher(&["--rate", "20000"]);
+    let file = snail(&endpoint, "exit", 300);
+    let path = file.path().to_str().expect("UTF-8");
+    let flags = ["--handler", "print", "--for", "2s", "--json"];
+    let mut run = Pinfeed::start(&[&["run", path][..], &flags].concat());
+    let mut unread = (0, Deadline::after(LIMIT));
+    wait_until("it has stood still for a second", || {
+        if run.unread() > unread.0 {
+            unread = (run.unread(), Deadline::after(Duration::from_secs(1)));
+        }
+        unread.1.passed()
+    });
+    let summary = run.json(4);
+    let failure = summary["failure"].as_str().expect("a text");
+    assert!(failure.contains("give it fewer topics"), "{failure}");
+    let counted = ["delivered", "dropped", "under_way"].map(|name| number(&summary, name));
+    assert_eq!(counted.iter().sum::<u64>(), number(&summary, "received"));
+}
+
 #[test]
 fn a_snail_may_only_raise_the_alarm() {
     let (_publisher, endpoint) = publisher(&["--rate", "20000", "--messages", "10000"]);
-    let file = snail(&endpoint, "alarm");
+    let file = snail(&endpoint, "alarm", 0);
     let path = file.path().to_str().expect("UTF-8");
     let mut run = Pinfeed::start(&["run", path, "--json", "--messages", "10000"]);
     let summary = run.json(0);
@@ -159,6 +187,10 @@ fn what_would_conflate_or_take_back_by_accident_is_refused() {
     };
     refused(
         &["--policy", "conflate"],
+        &["conflate:PREFIX", "conflate:*"],
+    );
+    refused(
+        &["--policy", "conflate:"],
         &["conflate:PREFIX", "conflate:*"],
     );
     refused(

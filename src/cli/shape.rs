@@ -328,7 +328,7 @@ fn parse_policy(text: &str) -> std::result::Result<TopicPolicy, BadPolicy> {
         None => (text, None),
     };
     let policy = name.parse().map_err(BadPolicy::Unknown)?;
-    if policy == Policy::Conflate && topic.is_none() {
+    if policy == Policy::Conflate && topic.as_deref().is_none_or(str::is_empty) {
         return Err(BadPolicy::ConflateWhat);
     }
     Ok(TopicPolicy { topic, policy })

@@ -213,7 +213,7 @@ impl Config {
         for (index, rule) in feed.policies.iter().enumerate() {
             let (key, policy) = (format!("{feed_key}.policy[{index}]"), rule.policy);
             let problem = match policy {
-                Policy::Conflate if rule.topic.is_none() => Some((
+                Policy::Conflate if rule.topic.as_deref().is_none_or(str::is_empty) => Some((
                     "it has to be asked for by topic, since in a feed of orders or of changes every message counts",
                     "give `topic`, a prefix, or \"*\" if the newest message of each topic is all that matters",
                 )),

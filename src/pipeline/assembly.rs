@@ -18,7 +18,14 @@ use crate::{
     libzmq::Context,
     message::Origin,
     patterns::snapshot::Snapshots,
-    pipeline::{Running, crew::Crew, outcome::CpuMarks, roster::Enlisted, shards::Shards},
+    pipeline::{
+        Running,
+        crew::Crew,
+        outcome::CpuMarks,
+        overseer::{Overseen, Overseer},
+        roster::Enlisted,
+        shards::Shards,
+    },
     policy::{Policy, Rules, TopicTally},
     sequence::{Numbering, StaleRule, Tracker, TrackerOptions, arbiter},
     stop::Stop,
@@ -146,15 +153,23 @@ impl<'a> Assembly<'a> {
         Ok((workers, collectors, by_source))
     }
 
-    /// Makes who looks at workers meanwhile, where any topic's policy asks for that.
-    pub(super) fn watchdogs(&self) -> Vec<Watchdog> {
+    /// Has workers looked at, where any topic's policy asks for that.
+    pub(super) fn oversee(&self) -> Result<Option<Overseer>> {
         if !self.rules.classes().contains(&Policy::Snail) {
-            return Vec::new();
+            return Ok(None);
         }
         let workers = self.snails.iter().zip(&self.probes);
-        workers
-            .map(|(snail, probe)| Watchdog::new(snail.clone(), Lately::new(probe.clone())))
-            .collect()
+        let watchdogs =
+            workers.map(|(snail, probe)| Watchdog::new(snail.clone(), Lately::new(probe.clone())));
+        Overseer::start(Overseen {
+            watchdogs: watchdogs.collect(),
+            ledger: self.ledger.clone(),
+            stop: self.stop.clone(),
+            clock: self.clock.clone(),
+            wall: self.wall.clone(),
+            feed_clocks: self.feed_clocks.clone(),
+        })
+        .map(Some)
     }
 
     /// Makes the handoffs to a worker, from sources of these policies.

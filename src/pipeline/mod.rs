@@ -12,6 +12,7 @@
 mod assembly;
 mod crew;
 mod outcome;
+mod overseer;
 mod roster;
 mod shards;
 
@@ -25,8 +26,10 @@ use std::{
     time::Duration,
 };
 
+#[cfg(test)]
+use crate::clock::WallClock;
 use crate::{
-    clock::{Clock, WallClock},
+    clock::Clock,
     config::{Config, Engine, Feed, SocketKind},
     error::{Error, Result},
     flight::FlightRecord,
@@ -37,16 +40,17 @@ use crate::{
     libzmq::Context,
     policy::{ByTopic, TopicTally},
     stop::Stop,
-    worker::{Finding, Handler, Watchdog, WorkerEnd},
+    worker::{Handler, WorkerEnd},
 };
 use assembly::{Assembly, Merged};
 use crew::join;
 use outcome::CpuMarks;
+use overseer::Overseer;
 use roster::Roster;
 pub use shards::Owner;
 use shards::Shards;
 
-/// How often workers are looked at while their end is waited for.
+/// How often threads are looked at while their end is waited for.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// A thread, and what it ends with.
@@ -96,11 +100,11 @@ pub struct Pipeline<H> {
     feed_clocks: FeedClocks,
     ledger: Arc<Ledger>,
     clock: Clock,
+    /// What a test sets.
+    #[cfg(test)]
     wall: WallClock,
-    /// By worker, where they may be too slow.
-    watchdogs: Vec<Watchdog>,
-    /// That one was, and since when, in nanoseconds of the clock.
-    late: Option<(u64, Error)>,
+    /// Of the workers, where they may be too slow.
+    overseer: Option<Overseer>,
     stop: Stop,
     cpu: CpuMarks,
     flight: FlightRecord,
@@ -132,7 +136,7 @@ impl<H: Handler> Pipeline<H> {
         let endpoints = lanes.iter().flat_map(Lane::bound).collect();
         let shards = assembly.shards()?;
         let (lanes, merges, reaches) = assembly.start_lanes(lanes, outlets)?;
-        let watchdogs = assembly.watchdogs();
+        let overseer = assembly.oversee()?;
         // When all has its memory, and before anything depends on it.
         if config.threads.huge_pages {
             huge_pages::advise()?;
@@ -168,8 +172,8 @@ impl<H: Handler> Pipeline<H> {
             feed_clocks: assembly.feed_clocks,
             ledger: assembly.ledger,
             clock: assembly.clock,
-            watchdogs,
-            late: None,
+            overseer,
+            #[cfg(test)]
             wall: assembly.wall,
             stop: assembly.stop,
             cpu: assembly.cpu,
@@ -257,32 +261,14 @@ impl<H: Handler> Pipeline<H> {
         Ok(())
     }
 
-    /// Returns the ledger so far. To be called some times a second: for the summary's CPU time to
-    /// leave out the time after the last message, for threads that are moved off their cores to be noted
-    /// in the flight record within a second, and for a [snail](crate::policy::Policy::Snail) to be found out whose
-    /// handler takes long for a batch, or never returns.
+    /// Returns the ledger so far. To be called some times a second for the summary's CPU time to
+    /// leave out the time after the last message, and for threads that are moved off their cores to be noted
+    /// in the flight record within a second.
     pub fn look(&mut self) -> Totals {
         self.roster.look(self.clock.now_ns(), &self.flight);
-        self.look_at_workers();
         let totals = self.ledger.totals();
         self.cpu.look(&totals);
         totals
-    }
-
-    /// Ends the pipeline where a worker is at something that is too late for too long, and gives the worker up that does
-    /// not return from it.
-    fn look_at_workers(&mut self) {
-        for (worker, watchdog) in self.watchdogs.iter_mut().enumerate() {
-            let clocks = (&self.clock, &self.wall);
-            match watchdog.look(clocks, &self.feed_clocks) {
-                Finding::Nothing => {}
-                Finding::TooSlow(error) => {
-                    self.stop.request();
-                    self.late.get_or_insert((self.clock.now_ns(), error));
-                }
-                Finding::Stuck => self.ledger.workers[worker].abandoned.set(1),
-            }
-        }
     }
 
     fn is_abandoned(&self, worker: usize) -> bool {
@@ -414,7 +400,7 @@ impl<H: Handler> Pipeline<H> {
         self.clock.now_ns()
     }
 
-    /// Tells whether all threads have ended, but for those of workers that [`look`](Self::look) has given up.
+    /// Tells whether all threads have ended, but for those of workers that are [abandoned](Self::finish).
     #[must_use]
     pub fn is_finished(&self) -> bool {
         let mut workers = self.workers.iter().enumerate();
@@ -430,14 +416,16 @@ impl<H: Handler> Pipeline<H> {
     /// `late_after_ms` and `grace_ms`, and half a second at least. Then its worker is
     /// [abandoned](Outcome::abandoned): what comes for it is dropped, and the pipeline ends without it.
     pub fn finish(mut self) -> Outcome<H> {
-        // Nobody else looks any more.
-        while !self.watchdogs.is_empty() && !self.is_finished() {
-            self.look();
-            // Nothing to wait for: this is the pace at which workers are looked at.
-            thread::sleep(LOOK_EVERY);
+        let mut late = None;
+        if let Some(overseer) = self.overseer.take() {
+            while !self.is_finished() {
+                // There is no waiting for one of several ends.
+                thread::sleep(LOOK_EVERY);
+            }
+            late = overseer.end();
         }
         let mut abandoned = Vec::new();
-        let mut failures = Vec::from_iter(self.late.take());
+        let mut failures = Vec::from_iter(late);
         let mut handlers = Vec::new();
         let mut uncollected = Stages::default();
         // Workers first, and of them the one that failed first: where one did, its lanes only say that it is gone.

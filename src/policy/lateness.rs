@@ -37,14 +37,15 @@ impl Lateness {
         late_ns > self.late_after_ns
     }
 
-    /// Judges a batch whose newest message was `late_ns` late at `now_ns`. After each
-    /// [`Verdict::TooLong`] the grace time begins anew.
-    pub(crate) fn judge(&mut self, now_ns: u64, late_ns: u64) -> Verdict {
+    /// Judges a batch whose newest message was `late_ns` late at `now_ns`, and that was begun at `begun_ns`: since when
+    /// that message was late, no other was done in time. After each [`Verdict::TooLong`] the grace time begins anew.
+    pub(crate) fn judge(&mut self, now_ns: u64, late_ns: u64, begun_ns: u64) -> Verdict {
         if !self.is_late(late_ns) {
             self.since_ns = None;
             return Verdict::InTime;
         }
-        let since_ns = *self.since_ns.get_or_insert(now_ns);
+        let was_due_ns = now_ns.saturating_sub(late_ns - self.late_after_ns);
+        let since_ns = *self.since_ns.get_or_insert(was_due_ns.max(begun_ns));
         let for_ns = now_ns.saturating_sub(since_ns);
         if for_ns <= self.grace_ns {
             return Verdict::Late;
@@ -61,16 +62,29 @@ mod tests {
     #[test]
     fn only_late_for_longer_than_the_grace_time_is_too_long() {
         let mut lateness = Lateness::new(10, 100);
-        assert_eq!(lateness.judge(0, 10), Verdict::InTime);
-        assert_eq!(lateness.judge(1, 11), Verdict::Late);
-        assert_eq!(lateness.judge(101, 50), Verdict::Late);
-        assert_eq!(lateness.judge(102, 50), Verdict::TooLong { for_ns: 101 });
+        assert_eq!(lateness.judge(0, 10, 0), Verdict::InTime);
+        assert_eq!(lateness.judge(1, 11, 1), Verdict::Late);
+        assert_eq!(lateness.judge(101, 50, 90), Verdict::Late);
+        let for_ns = 101;
+        assert_eq!(lateness.judge(102, 50, 101), Verdict::TooLong { for_ns });
         assert_eq!(
-            lateness.judge(103, 50),
+            lateness.judge(103, 50, 102),
             Verdict::Late,
             "said once a grace time"
         );
-        assert_eq!(lateness.judge(104, 0), Verdict::InTime);
-        assert_eq!(lateness.judge(300, 11), Verdict::Late, "begins anew");
+        assert_eq!(lateness.judge(104, 0, 103), Verdict::InTime);
+        assert_eq!(lateness.judge(300, 11, 290), Verdict::Late, "begins anew");
+    }
+
+    #[test]
+    fn a_batch_that_takes_too_long_alone_is_too_long() {
+        let mut lateness = Lateness::new(10, 100);
+        // Due at 110, and taken up before; only taken up at 450.
+        assert_eq!(
+            lateness.judge(500, 400, 0),
+            Verdict::TooLong { for_ns: 390 }
+        );
+        assert_eq!(lateness.judge(501, 0, 500), Verdict::InTime);
+        assert_eq!(lateness.judge(900, 800, 850), Verdict::Late);
     }
 }

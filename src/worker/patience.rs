@@ -167,9 +167,11 @@ impl Patience {
 
     /// Takes note that a batch is taken up. Returns who may say that the rest of it is to be left.
     #[inline]
-    pub(super) fn take_up(&self, batch: &Batch) -> Option<Arc<Snail>> {
+    pub(super) fn take_up(&self, batch: &Batch, now_ns: u64) -> Option<Arc<Snail>> {
         (self.policies[batch.source] == Policy::Snail).then(|| {
-            self.snail.set_at_hand(batch.headers().last());
+            let newest = batch.headers().last();
+            self.snail
+                .set_at_hand(newest.map(|&newest| (newest, now_ns)));
             self.snail.clone()
         })
     }
@@ -224,7 +226,7 @@ impl Patience {
                 continue;
             }
             let evidence = || self.lately.evidence(at.end_ns);
-            failure = failure.or(self.snail.judge(header, done, clocks, evidence));
+            failure = failure.or((self.snail).judge(header, at.start_ns, done, clocks, evidence));
             left -= 1;
             if left == 0 {
                 break;

@@ -45,10 +45,30 @@ pub(crate) struct Snail {
 struct State {
     /// By feed, since one that is in time says nothing of another.
     lateness: Vec<Lateness>,
-    /// The newest message of the batch that the worker is at.
-    at_hand: Option<Header>,
-    /// Where it was too slow for too long: for how long, and how late the last message was, in nanoseconds.
-    too_long: Option<(u64, u64)>,
+    /// The newest message of the batch that the worker is at, and when it took that up, in nanoseconds of the
+    /// pipeline's clock.
+    at_hand: Option<(Header, u64)>,
+    too_long: Option<TooLong>,
+}
+
+/// How a worker was too slow for too long, in nanoseconds.
+#[derive(Debug)]
+struct TooLong {
+    for_ns: u64,
+    /// How late the last message was.
+    late_ns: u64,
+    /// How much of that it was with us.
+    queue_ns: u64,
+}
+
+impl TooLong {
+    fn of(newest: &Header, now_ns: u64, for_ns: u64, late_ns: u64) -> Self {
+        Self {
+            for_ns,
+            late_ns,
+            queue_ns: now_ns.saturating_sub(newest.received_ns),
+        }
+    }
 }
 
 impl Snail {
@@ -76,8 +96,8 @@ impl Snail {
     }
 
     /// Takes note that the worker takes up a batch, of which this is the newest message, or has put it down.
-    pub(super) fn set_at_hand(&self, newest: Option<&Header>) {
-        self.state().at_hand = newest.copied();
+    pub(super) fn set_at_hand(&self, at_hand: Option<(Header, u64)>) {
+        self.state().at_hand = at_hand;
     }
 
     /// Tells whether the worker is to discard what is left.
@@ -87,10 +107,12 @@ impl Snail {
     }
 
     /// Judges a feed by its newest message of a batch that the worker is done with: if even that is late, all are.
-    /// Returns an error where that ends the pipeline. `evidence` is of what the worker's thread did.
+    /// Returns an error where that ends the pipeline. It was taken up at `begun_ns`; `evidence` is of what the worker's
+    /// thread did.
     pub(super) fn judge(
         &self,
         newest: &Header,
+        begun_ns: u64,
         done: Moment,
         clocks: &FeedClocks,
         evidence: impl FnOnce() -> String,
@@ -98,10 +120,12 @@ impl Snail {
         let late_ns = late_ns(newest, done, clocks);
         let mut state = self.state();
         let lateness = &mut state.lateness[usize::from(newest.origin().feed)];
-        if let Verdict::TooLong { for_ns } = lateness.judge(done.now_ns, late_ns) {
+        if let Verdict::TooLong { for_ns } = lateness.judge(done.now_ns, late_ns, begun_ns) {
             let last = "the last message was";
             self.note(newest, last, done.now_ns, (for_ns, late_ns), evidence);
-            state.too_long = state.too_long.or(Some((for_ns, late_ns)));
+            state
+                .too_long
+                .get_or_insert(TooLong::of(newest, done.now_ns, for_ns, late_ns));
         }
         self.failure(&state)
     }
@@ -114,7 +138,7 @@ impl Snail {
         clocks: &FeedClocks,
         evidence: impl FnOnce() -> String,
     ) -> (Verdict, Option<Error>) {
-        let Some(newest) = state.at_hand else {
+        let Some((newest, begun_ns)) = state.at_hand else {
             return (Verdict::InTime, None);
         };
         let late_ns = late_ns(&newest, now, clocks);
@@ -123,26 +147,30 @@ impl Snail {
         if !lateness.is_late(late_ns) {
             return (Verdict::InTime, None);
         }
-        let verdict = lateness.judge(now.now_ns, late_ns);
+        let verdict = lateness.judge(now.now_ns, late_ns, begun_ns);
         if let Verdict::TooLong { for_ns } = verdict {
             let last = "the newest message of the batch it is at is";
             self.note(&newest, last, now.now_ns, (for_ns, late_ns), evidence);
-            state.too_long = state.too_long.or(Some((for_ns, late_ns)));
+            state
+                .too_long
+                .get_or_insert(TooLong::of(&newest, now.now_ns, for_ns, late_ns));
         }
         (verdict, self.failure(state))
     }
 
     /// Returns what ends the pipeline, if anything does.
     fn failure(&self, state: &State) -> Option<Error> {
-        let (for_ns, late_ns) = state
+        let too_long = state
             .too_long
+            .as_ref()
             .filter(|_| self.limits.on_late == OnLate::Exit)?;
         self.given_up.store(true, Relaxed);
         Some(Error::Late {
             worker: self.worker,
-            late_for_ms: for_ns / MS_NS,
+            late_for_ms: too_long.for_ns / MS_NS,
             limit_ms: u64::from(self.limits.late_after_ms),
-            late_ms: late_ns / MS_NS,
+            late_ms: too_long.late_ns / MS_NS,
+            queue_ms: too_long.queue_ns / MS_NS,
         })
     }
 

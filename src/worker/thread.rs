@@ -122,7 +122,7 @@ impl<H: Handler> Worker<H> {
         let start_wall = self.wall.now();
         let start_ns = self.clock.now_ns();
         let mut handled = 0;
-        let snail = self.patience.take_up(batch);
+        let snail = self.patience.take_up(batch, start_ns);
         let panic = self.call(|handler| {
             let snail = snail.as_deref();
             if batch.is_plain() {
