@@ -8,8 +8,14 @@
 //! A position is kept as one number, its mark: odd multiples of the sequence number and of what is special to the life,
 //! its epoch and the connection, in sum. Within a life marks differ as numbers do; that the first number of a new life
 //! has the mark that the old one awaited has a chance of one in 2⁶⁴. A slot holds the sum of a topic's hash and the
-//! mark, so that one comparison tells both: that the sum of another topic is met, whose slot is looked at before, is no
+//! mark, so that one comparison tells both: that the sum of another topic is met, whose slot is looked at, is no
 //! more likely.
+//!
+//! Slots come in rows of a cache line, and each row knows a seed by which its topics have different places in it. So
+//! a topic's slot is nearly always the first one looked at. Where slots are looked at one after the other until it is
+//! found, the core can't foresee how many that are, and a wrong guess costs as much as all the rest. A topic that finds
+//! no room in its row is in one behind it; since there are four topics a row at most, there always is one with room,
+//! where looking ends.
 
 use std::{iter, mem};
 
@@ -26,22 +32,62 @@ const _: () = assert!(SPREAD.wrapping_mul(SPREAD_INVERSE) == 1);
 const EMPTY: u64 = 0;
 /// What is in the slot of a topic that is out of step. Likewise.
 const NONE: u64 = SPREAD.rotate_left(17);
-/// Slots at first.
-const SLOTS_MIN: usize = 16;
-/// Slots a topic, at least.
-const SLOTS_A_TOPIC: usize = 2;
+/// Slots a row.
+const SLOTS: usize = 7;
+/// Topics a row, at most, in the mean. One of forty is then in a row behind its own.
+const TOPICS_A_ROW: usize = 4;
+/// Rows at first.
+const ROWS_MIN: usize = 4;
+/// Seeds that are tried to give a row's topics different places. Seven get them with one of 160, fewer sooner.
+const SEEDS_MAX: usize = 256;
 
-/// The marks that topics await, by the topics' hashes: an open hash table with linear probing, from which nothing is
-/// removed.
+/// The marks that topics await, by the topics' hashes: a hash table from which nothing is removed.
 #[derive(Debug)]
 pub(super) struct Awaited {
-    /// By place: what is awaited. As many as a power of two.
-    slots: Vec<u64>,
-    /// By place: the hash of the topic whose slot it is. Messages in sequence don't ask for it.
-    owners: Vec<u64>,
+    /// As many as a power of two.
+    rows: Vec<Row>,
+    /// By row and slot: the hash of the topic whose slot it is. Messages in sequence don't ask for it.
+    owners: Vec<[u64; SLOTS]>,
     topics: usize,
     /// That of the last message: mostly the next one's, too.
     life: Life,
+}
+
+/// The slots of topics whose hashes choose this row, and of those that found no room in the row before.
+#[derive(Clone, Debug)]
+#[repr(align(64))]
+struct Row {
+    /// In the lowest bit whether topics found no room here, and may be in the next row.
+    seed: u64,
+    /// What is awaited.
+    slots: [u64; SLOTS],
+}
+
+const _: () = assert!(size_of::<Row>() == 64);
+
+impl Row {
+    const EMPTY: Self = Self {
+        seed: 0,
+        slots: [EMPTY; SLOTS],
+    };
+
+    /// The place of a topic's slot.
+    #[inline(always)]
+    fn place(&self, hash: u64) -> usize {
+        place(hash, self.seed)
+    }
+
+    #[inline(always)]
+    fn has_overflowed(&self) -> bool {
+        self.seed & 1 != 0
+    }
+}
+
+/// The place that a seed, but for its lowest bit, gives a topic.
+#[inline(always)]
+fn place(hash: u64, seed: u64) -> usize {
+    let turned = hash.wrapping_mul(seed | 1) >> 32;
+    ((turned * SLOTS as u64) >> 32) as usize
 }
 
 /// What moves the numbers of one epoch on one connection.
@@ -72,9 +118,13 @@ impl Life {
 
 impl Awaited {
     pub(super) fn new() -> Self {
+        Self::of_rows(ROWS_MIN)
+    }
+
+    fn of_rows(rows: usize) -> Self {
         Self {
-            slots: vec![EMPTY; SLOTS_MIN],
-            owners: vec![0; SLOTS_MIN],
+            rows: vec![Row::EMPTY; rows],
+            owners: vec![[0; SLOTS]; rows],
             topics: 0,
             life: Life::new(0, 0),
         }
@@ -87,71 +137,110 @@ impl Awaited {
             self.life = Life::new(self.life.epoch, generation);
         }
         Followed {
-            slots: &mut self.slots,
+            rows: &mut self.rows,
             life: &mut self.life,
         }
     }
 
-    /// Returns the place of a topic's slot, or of the one that it would get.
-    fn place(&self, hash: u64) -> usize {
-        let mut places = places(hash, self.slots.len());
-        let place = places.find(|&place| self.slots[place] == EMPTY || self.owners[place] == hash);
-        place.expect("some slots are empty")
+    /// Returns the slot of a topic, if it has one.
+    fn slot(&mut self, hash: u64) -> Option<&mut u64> {
+        let mask = self.rows.len() - 1;
+        let mut at = hash as usize & mask;
+        loop {
+            let row = &self.rows[at];
+            let place = row.place(hash);
+            if row.slots[place] != EMPTY && self.owners[at][place] == hash {
+                return Some(&mut self.rows[at].slots[place]);
+            }
+            if !row.has_overflowed() {
+                return None;
+            }
+            at = (at + 1) & mask;
+        }
     }
 
     /// From here on a topic awaits a position on connection number `generation`.
     pub(super) fn put(&mut self, hash: u64, position: Position, generation: u32) {
         let mark = Life::new(position.epoch, generation).mark(position.sequence);
-        let mut place = self.place(hash);
-        if self.slots[place] == EMPTY {
-            self.topics += 1;
-            if SLOTS_A_TOPIC * self.topics > self.slots.len() {
-                self.grow();
-                place = self.place(hash);
-            }
+        let awaited = hash.wrapping_add(mark);
+        if let Some(slot) = self.slot(hash) {
+            *slot = awaited;
+            return;
         }
-        self.slots[place] = hash.wrapping_add(mark);
-        self.owners[place] = hash;
+        if self.topics == TOPICS_A_ROW * self.rows.len() {
+            self.grow();
+        }
+        self.settle(hash, awaited);
     }
 
     fn grow(&mut self) {
-        let count = 2 * self.slots.len();
-        let slots = mem::replace(&mut self.slots, vec![EMPTY; count]);
-        let owners = mem::replace(&mut self.owners, vec![0; count]);
-        for (slot, owner) in iter::zip(slots, owners).filter(|&(slot, _)| slot != EMPTY) {
-            let place = self.place(owner);
-            self.slots[place] = slot;
-            self.owners[place] = owner;
+        let mut grown = Self::of_rows(2 * self.rows.len());
+        grown.life = self.life;
+        for (row, owners) in iter::zip(&self.rows, &self.owners) {
+            for (&slot, &owner) in iter::zip(&row.slots, owners).filter(|&(&slot, _)| slot != EMPTY)
+            {
+                grown.settle(owner, slot);
+            }
         }
+        *self = grown;
+    }
+
+    /// Gives a new topic a slot, and others of its row other ones where that takes another seed.
+    fn settle(&mut self, hash: u64, awaited: u64) {
+        let mask = self.rows.len() - 1;
+        let mut at = hash as usize & mask;
+        while !self.settle_in(at, hash, awaited) {
+            self.rows[at].seed |= 1;
+            at = (at + 1) & mask;
+        }
+        self.topics += 1;
+    }
+
+    /// Gives a new topic a slot in a row. Returns false where there is no room for it.
+    fn settle_in(&mut self, at: usize, hash: u64, awaited: u64) -> bool {
+        let (row, owners) = (&mut self.rows[at], &mut self.owners[at]);
+        let mut topics = vec![(hash, awaited)];
+        topics.extend(iter::zip(*owners, row.slots).filter(|&(_, slot)| slot != EMPTY));
+        if topics.len() > SLOTS {
+            return false;
+        }
+        let tells_apart = |&seed: &u64| {
+            let mut taken = 0_u8;
+            topics.iter().all(|&(hash, _)| {
+                let bit = 1 << place(hash, seed);
+                let is_free = taken & bit == 0;
+                taken |= bit;
+                is_free
+            })
+        };
+        let overflowed = row.seed & 1;
+        let next = |seed: &u64| Some((seed | 1).wrapping_mul(SPREAD) & !1 | overflowed);
+        let mut seeds = iter::successors(Some(row.seed), next).take(SEEDS_MAX);
+        let Some(seed) = seeds.find(tells_apart) else {
+            return false;
+        };
+        *row = Row { seed, ..Row::EMPTY };
+        for (hash, awaited) in topics {
+            let place = row.place(hash);
+            (row.slots[place], owners[place]) = (awaited, hash);
+        }
+        true
     }
 
     /// From here on a topic awaits nothing. Returns how many messages it has got since it awaited a position on
     /// connection number `generation`. Its slot stays, so that one that comes and goes does not wear out the table.
     pub(super) fn take(&mut self, hash: u64, since: Position, generation: u32) -> Option<u64> {
-        let place = self.place(hash);
-        let slot = &mut self.slots[place];
-        if *slot == EMPTY {
-            return None;
-        }
-        let awaited = mem::replace(slot, NONE);
+        let awaited = mem::replace(self.slot(hash)?, NONE);
         let mark = Life::new(since.epoch, generation).mark(since.sequence);
         let far = awaited.wrapping_sub(hash).wrapping_sub(mark);
         (awaited != NONE).then(|| far.wrapping_mul(SPREAD_INVERSE))
     }
 }
 
-/// The places among `count` where a topic's slot may be, that which it should have first.
-#[inline(always)]
-fn places(hash: u64, count: usize) -> impl Iterator<Item = usize> {
-    let mask = count - 1;
-    let first = hash as usize & mask;
-    iter::successors(Some(first), move |place| Some((place + 1) & mask))
-}
-
 /// The slots of topics, for messages of one connection: all that the lane's innermost loop looks at.
 #[derive(Debug)]
 pub(crate) struct Followed<'a> {
-    slots: &'a mut [u64],
+    rows: &'a mut [Row],
     life: &'a mut Life,
 }
 
@@ -163,17 +252,20 @@ impl Followed<'_> {
             *self.life = Life::new(position.epoch, self.life.generation);
         }
         let awaited = hash.wrapping_add(self.life.mark(position.sequence));
-        for place in places(hash, self.slots.len()) {
-            let slot = &mut self.slots[place];
+        let mut at = hash as usize;
+        loop {
+            at &= self.rows.len() - 1;
+            let row = &mut self.rows[at];
+            let slot = &mut row.slots[row.place(hash)];
             if *slot == awaited {
                 *slot = awaited.wrapping_add(SPREAD);
                 return true;
             }
-            if *slot == EMPTY {
-                break;
+            if !row.has_overflowed() {
+                return false;
             }
+            at += 1;
         }
-        false
     }
 }
 
@@ -184,6 +276,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use xxhash_rust::xxh3::xxh3_64;
 
     fn at(epoch: u64, sequence: u64) -> Position {
         Position { epoch, sequence }
@@ -216,7 +309,44 @@ mod tests {
         Follow(u64, u64),
     }
 
-    /// Hashes of which many have the same low bits, so that their slots are in each other's places.
+    #[test]
+    fn nearly_all_topics_of_a_feed_are_found_at_once() {
+        // As many as there may be before the table grows.
+        const ROWS: usize = 32_768;
+        const TOPICS: u64 = (TOPICS_A_ROW * ROWS) as u64;
+        let hash = |topic: u64| xxh3_64(format!("exchange.symbol-{topic}").as_bytes());
+        let mut awaited = Awaited::new();
+        for topic in 0..TOPICS {
+            awaited.put(hash(topic), at(1, topic), 1);
+        }
+        assert_eq!(awaited.rows.len(), ROWS);
+        let is_in_its_row = |hash: u64| {
+            let row = hash as usize % ROWS;
+            awaited.owners[row][awaited.rows[row].place(hash)] == hash
+        };
+        let found = (0..TOPICS).filter(|&topic| is_in_its_row(hash(topic)));
+        let found = found.count() as f64 / TOPICS as f64;
+        assert!(found > 0.97, "{found}");
+        for topic in 0..TOPICS {
+            assert!(awaited.followed(1).follow(hash(topic), at(1, topic)));
+        }
+    }
+
+    /// Who can choose topics by their hashes can have them all choose one row.
+    #[test]
+    fn topics_of_one_row_are_followed_as_well() {
+        const TOPICS: u64 = 2_000;
+        let mut awaited = Awaited::new();
+        for topic in 0..TOPICS {
+            awaited.put(topic << 40, at(1, topic), 1);
+        }
+        for topic in 0..TOPICS {
+            assert!(awaited.followed(1).follow(topic << 40, at(1, topic)));
+            assert!(!awaited.followed(1).follow(topic << 40, at(1, topic)));
+        }
+    }
+
+    /// Hashes of which many have the same low bits, so that they choose the same rows.
     fn hash() -> impl Strategy<Value = u64> {
         (0..24_u64, 0..8_u64).prop_map(|(high, low)| high << 56 | low)
     }
