@@ -199,6 +199,11 @@ impl Awaited {
     /// Gives a new topic a slot in a row. Returns false where there is no room for it.
     fn settle_in(&mut self, at: usize, hash: u64, awaited: u64) -> bool {
         let (row, owners) = (&mut self.rows[at], &mut self.owners[at]);
+        let wanted = row.place(hash);
+        if row.slots[wanted] == EMPTY {
+            (row.slots[wanted], owners[wanted]) = (awaited, hash);
+            return true;
+        }
         let mut topics = vec![(hash, awaited)];
         topics.extend(iter::zip(*owners, row.slots).filter(|&(_, slot)| slot != EMPTY));
         if topics.len() > SLOTS {
