@@ -251,7 +251,7 @@ impl Awaited {
 /// The rows among `count` where a topic may be, that which its hash chooses first.
 #[inline(always)]
 fn rows_of(hash: u64, count: usize) -> impl Iterator<Item = usize> {
-    (0..ROWS_A_TOPIC).map(move |behind| (hash as usize + behind) & (count - 1))
+    (0..ROWS_A_TOPIC).map(move |behind| (hash as usize).wrapping_add(behind) & (count - 1))
 }
 
 /// The slots of topics, for messages of one connection: all that the lane's innermost loop looks at.
