@@ -480,7 +480,8 @@ fn every_benchmark_has_its_view() {
     );
     for (arguments, title, row, end, codes) in [
         (
-            "throughput --runs 3 --messages 40000",
+            // So many that the view is there for some seconds: three are over between two looks of a busy machine.
+            "throughput --runs 20 --messages 40000",
             "bench throughput",
             "pinfeed, native",
             "pinfeed, native to, median of the rounds",
