@@ -294,26 +294,6 @@ fn a_configuration_file_is_checked_whole() {
 }
 
 #[test]
-fn heartbeats_that_nobody_heeds_are_warned_of() {
-    let folder = tempfile::TempDir::new().unwrap();
-    let path = folder.path().join("feeds.toml");
-    let file = |more: &str| {
-        format!(
-            "[[lane]]\nname = \"a\"\n[[feed]]\nname = \"state\"\nenvelope = \"kvmsg\"\n{more}\
-             [[feed.line]]\nlane = \"a\"\nbind = [\"tcp://127.0.0.1:*\"]\n\
-             [[feed.line]]\nlane = \"a\"\nbind = [\"tcp://127.0.0.1:*\"]\n"
-        )
-    };
-    for (more, is_warned) in [("", false), ("[feed.arbitration]\n", true)] {
-        fs::write(&path, file(more)).unwrap();
-        let mut run = Pinfeed::start(&["run", path.to_str().unwrap(), "--for", "10ms"]);
-        assert!(run.finish().0.success(), "{}", run.said);
-        let said = "warning: feed state: its lines are merged, so what its heartbeats show";
-        assert_eq!(run.said.contains(said), is_warned, "{}", run.said);
-    }
-}
-
-#[test]
 fn a_publisher_that_waits_says_what_for_and_how_not_to() {
     for (count, what) in [("1", "a subscription"), ("2", "2 subscriptions")] {
         let (mut publisher, _) = publisher(&["--wait-for", count]);

@@ -247,13 +247,6 @@ fn conduct<H: Handler>(
             "warning: --max-loss sees no loss where messages have no numbers: give an envelope that has them"
         ));
     }
-    for feed in config.feeds.iter().filter(|feed| feed.ignores_heartbeats()) {
-        say(format_args!(
-            "warning: feed {}: its lines are merged, so what its heartbeats show to be missing at the end is not counted as \
-             lost",
-            feed.name
-        ));
-    }
     let deadline = args.run_for.map(Deadline::after);
     let show = match args.handler {
         // Its lines and the live one would write over each other.

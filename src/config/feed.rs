@@ -10,7 +10,6 @@ use crate::{
     },
     envelope::Envelope,
     error::{Error, Result},
-    sequence::Scope,
 };
 
 /// One logical stream of messages.
@@ -54,15 +53,6 @@ impl Feed {
     #[must_use]
     pub fn is_numbered(&self) -> bool {
         self.sequence.track && self.envelope.numbering().is_some()
-    }
-
-    /// Tells whether its heartbeats say how far its publisher has got, and nobody heeds them, as where lines are merged.
-    #[must_use]
-    pub fn ignores_heartbeats(&self) -> bool {
-        let numbering = self.envelope.numbering();
-        self.arbitration.is_some()
-            && self.envelope.has_heartbeats()
-            && numbering.is_some_and(|numbering| numbering.scope == Scope::Line)
     }
 
     /// Checks that publishers can be asked for what the feed is to get.

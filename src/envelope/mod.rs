@@ -129,12 +129,6 @@ impl Envelope {
         }
     }
 
-    /// Tells whether some messages are heartbeats that repeat the number of another.
-    #[must_use]
-    pub fn has_heartbeats(&self) -> bool {
-        matches!(self, Self::Layout(layout) if layout.heartbeat.is_some())
-    }
-
     /// Returns which frame is compressed, if one is.
     #[inline]
     #[must_use]

@@ -18,7 +18,7 @@ use std::{
 
 use crate::{
     clock::Clock,
-    envelope::Fields,
+    envelope::{Envelope, Fields},
     error::Result,
     flight::FlightRecord,
     handoff::Run,
@@ -33,7 +33,7 @@ use crate::{
     ledger::Rejection,
     message::Origin,
     sequence::{
-        Event, EventKind, Numbering, Scope, Tracker,
+        Event, EventKind, Position, Scope, Tracker,
         arbiter::{Arbiter, Limits, LineCounts, Released, Verdict},
     },
     shard::shard_of,
@@ -41,6 +41,7 @@ use crate::{
 
 /// The arbiter of a feed's lines, and the way to the workers behind it.
 pub(crate) struct Merge {
+    envelope: Envelope,
     arbiter: Arbiter<Held>,
     /// Listens for silence, and says how far topics can be trusted.
     quality: Tracker,
@@ -104,21 +105,25 @@ impl Merge {
     /// for `silent_after_ns` while another one is not is noted.
     ///
     /// # Panics
-    /// Where there are none, or more than [`LINES_MAX`](crate::sequence::arbiter::LINES_MAX).
+    /// Where there are none, or more than [`LINES_MAX`](crate::sequence::arbiter::LINES_MAX); or where the
+    /// envelope has no numbers.
     pub(crate) fn new(
         feed: u16,
-        numbering: Numbering,
+        envelope: Envelope,
         lines: usize,
         limits: Limits,
         quality: Tracker,
         silent_after_ns: Option<u64>,
         dispatch: Dispatch,
     ) -> Self {
+        let numbering = envelope.numbering();
+        let numbering = numbering.expect("only messages with numbers are merged");
         let mut arbiter = Arbiter::new(numbering, lines, limits);
         for line in 0..lines {
             arbiter.disconnected(line as u8, 0);
         }
         Self {
+            envelope,
             arbiter,
             quality,
             heard_ns: 0,
@@ -232,14 +237,15 @@ impl Merge {
         arrival: &Arrival<'_, F>,
     ) -> Result<()> {
         let (received_ns, heard_ns) = (arrival.received_ns, self.hear(arrival.received_ns));
-        self.attendance.hear(arrival.origin.line, heard_ns);
+        let line = arrival.origin.line;
+        self.attendance.hear(line, heard_ns);
         let verdict = match arrival.fields.stamp.position() {
-            Some(position) => {
-                let line = arrival.origin.line;
-                self.arbiter.offer(line, arrival.hash, position, heard_ns)
-            }
+            Some(position) => self.arbiter.offer(line, arrival.hash, position, heard_ns),
             // There is no telling whose copy it is.
-            None => Verdict::Pass,
+            None => match self.reached_in(arrival.frames) {
+                Some(reached) => self.arbiter.heed(line, reached, heard_ns),
+                None => Verdict::Pass,
+            },
         };
         if self.arbiter.take_begun() {
             self.tell_first_seen(tally, flight, arrival)?;
@@ -268,6 +274,12 @@ impl Merge {
             self.release(tally, flight, heard_ns)?;
         }
         Ok(())
+    }
+
+    /// How far the publisher has got, where the message is a heartbeat that says so.
+    #[cold]
+    fn reached_in<F: Deref<Target = [u8]>>(&self, frames: &[F]) -> Option<Position> {
+        self.envelope.heartbeat_in(frames)?.position()
     }
 
     /// As [`take`](Self::take), for what a run begins with that needs no closer look: copies that are in step with

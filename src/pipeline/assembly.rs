@@ -319,8 +319,7 @@ impl<'a> Assembly<'a> {
         let mut merges = Vec::new();
         let mut source = self.config.lanes.len();
         for (index, feed) in self.config.feeds.iter().enumerate() {
-            let wanted = feed.arbitration.as_ref().zip(feed.envelope.numbering());
-            let Some((arbitration, numbering)) = wanted else {
+            let Some(arbitration) = &feed.arbitration else {
                 merges.push(None);
                 continue;
             };
@@ -338,7 +337,7 @@ impl<'a> Assembly<'a> {
             let silent_after_ns = options.stale_after_ns;
             let merge = Merge::new(
                 index as u16,
-                numbering,
+                feed.envelope.clone(),
                 feed.lines.len(),
                 limits,
                 Tracker::new(options),

@@ -93,9 +93,8 @@ impl Bench {
                     topics_max,
                     from_start: false,
                 };
-                let numbering = numbering.expect("what is merged is numbered");
                 let way = dispatch(of_merge);
-                let lines = Merge::new(0, numbering, 2, limits, tracker, None, way);
+                let lines = Merge::new(0, envelope.clone(), 2, limits, tracker, None, way);
                 let shared = merge.insert(Arc::new(Mutex::new(lines)));
                 (0..2).map(|_| Watch::Merged(Share::of(shared))).collect()
             }

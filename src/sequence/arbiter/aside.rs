@@ -17,10 +17,36 @@ pub(super) struct Life {
     pub epoch: u64,
 }
 
+/// Where something stands among what is held of a series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    pub life: Life,
+    pub number: u64,
+    pub what: What,
+}
+
+/// What stands at a number. There may be many heartbeats, and one message behind them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum What {
+    /// A heartbeat, which says that all below its number was published. They are counted as they come.
+    Heartbeat(u64),
+    /// The message of this number.
+    Message,
+}
+
+impl Place {
+    /// The place of a life's message.
+    pub fn of_message(life: Life, number: u64) -> Self {
+        let what = What::Message;
+        Self { life, number, what }
+    }
+}
+
 /// What only losses, restarts and disorder need.
 pub(super) struct Aside<M> {
-    /// By life and number.
-    pub held: BTreeMap<(Life, u64), Held<M>>,
+    pub held: BTreeMap<Place, Held<M>>,
+    /// How many heartbeats were held so far.
+    pub heartbeats: u64,
     /// The turn that the stream's epoch is of.
     pub turn: u32,
     /// The latest life each line has shown, where it is later than the stream's.
@@ -51,11 +77,11 @@ pub(super) struct Left {
     pub resume: u64,
 }
 
-/// A message that waits for those before it.
+/// A message, or a heartbeat, that waits for the messages before it.
 pub(super) struct Held<M> {
     pub message: M,
     pub bytes: usize,
-    /// When the first message from here on came: what is missing before was missing since then.
+    /// When the first of what is held from here on came: what is missing before was missing since then.
     pub since_ns: u64,
 }
 
@@ -77,6 +103,7 @@ pub(super) fn aside<M>(slot: &mut Option<Box<Aside<M>>>, first: u64) -> &mut Asi
     slot.get_or_insert_with(|| {
         Box::new(Aside {
             held: BTreeMap::new(),
+            heartbeats: 0,
             turn: 0,
             shown: [Life::default(); LINES_MAX],
             past: [0; LINES_MAX],

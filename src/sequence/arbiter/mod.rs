@@ -36,6 +36,11 @@
 //! in this series before, tells of no restart; lines must not be two lives apart; and each must keep its
 //! order.
 //!
+//! **Heartbeats** that repeat the number of the last message show what is missing before anything follows. One that says
+//! more than has come is held behind that, like a message with the next number: what no line brings in time is reported
+//! lost, and then the heartbeat goes on. Nothing is concluded from one before the first message of a series, nor from one
+//! of an epoch, or a life of the publisher, that has not begun or is over.
+//!
 //! **The first number.** With [`Limits::from_start`] a series that is seen for the first time begins at
 //! its start, and what is missing from there is a hole; otherwise it begins at the first number seen, and
 //! what another line brings from before is too late.
@@ -62,7 +67,7 @@ use hashbrown::HashTable;
 
 pub use self::lines::LineCounts;
 use self::{
-    aside::Life,
+    aside::{Life, Place},
     numbers::Numbers,
     stream::{Stream, first_number},
 };
@@ -85,7 +90,7 @@ const TOPICS_RESERVED: usize = 1_024;
 pub struct Limits {
     /// How long a hole is waited for, in nanoseconds.
     pub wait_ns: u64,
-    /// Messages held behind holes, in all series together; beyond it the oldest hole is given up.
+    /// Messages held behind holes, heartbeats with them, in all series together; beyond it the oldest hole is given up.
     pub held_messages_max: usize,
     /// Bytes of messages held, likewise.
     pub held_bytes_max: usize,
@@ -117,7 +122,7 @@ pub enum Released<'a, M> {
     Lost {
         /// Which.
         gap: Gap,
-        /// The message of the same series that is released after them.
+        /// The message of the same series, or the heartbeat, that is released after them.
         before: &'a M,
     },
     /// The publisher has started anew. What is missing of its new life is lost apart from that.
@@ -129,7 +134,7 @@ pub enum Released<'a, M> {
         /// The message there.
         before: &'a M,
     },
-    /// A message that was held, to be passed on.
+    /// A message, or a heartbeat, that was held, to be passed on.
     Message(M),
 }
 
@@ -213,11 +218,10 @@ struct Core {
     chosen: Option<(u8, u64)>,
 }
 
-/// A place among the messages held.
+/// A place among what is held of a series.
 struct Parked {
     hash: u64,
-    life: Life,
-    number: u64,
+    place: Place,
     now_ns: u64,
 }
 
@@ -406,13 +410,28 @@ impl<M> Arbiter<M> {
         stream.judge(core, line, Life { turn: 0, epoch }, sequence, now_ns)
     }
 
-    /// Keeps the message whose copy was just judged [`Verdict::Hold`]. `bytes` is what it takes.
+    /// Judges a heartbeat received by `line` at `now_ns`, which says that all up to `reached` was published:
+    /// [`Verdict::Hold`] where some of that has not come, else [`Verdict::Pass`]. It is no copy of another line's.
     ///
     /// # Panics
-    /// Where the last copy offered was judged otherwise, or was given before.
+    /// Where there is no such line.
+    pub fn heed(&mut self, line: u8, reached: Position, now_ns: u64) -> Verdict {
+        let epoch = self.has_epoch.then_some(reached.epoch);
+        match &mut self.feed {
+            Some(stream) => {
+                stream.judge_heartbeat(&mut self.core, line, epoch, reached.sequence, now_ns)
+            }
+            None => Verdict::Pass,
+        }
+    }
+
+    /// Keeps the message whose copy, or the heartbeat that, was just judged [`Verdict::Hold`]. `bytes` is what it takes.
+    ///
+    /// # Panics
+    /// Where the last one judged was judged otherwise, or was given before.
     pub fn hold(&mut self, bytes: usize, message: M) {
         let parked = self.core.parked.take();
-        let parked = parked.expect("the last copy offered was to be held");
+        let parked = parked.expect("the last one judged was to be held");
         let hash = parked.hash;
         if let Some(stream) = find(self.scope, &mut self.feed, &mut self.topics, hash) {
             stream.keep(&mut self.core, parked, bytes, message);
@@ -486,7 +505,7 @@ impl<M> Arbiter<M> {
         (self.topics.len() + usize::from(self.feed.is_some())) as u64
     }
 
-    /// Returns the number of messages held.
+    /// Returns the number of messages and heartbeats held.
     #[must_use]
     pub fn held(&self) -> usize {
         self.core.held_messages

@@ -6,7 +6,7 @@ use std::mem;
 
 use super::{
     Core, LAG_SAMPLE_EVERY, LINES_MAX, Parked, Released, Verdict,
-    aside::{Aside, Held, Left, Life, aside, remember},
+    aside::{Aside, Held, Left, Life, Place, What, aside, remember},
     numbers::{Numbers, distance},
 };
 use crate::sequence::{Gap, Position, stream::GAP_COUNT_MAX};
@@ -221,10 +221,11 @@ impl<M> Stream<M> {
             remember(&mut aside.later, life);
         }
         let resume = aside.left(life.epoch).map(|left| left.resume);
-        let known = aside.held.range((life, 0)..=(life, u64::MAX)).next();
+        let known = aside.held.range(Place::of_message(life, 0)..).next();
+        let known = known.filter(|(place, _)| place.life == life);
         let near = resume
             .or(core.numbers.start())
-            .or(known.map(|(&(_, number), _)| number))
+            .or(known.map(|(place, _)| place.number))
             .unwrap_or_else(|| core.numbers.first(sequence));
         let number = core.numbers.place(near, sequence);
         if distance(near, number) > GAP_COUNT_MAX as i64 {
@@ -252,6 +253,46 @@ impl<M> Stream<M> {
             self.schedule(core);
         }
         verdict
+    }
+
+    /// Judges a heartbeat, which says that all up to a number was published. That tells what a message behind it would
+    /// tell, but nothing of another life than the present one: it is repeated when that has begun. `epoch` is where the
+    /// publisher gives one.
+    #[cold]
+    pub(super) fn judge_heartbeat(
+        &mut self,
+        core: &mut Core,
+        line: u8,
+        epoch: Option<u64>,
+        sequence: u64,
+        now_ns: u64,
+    ) -> Verdict {
+        let life = self.now();
+        let number = core.numbers.place(self.next, sequence).wrapping_add(1);
+        let shows_more = (1..=GAP_COUNT_MAX as i64).contains(&distance(self.next, number));
+        let is_of_life = match epoch {
+            Some(epoch) => epoch == self.epoch,
+            None => self.is_now(line),
+        };
+        if !(shows_more && is_of_life) {
+            return Verdict::Pass;
+        }
+        let aside = aside(&mut self.aside, self.whole_from);
+        aside.heartbeats += 1;
+        let what = What::Heartbeat(aside.heartbeats);
+        core.parked = Some(Parked {
+            hash: self.hash,
+            place: Place { life, number, what },
+            now_ns,
+        });
+        Verdict::Hold
+    }
+
+    /// Tells whether a line is in the stream's life, as far as numbers tell.
+    fn is_now(&self, line: u8) -> bool {
+        let is_new = self.heard & bit(line) == 0;
+        let is_newest = self.aside.as_ref().is_none_or(|it| it.later.is_empty());
+        self.current & bit(line) != 0 || (is_new && is_newest)
     }
 
     /// Tells which life of the publisher a number is of, where nothing but the numbers tells.
@@ -310,15 +351,14 @@ impl<M> Stream<M> {
     /// Keeps a message at its place; tells of the hole before it.
     pub(super) fn keep(&mut self, core: &mut Core, parked: Parked, bytes: usize, message: M) {
         let aside = aside(&mut self.aside, self.whole_from);
-        let key = (parked.life, parked.number);
-        let after = aside.held.range(key..).next();
+        let after = aside.held.range(parked.place..).next();
         let since_ns = after.map_or(parked.now_ns, |(_, held)| held.since_ns);
         let held = Held {
             message,
             bytes,
             since_ns,
         };
-        aside.held.insert(key, held);
+        aside.held.insert(parked.place, held);
         core.held_messages += 1;
         core.held_bytes += bytes;
         self.waiting = true;
@@ -340,12 +380,12 @@ impl<M> Stream<M> {
             let Some(first) = aside.held.first_entry() else {
                 break;
             };
-            let &(life, number) = first.key();
+            let &Place { life, number, what } = first.key();
             if (life, number) == (now, self.next) {
                 let held = first.remove();
                 core.held_messages -= 1;
                 core.held_bytes -= held.bytes;
-                self.next += 1;
+                self.next += u64::from(what == What::Message);
                 sink(Released::Message(held.message));
                 continue;
             }
@@ -444,8 +484,8 @@ impl<M> Stream<M> {
     fn schedule(&mut self, core: &mut Core) {
         let (ended_ns, now) = (self.ended_ns(core), self.now());
         let Some(aside) = &mut self.aside else { return };
-        let deadline_ns = aside.held.first_key_value().map(|(&key, held)| {
-            if key == (now, self.next) {
+        let deadline_ns = aside.held.first_key_value().map(|(place, held)| {
+            if (place.life, place.number) == (now, self.next) {
                 0
             } else {
                 core.deadline_ns(held.since_ns).min(ended_ns)
@@ -462,8 +502,7 @@ impl<M> Stream<M> {
         core.lines[usize::from(line)].wins += 1;
         core.parked = Some(Parked {
             hash: self.hash,
-            life,
-            number,
+            place: Place::of_message(life, number),
             now_ns,
         });
         Verdict::Hold
@@ -522,8 +561,10 @@ impl<M> Stream<M> {
             for &(_, first, last) in aside.lost.iter().filter(|run| run.0 == self.epoch) {
                 brought -= (last + 1).min(end).saturating_sub(first.max(from));
             }
-            let passed_over = (now, from)..(now, number.max(from));
-            brought += aside.held.range(passed_over).count() as u64;
+            let end = Place::of_message(now, number.max(from));
+            let passed_over = aside.held.range(Place::of_message(now, from)..end);
+            let messages = passed_over.filter(|(place, _)| place.what == What::Message);
+            brought += messages.count() as u64;
         }
         core.lines[at].repaired += brought;
     }
@@ -540,7 +581,7 @@ impl<M> Stream<M> {
 
     fn is_held(&self, life: Life, number: u64) -> bool {
         let aside = self.aside.as_ref();
-        aside.is_some_and(|aside| aside.held.contains_key(&(life, number)))
+        aside.is_some_and(|aside| aside.held.contains_key(&Place::of_message(life, number)))
     }
 
     /// Tells whether a number of this epoch below `whole_from` was passed on, as far as is remembered.
