@@ -27,7 +27,7 @@ use std::fmt;
 use clap::Parser;
 use pinfeed::{
     clock::{Clock, Stopwatch},
-    host::{pin::confine_current, topology::usable_cores},
+    host::{huge_pages, pin::confine_current, topology::usable_cores},
 };
 
 use cases::{Case, groups, targets};
@@ -63,6 +63,8 @@ struct Arguments {
 }
 
 fn main() {
+    // As the command does.
+    huge_pages::decline();
     let words: Vec<String> = std::env::args().skip(1).collect();
     if serve_if_asked(&words) || stand_if_asked(&words) {
         return;

@@ -28,7 +28,7 @@ pub const BUSY: &str = "one topic of 1,000 with 56 %";
 pub const BUSIEST_PERCENT: usize = 56;
 pub const WORKERS: usize = 4;
 /// How long a handler waits for each message: 2 ms a batch, so that it matters little how late it is woken, and
-/// that lane and publisher mostly wait for workers. Shards move when their worker is done with the 32 batches that
+/// that lane and publisher mostly wait for workers. Shards move when their worker is done with the batches that
 /// wait for it, eight at once: until all have, it is some three seconds.
 const WAIT: Duration = Duration::from_micros(2);
 /// How often shards may move, as with `pinfeed run --rebalance`.

@@ -39,6 +39,7 @@ pub struct Outlet {
     push: Socket,
     slots: Slots,
     spares: Receiver<Box<Batch>>,
+    limits: HandoffLimits,
 }
 
 /// A worker's end of the handoffs from all lanes.
@@ -95,6 +96,7 @@ pub fn connect(
             push,
             slots: slots.clone(),
             spares,
+            limits,
         });
     }
     let inlet = Inlet {
@@ -113,13 +115,14 @@ impl Outlet {
     /// filled and one that it may be at work on. PUSH itself does not say.
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
-        self.spares.len() + 2 >= self.spares.capacity().unwrap_or(0)
+        self.spares.len() + 2 >= self.limits.batches
     }
 
-    /// Tells whether half of all batches or more are under way, where one is being filled.
+    /// Tells whether [many](HandoffLimits::is_behind) batches are under way, where one is being filled.
     #[inline]
     pub(super) fn is_behind(&self) -> bool {
-        !self.is_empty() && 2 * (self.spares.len() + 1) <= self.spares.capacity().unwrap_or(0)
+        let under_way = self.limits.batches.saturating_sub(self.spares.len() + 1);
+        self.limits.is_behind(under_way) && !self.is_empty()
     }
 
     /// Takes an empty batch, or `None` when all are filled or under way: the handoff is full.

@@ -23,6 +23,9 @@ pub(crate) use notes::Notes;
 
 use crate::error::Result;
 
+/// Batches under way to a worker from which on it has more to do than its lane has just read.
+const BEHIND_BATCHES: usize = 16;
+
 /// How much a handoff from one lane to one worker holds.
 #[derive(Clone, Copy, Debug)]
 pub struct HandoffLimits {
@@ -71,6 +74,16 @@ pub enum Received {
     Ended,
 }
 
+impl HandoffLimits {
+    /// Tells whether a worker that batches wait for is behind, with so many under way to it: half of all, or 16, whichever
+    /// is less.
+    #[inline]
+    #[must_use]
+    pub fn is_behind(self, under_way: usize) -> bool {
+        under_way >= BEHIND_BATCHES.min(self.batches.div_ceil(2))
+    }
+}
+
 impl Outlet {
     /// Tells whether no batch waits for the worker, as far as can be known: over inproc one may.
     #[inline]
@@ -83,8 +96,8 @@ impl Outlet {
         }
     }
 
-    /// Tells whether the worker is behind: batches wait for it, and half of all or more are under way, where one is being
-    /// filled.
+    /// Tells whether the worker is behind: batches wait for it, and [many](HandoffLimits::is_behind) are under way, where one
+    /// is being filled.
     #[inline]
     #[must_use]
     pub fn is_behind(&self) -> bool {

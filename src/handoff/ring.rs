@@ -42,8 +42,7 @@ const ANNOUNCED_TOGETHER: usize = 4;
 #[derive(Debug)]
 pub struct Outlet {
     worker: usize,
-    /// The number of batches.
-    batches: usize,
+    limits: HandoffLimits,
     filled: FillEnd,
     returned: Consumer<Box<Batch>>,
     /// Batches that have come back; the last one first.
@@ -102,7 +101,7 @@ pub fn connect(
             (0..limits.batches).map(|slot| Box::new(Batch::new(limits.batch, source, slot)));
         outlets.push(Outlet {
             worker,
-            batches: limits.batches,
+            limits,
             filled,
             returned,
             spares: spares.collect(),
@@ -129,10 +128,12 @@ impl Outlet {
         self.filled.is_empty()
     }
 
-    /// Tells whether batches wait for the worker, and half of all or more are under way, where one is being filled.
+    /// Tells whether batches wait for the worker, and [many](HandoffLimits::is_behind) are under way, where one is being filled.
     #[inline]
     pub fn is_behind(&self) -> bool {
-        !self.is_empty() && 2 * (self.spares.len() + self.returned.slots() + 1) <= self.batches
+        let at_home = self.spares.len() + self.returned.slots() + 1;
+        let under_way = self.limits.batches.saturating_sub(at_home);
+        self.limits.is_behind(under_way) && !self.is_empty()
     }
 
     /// Takes an empty batch, or `None` when all are filled or under way: the handoff is full.

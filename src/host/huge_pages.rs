@@ -1,9 +1,9 @@
-//! Huge pages for the memory that a process has: a core keeps few translations of addresses, and one of a huge page
-//! stands for 512 others.
+//! Huge pages for the memory that a process has, or none: a core keeps few translations of addresses, and one of a huge
+//! page stands for 512 others; but what is touched of memory takes 2 MiB at least then.
 //!
 //! They are the kernel's transparent ones, so none have to be set aside beforehand. Some allocators ask for them, and say
-//! nothing where there are none; this does. Memory gets one where as much of it as one has is touched for the first
-//! time, so this is to be called when all has its memory and little of it is in use.
+//! nothing where there are none; [`advise`] does. Memory gets one where as much of it as one has is touched for the first
+//! time, so that is to be called when all has its memory and little of it is in use.
 
 #![allow(
     unsafe_code,
@@ -15,6 +15,7 @@ use std::{ffi::c_void, fs, ptr};
 use rustix::{
     io::Errno,
     mm::{Advice, madvise},
+    thread::disable_transparent_huge_pages,
 };
 
 use crate::error::{Error, Result};
@@ -23,16 +24,23 @@ use crate::error::{Error, Result};
 const ENABLED: &str = "/sys/kernel/mm/transparent_hugepage/enabled";
 /// Their bytes.
 const SIZE: &str = "/sys/kernel/mm/transparent_hugepage/hpage_pmd_size";
-/// What the kernel says of this process.
-const STATUS: &str = "/proc/self/status";
 const MAPS: &str = "/proc/self/maps";
+
+/// Has this process, and those that it starts, do without huge pages from here on, whoever asks for them, until
+/// [`advise`] does.
+pub fn decline() {
+    // A kernel that can't has none to give.
+    let _ = disable_transparent_huge_pages(true);
+}
 
 /// Asks for huge pages for all anonymous memory that this process has so far.
 ///
 /// # Errors
 /// [`Error::Config`] for `threads.huge_pages`, where the kernel gives none.
 pub fn advise() -> Result<()> {
-    check(&read(ENABLED)?, &read(STATUS)?)?;
+    check(&read(ENABLED)?)?;
+    disable_transparent_huge_pages(false)
+        .map_err(|reason| unsuited(format!("it does not allow them again ({reason})")))?;
     let said = read(SIZE)?;
     let size = said.trim().parse();
     let size = size.map_err(|_| unsuited(format!("{SIZE} is {:?}", said.trim())))?;
@@ -64,8 +72,8 @@ fn read(path: &str) -> Result<String> {
     fs::read_to_string(path).map_err(|reason| unsuited(format!("{path}: {reason}")))
 }
 
-/// Checks that the kernel gives huge pages, and gives them to this process.
-fn check(enabled: &str, status: &str) -> Result<()> {
+/// Checks that the kernel gives huge pages.
+fn check(enabled: &str) -> Result<()> {
     if !["[always]", "[madvise]"]
         .iter()
         .any(|word| enabled.contains(word))
@@ -73,14 +81,6 @@ fn check(enabled: &str, status: &str) -> Result<()> {
         return Err(refused(
             format!("{ENABLED} is {:?}", enabled.trim()),
             format!("allow them with `echo madvise >{ENABLED}`, as root; or leave huge_pages out"),
-        ));
-    }
-    let mut lines = status.lines().map(str::split_whitespace);
-    if lines.any(|line| line.eq(["THP_enabled:", "0"])) {
-        return Err(refused(
-            format!("{STATUS} says THP_enabled: 0"),
-            "start it without MIMALLOC_ALLOW_THP=0 in the environment, and not by a program that has disabled them; \
-             or leave huge_pages out",
         ));
     }
     Ok(())
@@ -111,25 +111,15 @@ mod tests {
 
     #[test]
     fn a_kernel_that_gives_none_is_named_with_the_remedy() {
-        assert!(check("always [madvise] never\n", "Pid:\t1\nTHP_enabled:\t1\n").is_ok());
-        // As kernels before 5.0 say.
-        assert!(check("[always] madvise never\n", "Pid:\t1\n").is_ok());
-        for (enabled, status, named) in [
-            (
-                "always madvise [never]\n",
-                "",
-                ["madvise [never]", "echo madvise >"],
-            ),
-            (
-                "[always] madvise never\n",
-                "THP_enabled:\t0\n",
-                ["THP_enabled: 0", "MIMALLOC_ALLOW_THP"],
-            ),
+        assert!(check("always [madvise] never\n").is_ok());
+        assert!(check("[always] madvise never\n").is_ok());
+        let error = check("always madvise [never]\n").unwrap_err().to_string();
+        for text in [
+            "threads.huge_pages = true",
+            "madvise [never]",
+            "echo madvise >",
         ] {
-            let error = check(enabled, status).unwrap_err().to_string();
-            for text in [&["threads.huge_pages = true"][..], &named].concat() {
-                assert!(error.contains(text), "{text:?} is not in {error}");
-            }
+            assert!(error.contains(text), "{text:?} is not in {error}");
         }
     }
 
@@ -155,7 +145,7 @@ mod tests {
 
     #[test]
     fn all_memory_that_is_there_is_asked_for() {
-        if let Err(refused) = read(ENABLED).and_then(|enabled| check(&enabled, &read(STATUS)?)) {
+        if let Err(refused) = read(ENABLED).and_then(|enabled| check(&enabled)) {
             println!("SKIPPED: {refused}");
             return;
         }

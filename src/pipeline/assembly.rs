@@ -306,7 +306,8 @@ impl<'a> Assembly<'a> {
             config.shard_table()?,
             config.workers.count,
             sources(config),
-            batches_per_worker(config),
+            config.handoff.limits(),
+            ways(config),
             config.workers.handler_panic == HandlerPanic::Isolate,
         ))
     }
@@ -371,11 +372,15 @@ fn context(config: &Config) -> Result<Option<Context>> {
 
 /// Returns the number of batches that may be under way to each worker.
 pub(super) fn batches_per_worker(config: &Config) -> usize {
-    config.handoff.batches * sources(config) * config.rules().classes().len()
+    config.handoff.batches * ways(config)
 }
 
-/// Returns how many ways lead to each worker: one from each lane, and one from each feed whose lines
-/// are merged.
+/// Returns how many ways lead to each worker: one from each source for each policy in use.
+fn ways(config: &Config) -> usize {
+    sources(config) * config.rules().classes().len()
+}
+
+/// Returns how many sources of batches there are: each lane, and each feed whose lines are merged.
 fn sources(config: &Config) -> usize {
     let merged = config
         .feeds

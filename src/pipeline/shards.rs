@@ -3,6 +3,7 @@
 use crate::{
     config::ShardingMode,
     error::{Error, Result},
+    handoff::HandoffLimits,
     lane::{MoveOrder, Order, OrderSender},
     ledger::{LaneLedger, Ledger},
     pipeline::Pipeline,
@@ -24,8 +25,9 @@ pub(super) struct Shards {
     asked: u64,
     /// What had come at the last look.
     seen: Loads,
-    /// All batches that may be under way to a worker; of half of them it is behind.
-    batches: u64,
+    /// What each way to a worker holds, and how many there are.
+    handoff: HandoffLimits,
+    ways: u64,
     /// Waits for workers and messages given up for want of room, at the last look.
     given_up: u64,
     /// Whether a worker that fails is left behind by the others.
@@ -33,13 +35,14 @@ pub(super) struct Shards {
 }
 
 impl Shards {
-    /// `table` is what all sources start with; `batches` are all those of a worker.
+    /// `table` is what all sources start with; `ways` is how many lead to each worker.
     pub(super) fn new(
         mode: ShardingMode,
         table: ShardTable,
         workers: usize,
         sources: usize,
-        batches: usize,
+        handoff: HandoffLimits,
+        ways: usize,
         isolates: bool,
     ) -> Self {
         Self {
@@ -49,7 +52,8 @@ impl Shards {
             ordered: 0,
             asked: 0,
             seen: Loads::none(workers),
-            batches: batches as u64,
+            handoff,
+            ways: ways as u64,
             given_up: 0,
             isolates,
         }
@@ -212,7 +216,7 @@ impl<H: Handler> Pipeline<H> {
     /// the last time are done.
     ///
     /// Workers are behind where a lane had to wait for one since the last call, or gave messages up for want of
-    /// room, or where half of all batches to one are under way. Topics with an override stay where they are, and
+    /// room, or where [many](HandoffLimits::is_behind) batches of each way to one are under way. Topics with an override stay where they are, and
     /// what they bring counts for their workers.
     ///
     /// # Errors
@@ -227,7 +231,8 @@ impl<H: Handler> Pipeline<H> {
         let given_up = totals.blocked + totals.dropped + totals.conflated;
         let mut is_behind = given_up > std::mem::replace(&mut self.shards.given_up, given_up);
         for worker in self.ledger.by_worker() {
-            is_behind |= 2 * worker.batches_under_way >= self.shards.batches;
+            let under_way = worker.batches_under_way / self.shards.ways;
+            is_behind |= self.shards.handoff.is_behind(under_way as usize);
         }
         let Some(table) = &self.shards.table else {
             return Ok(Vec::new());

@@ -170,6 +170,8 @@ impl<'a> Sampler<'a> {
         threads: &[ThreadRow],
         elapsed_ns: u64,
     ) -> Vec<WorkerRow> {
+        let handoff = self.config.handoff.limits();
+        let ways = batches_max / handoff.batches as u64;
         let rows = workers.iter().enumerate();
         rows.map(|(index, now)| {
             let before = self.before.workers.get(index).copied().unwrap_or_default();
@@ -180,7 +182,7 @@ impl<'a> Sampler<'a> {
                 delivered: now.delivered,
                 batches: now.batches_under_way.min(batches_max),
                 batches_max,
-                is_behind: 2 * now.batches_under_way >= self.config.handoff.batches as u64,
+                is_behind: handoff.is_behind((now.batches_under_way / ways) as usize),
                 cpu_share: thread.map(|thread| thread.cpu_share),
                 name,
             }
