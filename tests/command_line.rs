@@ -276,8 +276,8 @@ fn a_configuration_file_is_checked_whole() {
     );
     // Those to two workers would fit, but for those that are held where a shard moves.
     run(
-        &format!("{good}[handoff]\nbatches = 43690\n"),
-        &["handoff.batches = 43690", "moving shards"],
+        &format!("{good}[handoff]\nbatches = 65536\nbatch_bytes = 458752\n"),
+        &["handoff.batches = 65536", "moving shards"],
     );
     run(
         &format!("{good}[sharding]\nmode = \"balanced\"\n[workers]\nhandler_panic = \"isolate\"\n"),

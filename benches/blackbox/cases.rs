@@ -133,6 +133,7 @@ pub enum Figure {
     MessagesPerSecond,
     CpuPerMessage,
     LatencyP50,
+    LatencyP99,
     /// The median of the p99 of slices of time.
     SliceP99,
     /// Nanoseconds that one case takes more than the other.
@@ -347,7 +348,7 @@ pub fn groups() -> Vec<Group> {
 }
 
 pub fn targets() -> Vec<Target> {
-    use Figure::{CpuMore, CpuPerMessage, LatencyP50, MessagesPerSecond, SliceP99};
+    use Figure::{CpuMore, CpuPerMessage, LatencyP50, LatencyP99, MessagesPerSecond, SliceP99};
     use Goal::{AtLeast, AtMost};
     let chosen = CHOSEN.name;
     let case = |name: &str| format!("{chosen}: {name}");
@@ -437,9 +438,11 @@ pub fn targets() -> Vec<Target> {
         [chosen, NATIVE_ADAPTIVE.name]
             .map(|setup| Target::new(LatencyP50, at(setup), at(&bare), AtMost(0.6)))
     }));
-    targets.extend(Stall::all().map(|stall| {
-        let stalled = stall.stalled().name();
-        Target::new(SliceP99, stalled, stall.name(), AtMost(2.0))
+    targets.extend([LatencyP99, SliceP99].into_iter().flat_map(|figure| {
+        Stall::all().map(move |stall| {
+            let stalled = stall.stalled().name();
+            Target::new(figure, stalled, stall.name(), AtMost(2.0))
+        })
     }));
     targets
 }

@@ -63,7 +63,7 @@ struct Arguments {
 }
 
 fn main() {
-    // As the command does.
+    // As the command does; and for the baselines likewise.
     huge_pages::decline();
     let words: Vec<String> = std::env::args().skip(1).collect();
     if serve_if_asked(&words) || stand_if_asked(&words) {

@@ -47,6 +47,7 @@ impl Measured {
             Figure::MessagesPerSecond => self.rates().median,
             Figure::CpuPerMessage | Figure::CpuMore => self.cpu_ns().median,
             Figure::LatencyP50 => self.latency_us(|latency| latency.p50_ns).median,
+            Figure::LatencyP99 => self.latency_us(|latency| latency.p99_ns).median,
             Figure::SliceP99 => self.slice_p99_us().map_or(f64::NAN, |p99| p99.median),
         }
     }
@@ -154,6 +155,7 @@ pub fn print_targets(targets: &[Target], measured: &[Measured]) {
             Figure::MessagesPerSecond => "msg/s",
             Figure::CpuPerMessage => "CPU a message",
             Figure::LatencyP50 => "p50",
+            Figure::LatencyP99 => "p99",
             Figure::SliceP99 => "p99 of a slice",
             Figure::CpuMore => "CPU ns a message more",
         };

@@ -20,7 +20,7 @@ pub(super) const BATCHES_MAX: usize = 1 << 16;
 /// The most topics to count apart.
 pub(super) const POLICY_TOPICS_MAX: usize = 1 << 24;
 /// The most bytes that all batches together may hold before one grows.
-pub(super) const BATCHES_BYTES_MAX: usize = 16 << 30;
+pub(super) const BATCHES_BYTES_MAX: usize = 64 << 30;
 
 /// The most topics of a line that are told apart, some hundred bytes each.
 pub(super) const TOPICS_MAX: usize = 1 << 28;

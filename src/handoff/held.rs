@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use crate::handoff::{Batch, HandoffLimits};
+use crate::handoff::{Batch, HandoffLimits, Waiting};
 
 /// Of this many batches of a handoff, one more is held where a shard moves.
 const BATCHES_OF: usize = 4;
@@ -57,11 +57,11 @@ impl Outlet {
         self.filled.push_back(batch);
     }
 
-    /// Takes up to `most` batches with messages, the oldest first.
+    /// Takes batches with messages, the oldest first.
     #[expect(clippy::vec_box, reason = "they travel in their boxes")]
-    pub(super) fn take_back(&mut self, most: usize, into: &mut Vec<Box<Batch>>) {
-        let count = most.min(self.filled.len());
-        into.extend(self.filled.drain(..count));
+    pub(super) fn take_back(&mut self, which: Waiting, into: &mut Vec<Box<Batch>>) {
+        let taken = which.among(self.filled.len());
+        into.extend(self.filled.drain(taken));
     }
 
     /// Keeps a batch, emptied, as a spare.

@@ -13,7 +13,7 @@ mod notes;
 mod queue;
 pub mod ring;
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{fmt, ops::Range, str::FromStr, time::Duration};
 
 pub use crate::message::FRAMES_MAX;
 pub use batch::{Batch, BatchLimits};
@@ -43,6 +43,17 @@ pub enum HandoffKind {
     Ring,
     /// PUSH and PULL sockets of libzmq: [`inproc`].
     Inproc,
+}
+
+/// Which of the batches that wait for a worker.
+#[derive(Clone, Copy, Debug)]
+pub enum Waiting {
+    /// All of them.
+    All,
+    /// The oldest one.
+    Oldest,
+    /// So many of the newest, as far as there are so many.
+    Newest(usize),
 }
 
 /// A lane's end of its handoff to one worker.
@@ -81,6 +92,17 @@ impl HandoffLimits {
     #[must_use]
     pub fn is_behind(self, under_way: usize) -> bool {
         under_way >= BEHIND_BATCHES.min(self.batches.div_ceil(2))
+    }
+}
+
+impl Waiting {
+    /// Their places among `count` batches, the oldest first.
+    fn among(self, count: usize) -> Range<usize> {
+        match self {
+            Self::All => 0..count,
+            Self::Oldest => 0..count.min(1),
+            Self::Newest(most) => count.saturating_sub(most)..count,
+        }
     }
 }
 
@@ -187,13 +209,13 @@ impl Outlet {
         }
     }
 
-    /// Takes up to `most` batches that wait for the worker back, the oldest first: none over inproc, and
-    /// none where the outlet was made without that.
-    pub fn take_back(&mut self, most: usize, into: &mut Vec<Box<Batch>>) {
+    /// Takes batches that wait for the worker back, the oldest first: none over inproc, and none where the outlet was made
+    /// without that.
+    pub fn take_back(&mut self, which: Waiting, into: &mut Vec<Box<Batch>>) {
         match self {
-            Self::Ring(outlet) => outlet.take_back(most, into),
+            Self::Ring(outlet) => outlet.take_back(which, into),
             Self::Inproc(_) => {}
-            Self::Held(outlet) => outlet.take_back(most, into),
+            Self::Held(outlet) => outlet.take_back(which, into),
         }
     }
 

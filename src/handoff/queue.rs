@@ -8,6 +8,7 @@
 
 use std::{
     collections::VecDeque,
+    ops::Range,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{
@@ -19,7 +20,7 @@ use std::{
 
 use rtrb::{Consumer, Producer, RingBuffer};
 
-use crate::handoff::Batch;
+use crate::handoff::{Batch, Waiting};
 
 /// A lane's end.
 #[derive(Debug)]
@@ -78,11 +79,11 @@ impl FillEnd {
         }
     }
 
-    /// Takes up to `most` of the batches that wait back, the oldest first: none from a ring.
+    /// Takes batches that wait back, the oldest first: none from a ring.
     #[expect(clippy::vec_box, reason = "they travel in their boxes")]
-    pub(super) fn take_back(&mut self, most: usize, into: &mut Vec<Box<Batch>>) {
+    pub(super) fn take_back(&mut self, which: Waiting, into: &mut Vec<Box<Batch>>) {
         if let Self::Shared(shared) = self {
-            shared.take(most, into);
+            shared.take(|count| which.among(count), into);
         }
     }
 }
@@ -101,7 +102,7 @@ impl TakeEnd {
     #[expect(clippy::vec_box, reason = "they travel in their boxes")]
     pub(super) fn take(&mut self, most: usize, into: &mut Vec<Box<Batch>>) {
         if let Self::Shared(shared) = self {
-            shared.take(most, into);
+            shared.take(|count| 0..most.min(count), into);
         }
     }
 }
@@ -128,10 +129,10 @@ impl Shared {
     }
 
     #[expect(clippy::vec_box, reason = "they travel in their boxes")]
-    fn take(&self, most: usize, into: &mut Vec<Box<Batch>>) {
+    fn take(&self, which: impl FnOnce(usize) -> Range<usize>, into: &mut Vec<Box<Batch>>) {
         let mut batches = self.lock();
-        let count = most.min(batches.len());
-        into.extend(batches.drain(..count));
+        let taken = which(batches.len());
+        into.extend(batches.drain(taken));
         self.waiting.store(batches.len(), Release);
     }
 

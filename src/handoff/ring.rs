@@ -28,7 +28,7 @@ use crate::{
     clock::Deadline,
     error::{Error, Result},
     handoff::{
-        Batch, HandoffLimits, Received,
+        Batch, HandoffLimits, Received, Waiting,
         queue::{FillEnd, TakeEnd, queue},
     },
     wait::{IDLE_AFTER, Wait},
@@ -208,9 +208,9 @@ impl Outlet {
         }
     }
 
-    /// Takes up to `most` batches that wait for the worker back, the oldest first.
-    pub fn take_back(&mut self, most: usize, into: &mut Vec<Box<Batch>>) {
-        self.filled.take_back(most, into);
+    /// Takes batches that wait for the worker back, the oldest first.
+    pub fn take_back(&mut self, which: Waiting, into: &mut Vec<Box<Batch>>) {
+        self.filled.take_back(which, into);
     }
 
     /// Keeps a batch that was taken back, emptied, as a spare.

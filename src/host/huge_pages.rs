@@ -29,18 +29,23 @@ const MAPS: &str = "/proc/self/maps";
 /// Has this process, and those that it starts, do without huge pages from here on, whoever asks for them, until
 /// [`advise`] does.
 pub fn decline() {
-    // A kernel that can't has none to give.
+    // Where that is not allowed there are those that the allocator asks for, which takes memory and harms nothing.
     let _ = disable_transparent_huge_pages(true);
 }
 
-/// Asks for huge pages for all anonymous memory that this process has so far.
+/// Asks for huge pages for all anonymous memory that this process has so far, and allows them to it again, whoever had
+/// declined them.
 ///
 /// # Errors
 /// [`Error::Config`] for `threads.huge_pages`, where the kernel gives none.
 pub fn advise() -> Result<()> {
     check(&read(ENABLED)?)?;
-    disable_transparent_huge_pages(false)
-        .map_err(|reason| unsuited(format!("it does not allow them again ({reason})")))?;
+    disable_transparent_huge_pages(false).map_err(|reason| {
+        refused(
+            format!("the kernel does not allow them to this process ({reason})"),
+            "allow it PR_SET_THP_DISABLE of prctl; or leave huge_pages out",
+        )
+    })?;
     let said = read(SIZE)?;
     let size = said.trim().parse();
     let size = size.map_err(|_| unsuited(format!("{SIZE} is {:?}", said.trim())))?;

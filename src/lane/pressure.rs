@@ -10,7 +10,7 @@ use crate::{
     clock::Clock,
     error::Result,
     flight::{AnomalyKind, FlightRecord, Hop, Sighting},
-    handoff::{Batch, Outlet},
+    handoff::{Batch, Outlet, Waiting},
     host::probe::{Probe, Sample},
     lane::tally::Tally,
     message::Origin,
@@ -26,6 +26,8 @@ const STALL_NS: u64 = 100_000_000;
 /// Of this many batches taken back to be conflated, one has to be spare then: so each message is looked
 /// at a few times at most, however many topics there are.
 const SPARE_OF: usize = 4;
+/// Batches conflated to begin with: meanwhile the lane does nothing for its other workers.
+const CONFLATED_AT_FIRST: usize = SPARE_OF;
 
 /// Makes room, and says so.
 pub(crate) struct Pressure {
@@ -193,7 +195,7 @@ impl Pressure {
         full: Full,
         outlet: &mut Outlet,
     ) -> Option<Box<Batch>> {
-        outlet.take_back(1, &mut self.work.taken);
+        outlet.take_back(Waiting::Oldest, &mut self.work.taken);
         let mut batch = self.work.taken.pop()?;
         tally.counters().ways[full.worker].taken_back.add(1);
         self.discard(tally, full, &batch);
@@ -205,7 +207,7 @@ impl Pressure {
     /// Drops what waits by an outlet whose worker is waited for no longer.
     pub(super) fn give_up(&mut self, tally: &mut Tally, full: Full, outlet: &mut Outlet) {
         let mut taken = std::mem::take(&mut self.work.taken);
-        outlet.take_back(usize::MAX, &mut taken);
+        outlet.take_back(Waiting::All, &mut taken);
         for batch in taken.drain(..) {
             tally.counters().ways[full.worker].taken_back.add(1);
             self.discard(tally, full, &batch);
@@ -225,8 +227,8 @@ impl Pressure {
         }
     }
 
-    /// Conflates all that waits. Where even the newest messages of all topics leave no room, the oldest
-    /// of them are dropped.
+    /// Conflates the newest of what waits, and more of it where that leaves too little room. Where even the newest
+    /// messages of all topics do, the oldest of them are dropped.
     fn conflate(
         &mut self,
         tally: &mut Tally,
@@ -234,12 +236,25 @@ impl Pressure {
         outlet: &mut Outlet,
     ) -> Result<Option<Box<Batch>>> {
         let mut work = std::mem::take(&mut self.work);
-        outlet.take_back(usize::MAX, &mut work.taken);
+        let (mut looked_at, mut conflated) = (0, 0);
+        let lacks_room = |work: &Work, looked_at: usize| {
+            let is_full = work.taken.last().is_some_and(|batch| batch.is_full());
+            work.emptied.len() < looked_at / SPARE_OF || (work.emptied.is_empty() && is_full)
+        };
+        while looked_at == 0 || lacks_room(&work, looked_at) {
+            let kept = work.taken.len();
+            let more = Waiting::Newest(looked_at.max(CONFLATED_AT_FIRST));
+            outlet.take_back(more, &mut work.taken);
+            if work.taken.len() == kept {
+                break;
+            }
+            looked_at += work.taken.len() - kept;
+            // They came before those that were kept.
+            work.taken.rotate_left(kept);
+            let superseded = self.topics.conflating();
+            conflated += (work.conflator).conflate(&mut work.taken, &mut work.emptied, superseded);
+        }
         let feed = work.taken.first().and_then(|batch| only_feed(batch));
-        let spares_wanted = work.taken.len() / SPARE_OF;
-        let conflated =
-            work.conflator
-                .conflate(&mut work.taken, &mut work.emptied, self.topics.conflating());
         if conflated > 0 {
             tally.note_taken_back(self.clock.now_ns(), full.worker, 0, conflated);
             let topic = match &work.taken[..] {
@@ -249,11 +264,7 @@ impl Pressure {
             let whose = (feed, topic);
             self.note(tally, AnomalyKind::Conflation, full, whose, conflated);
         }
-        let excess = |work: &Work| {
-            let is_full = work.taken.last().is_some_and(|batch| batch.is_full());
-            work.emptied.len() < spares_wanted || (work.emptied.is_empty() && is_full)
-        };
-        while excess(&work) {
+        while lacks_room(&work, looked_at) {
             let mut batch = work.taken.remove(0);
             self.discard(tally, full, &batch);
             match work.taken.last_mut() {

@@ -216,7 +216,8 @@ impl<H: Handler> Pipeline<H> {
     /// the last time are done.
     ///
     /// Workers are behind where a lane had to wait for one since the last call, or gave messages up for want of
-    /// room, or where [many](HandoffLimits::is_behind) batches of each way to one are under way. Topics with an override stay where they are, and
+    /// room, or where as many batches are under way to one as if there were [many](HandoffLimits::is_behind) on each
+    /// way to it. Topics with an override stay where they are, and
     /// what they bring counts for their workers.
     ///
     /// # Errors

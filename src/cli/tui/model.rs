@@ -75,7 +75,7 @@ pub(super) struct WorkerRow {
     /// Batches under way to it, and the most there can be.
     pub batches: u64,
     pub batches_max: u64,
-    /// Whether as many are under way to it as are half of one lane's: it is behind, where all are of one lane.
+    /// Whether as many are under way to it as make it behind, were all of one lane.
     pub is_behind: bool,
     pub cpu_share: Option<f64>,
 }

@@ -171,7 +171,6 @@ impl<'a> Sampler<'a> {
         elapsed_ns: u64,
     ) -> Vec<WorkerRow> {
         let handoff = self.config.handoff.limits();
-        let ways = batches_max / handoff.batches as u64;
         let rows = workers.iter().enumerate();
         rows.map(|(index, now)| {
             let before = self.before.workers.get(index).copied().unwrap_or_default();
@@ -182,7 +181,7 @@ impl<'a> Sampler<'a> {
                 delivered: now.delivered,
                 batches: now.batches_under_way.min(batches_max),
                 batches_max,
-                is_behind: handoff.is_behind((now.batches_under_way / ways) as usize),
+                is_behind: handoff.is_behind(now.batches_under_way as usize),
                 cpu_share: thread.map(|thread| thread.cpu_share),
                 name,
             }

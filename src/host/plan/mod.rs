@@ -24,8 +24,8 @@ use crate::{
 pub const LOAD_MAX: f64 = 0.7;
 /// How long a worker may be held up before its lanes have no batch left, in seconds.
 const HELD_UP_S: f64 = 0.05;
-/// The fewest and the most batches of a handoff that are proposed.
-const BATCHES: (usize, usize) = (8, 256);
+/// The fewest batches of a handoff that are proposed, as many as it has by default, and the most.
+const BATCHES: (usize, usize) = (128, 256);
 
 /// What is to be received, and by what.
 #[derive(Clone, Debug, PartialEq, Serialize)]

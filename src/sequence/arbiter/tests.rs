@@ -615,6 +615,23 @@ fn without_epochs_a_heartbeat_tells_of_the_life_its_line_is_in() {
 }
 
 #[test]
+fn a_heartbeat_is_passed_on_however_late_its_release_is() {
+    let mut bench = Bench::new(NUMBERING, LIMITS);
+    bench.offer(0, 1, 0, 0);
+    bench.heed(0, 1, 1, 10);
+    for sequence in [1, 2] {
+        let position = Position { epoch: 1, sequence };
+        assert_eq!(bench.arbiter.offer(1, 0, position, 20), Verdict::Pass);
+    }
+    assert_eq!(bench.arbiter.due_ns(), 0);
+    bench.take();
+    bench.release(20);
+    assert_eq!(bench.take(), [Heartbeat(1, 1)]);
+    assert_eq!(bench.offer(0, 1, 3, 30), Verdict::Pass);
+    assert_eq!((bench.arbiter.lost(), bench.arbiter.held()), (0, 0));
+}
+
+#[test]
 fn heartbeats_that_wait_take_their_share_of_the_room() {
     let limits = Limits {
         held_messages_max: 3,
