@@ -24,6 +24,7 @@ use pinfeed::{
 };
 use support::{ENGINES, Gate, finish, patient_xpub, wait_until};
 
+const BATCHES: usize = 32;
 /// More than there are batches for.
 const BEFORE: u64 = 100_000;
 const BEHIND: u64 = 400_000;
@@ -57,6 +58,7 @@ fn goes_to_a_worker_without_work_whatever_comes_behind_it() {
         let (publisher, endpoint) = patient_xpub(&context);
         let mut config = Config::connect(&endpoint, Envelope::Raw);
         config.engine = Some(engine);
+        config.handoff.batches = BATCHES;
         // All that comes while the lane waits.
         config.receive.high_water_mark = 1_000_000;
         config.sharding.overrides = ["common", "rare"]

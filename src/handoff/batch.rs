@@ -115,6 +115,12 @@ impl Batch {
         self.notes.push_all(self.headers.len(), notes);
     }
 
+    /// Takes over the notes of a batch that was before this one.
+    #[cold]
+    pub(crate) fn note_ahead(&mut self, earlier: &mut Self) {
+        self.notes.put_ahead(mem::take(&mut earlier.notes));
+    }
+
     /// What happened between the messages.
     #[inline]
     pub(crate) fn notes(&self) -> &Notes {

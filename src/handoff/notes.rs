@@ -1,6 +1,6 @@
 //! What happened between messages, on its way to the worker it concerns.
 
-use std::ops::Range;
+use std::{mem, ops::Range};
 
 use crate::{
     message::{Notice, Origin},
@@ -63,6 +63,17 @@ impl Notes {
             self.push(before, &notice);
         }
         self.untold += other.untold;
+    }
+
+    /// Adds all of another's that happened earlier, before the first message.
+    #[cold]
+    pub(crate) fn put_ahead(&mut self, mut earlier: Self) {
+        earlier.move_ahead();
+        let later = mem::replace(self, earlier);
+        for (before, notice) in later.iter() {
+            self.push(before, &notice);
+        }
+        self.untold += later.untold;
     }
 
     /// Returns the notices in order, each with the number of messages before it.
@@ -139,6 +150,21 @@ mod tests {
         assert_eq!((before, last.topic), (5, Some(&b"BTC"[..])));
         all.clear();
         assert!(all.is_empty() && all.untold() == 0);
+    }
+
+    #[test]
+    fn what_happened_earlier_stands_before_the_rest() {
+        let (mut notes, mut earlier) = (Notes::default(), Notes::default());
+        notes.push(2, &notice(b"later"));
+        earlier.push(7, &notice(b"first"));
+        earlier.push(9, &notice(b"second"));
+        notes.put_ahead(earlier);
+        let all: Vec<_> = notes
+            .iter()
+            .map(|(before, it)| (before, it.topic))
+            .collect();
+        let topics = [&b"first"[..], b"second", b"later"].map(Some);
+        assert_eq!(all, [(0, topics[0]), (0, topics[1]), (2, topics[2])]);
     }
 
     #[test]

@@ -267,9 +267,11 @@ impl Pressure {
         while lacks_room(&work, looked_at) {
             let mut batch = work.taken.remove(0);
             self.discard(tally, full, &batch);
+            if let Some(first) = work.taken.first_mut() {
+                first.note_ahead(&mut batch);
+            }
             match work.taken.last_mut() {
                 Some(last) => {
-                    last.note_all(batch.notes());
                     last.take_fence(&mut batch);
                     batch.clear();
                 }

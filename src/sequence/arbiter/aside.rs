@@ -35,6 +35,16 @@ pub(super) enum What {
 }
 
 impl Place {
+    /// Tells whether nothing is missing before it, where all below `next` of the life `now` has been passed on or given up.
+    /// What a heartbeat tells of may have been passed by.
+    pub fn is_ready(self, now: Life, next: u64) -> bool {
+        let is_there = match self.what {
+            What::Message => self.number == next,
+            What::Heartbeat(_) => distance(self.number, next) >= 0,
+        };
+        self.life == now && is_there
+    }
+
     /// The place of a life's message.
     pub fn of_message(life: Life, number: u64) -> Self {
         let what = What::Message;

@@ -380,8 +380,9 @@ impl<M> Stream<M> {
             let Some(first) = aside.held.first_entry() else {
                 break;
             };
-            let &Place { life, number, what } = first.key();
-            if life == now && distance(number, self.next) >= 0 {
+            let place = *first.key();
+            let Place { life, number, what } = place;
+            if place.is_ready(now, self.next) {
                 let held = first.remove();
                 core.held_messages -= 1;
                 core.held_bytes -= held.bytes;
@@ -485,8 +486,7 @@ impl<M> Stream<M> {
         let (ended_ns, now) = (self.ended_ns(core), self.now());
         let Some(aside) = &mut self.aside else { return };
         let deadline_ns = aside.held.first_key_value().map(|(place, held)| {
-            // A message there is the next; what a heartbeat tells of may be passed by now.
-            if place.life == now && distance(place.number, self.next) >= 0 {
+            if place.is_ready(now, self.next) {
                 0
             } else {
                 core.deadline_ns(held.since_ns).min(ended_ns)
