@@ -217,7 +217,7 @@ pub struct Handoff {
     /// The number of bytes at which a batch is handed over.
     pub batch_bytes: usize,
     /// The number of batches between one lane and one worker. 128 hold 100,000 short messages, what comes for a worker in
-    /// two seconds at 50,000 a second. Over rings those that are not needed take no memory, unless all of it is locked.
+    /// two seconds at 50,000 a second. Those that are not needed take no memory, unless all of it is locked.
     pub batches: usize,
 }
 

@@ -38,7 +38,10 @@ pub struct Outlet {
     life: Weak<()>,
     push: Socket,
     slots: Slots,
-    spares: Receiver<Box<Batch>>,
+    returned: Receiver<Box<Batch>>,
+    /// Batches that have come back; the last one is filled first, so that only as much memory is touched as is under way.
+    #[expect(clippy::vec_box, reason = "they travel in their boxes")]
+    spares: Vec<Box<Batch>>,
     limits: HandoffLimits,
 }
 
@@ -83,19 +86,17 @@ pub fn connect(
         let push = context.socket(SocketType::PUSH)?;
         push.set_sndhwm(0).map_err(Error::zmq(&doing))?;
         push.connect(&endpoint).map_err(Error::zmq(&doing))?;
-        let (home, spares) = channel::bounded(limits.batches);
-        for index in 0..limits.batches {
-            let batch = Batch::new(limits.batch, lane, lane * limits.batches + index);
-            home.send(Box::new(batch))
-                .expect("the store has room for all of its batches");
-        }
+        let (home, returned) = channel::bounded(limits.batches);
+        let slots_of_lane = (0..limits.batches).map(|index| lane * limits.batches + index);
+        let spares = slots_of_lane.map(|slot| Box::new(Batch::new(limits.batch, lane, slot)));
         homes.push(home);
         outlets.push(Outlet {
             worker,
             life: Arc::downgrade(&life),
             push,
             slots: slots.clone(),
-            spares,
+            returned,
+            spares: spares.collect(),
             limits,
         });
     }
@@ -115,28 +116,37 @@ impl Outlet {
     /// filled and one that it may be at work on. PUSH itself does not say.
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
-        self.spares.len() + 2 >= self.limits.batches
+        self.at_home() + 2 >= self.limits.batches
     }
 
     /// Tells whether [many](HandoffLimits::is_behind) batches are under way, where one is being filled.
     #[inline]
     pub(super) fn is_behind(&self) -> bool {
-        let under_way = self.limits.batches.saturating_sub(self.spares.len() + 1);
+        let under_way = self.limits.batches.saturating_sub(self.at_home() + 1);
         self.limits.is_behind(under_way) && !self.is_empty()
+    }
+
+    #[inline]
+    fn at_home(&self) -> usize {
+        self.spares.len() + self.returned.len()
     }
 
     /// Takes an empty batch, or `None` when all are filled or under way: the handoff is full.
     #[inline]
-    pub fn spare(&self) -> Option<Box<Batch>> {
-        self.spares.try_recv().ok()
+    pub fn spare(&mut self) -> Option<Box<Batch>> {
+        self.spares.extend(self.returned.try_iter());
+        self.spares.pop()
     }
 
     /// As [`spare`](Self::spare), but waits up to `limit` for one to come back.
     ///
     /// # Errors
     /// [`Error::WorkerGone`] where none will.
-    pub fn wait_for_spare(&self, limit: Duration) -> Result<Option<Box<Batch>>> {
-        match self.spares.recv_timeout(limit) {
+    pub fn wait_for_spare(&mut self, limit: Duration) -> Result<Option<Box<Batch>>> {
+        if let Some(batch) = self.spare() {
+            return Ok(Some(batch));
+        }
+        match self.returned.recv_timeout(limit) {
             Ok(batch) => Ok(Some(batch)),
             Err(RecvTimeoutError::Timeout) => Ok(None),
             Err(RecvTimeoutError::Disconnected) => Err(self.worker_gone()),
