@@ -267,6 +267,34 @@ fn a_configuration_file_is_checked_whole() {
         ],
     );
     run(
+        &format!("{good}[[sharding.override]]\nprefix = \"B-*\"\nworker = 1\n"),
+        &[
+            "feeds.toml:10:1: sharding.override[0].prefix = B-*",
+            "prefix already",
+        ],
+    );
+    let quality = |topics: &str| format!("{good}[feed.quality]\ntopic = [{topics}]\n");
+    let rule = "{ prefix = \"B\", stale_after_ms = 50 }";
+    run(
+        &quality(&[rule, rule].join(", ")),
+        &[
+            "feed[0].quality.topic[1].prefix = B",
+            "another has the same",
+        ],
+    );
+    run(
+        &quality(&rule.replace("\"B\"", "\"B*\"")),
+        &["feed[0].quality.topic[0].prefix = B*", "leave the * out"],
+    );
+    run(
+        &quality(&[rule; 65_536].join(", ")),
+        &["feed[0].quality.topic = 65536", "to 65535"],
+    );
+    run(
+        &format!("{good}[[lane]]\nname = \"b\"\n"),
+        &["feeds.toml:10:1: lane[1].name = b", "no line of a feed"],
+    );
+    run(
         &good.replace("name = \"a\"", "name = \"a\\u0000b\""),
         &["lane[0].name", "not a name"],
     );

@@ -169,3 +169,29 @@ fn the_command_takes_topics() {
     assert_eq!(number(&summary, "delivered"), 2);
     assert_eq!(number(&summary, "unwanted"), 1);
 }
+
+#[test]
+fn a_star_stands_for_itself_with_a_warning() {
+    let context = zmq::Context::new();
+    let (socket, endpoint) = bound_xpub(&context);
+    let mut run = Pinfeed::spawn(
+        Command::new(env!("CARGO_BIN_EXE_pinfeed"))
+            .args(["run", "--connect", &endpoint, "--envelope", "raw"])
+            .args(["--subscribe", "B*", "--topic", "A", "--topic", "C*"])
+            .args(["--messages", "2", "--json"]),
+    );
+    for _ in 0..3 {
+        socket.recv_bytes(0).unwrap();
+    }
+    for topic in ["BTC", "B*TC", "CAD", "C*"] {
+        socket.send_multipart([topic, "1"], 0).unwrap();
+    }
+    assert_eq!(number(&run.json(0), "delivered"), 2);
+    let warnings: Vec<&str> = run
+        .said
+        .lines()
+        .filter(|line| line.contains("stands for itself"))
+        .collect();
+    assert_eq!(warnings.len(), 2, "{}", run.said);
+    assert!(warnings[0].contains("\"B*\"") && warnings[1].contains("\"C*\""));
+}

@@ -247,6 +247,7 @@ fn conduct<H: Handler>(
             "warning: --max-loss sees no loss where messages have no numbers: give an envelope that has them"
         ));
     }
+    warn_of_stars(config);
     let deadline = args.run_for.map(Deadline::after);
     let show = match args.handler {
         // Its lines and the live one would write over each other.
@@ -301,11 +302,15 @@ fn conduct<H: Handler>(
 /// Says what went wrong so far.
 fn say_flight(flight: &FlightRecord) {
     let entries = flight.entries();
-    say(format_args!(
-        "flight record: {} entries, {} before them forgotten",
-        entries.len(),
-        flight.forgotten()
-    ));
+    let number = match entries.len() {
+        1 => "1 entry".to_owned(),
+        number => format!("{number} entries"),
+    };
+    let forgotten = match flight.forgotten() {
+        0 => String::new(),
+        forgotten => format!(", {} before them forgotten", count(forgotten)),
+    };
+    say(format_args!("flight record: {number}{forgotten}"));
     for entry in entries {
         say(format_args!("{entry}"));
     }
@@ -365,6 +370,18 @@ pub(super) fn conclude<H>(
         }
         (None, Some(signal)) => Ok(Ending::Signal(signal)),
         (None, None) => Ok(Ending::Ok),
+    }
+}
+
+/// Says what is most likely meant for a pattern, and is none.
+fn warn_of_stars(config: &Config) {
+    let asked_for = |feed: &Feed| [feed.subscribe.clone(), feed.topics.clone()].concat();
+    let asked_for = config.feeds.iter().flat_map(asked_for);
+    for topic in asked_for.filter(|topic| topic.ends_with('*')) {
+        say(format_args!(
+            "warning: topics are subscribed to by prefix or by their whole names, so the * of {topic:?} stands for itself; \
+             leave it out if it is to stand for anything"
+        ));
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::{
     error::{Error, Result},
     libzmq::IO_THREADS_MAX,
+    sequence::quality::StaleRules,
 };
 
 /// The most lanes: with libzmq each has an I/O thread.
@@ -24,6 +25,8 @@ pub(super) const BATCHES_BYTES_MAX: usize = 64 << 30;
 
 /// The most topics of a line that are told apart, some hundred bytes each.
 pub(super) const TOPICS_MAX: usize = 1 << 28;
+/// The most rules on how long topics may be silent.
+pub(super) const STALE_RULES_MAX: usize = StaleRules::MAX;
 /// The longest time that a limit may be.
 pub(super) const MILLISECONDS_MAX: usize = 24 * 3_600_000;
 /// The most messages that may be held while others are waited for.

@@ -64,6 +64,7 @@ impl Config {
             self.check_ways(&key, feed)?;
             self.check_policies(&key, feed)?;
         }
+        self.check_lanes_are_used()?;
         if self.feeds.iter().any(|feed| feed.snapshot.is_some()) {
             snapshot::check_policies(self.rules().classes().len())?;
         }
@@ -208,6 +209,22 @@ impl Config {
         Ok(())
     }
 
+    /// Checks that each lane receives something: one that does not has a thread, and a core perhaps, for nothing, and
+    /// most likely a line that was meant for it names another.
+    fn check_lanes_are_used(&self) -> Result<()> {
+        let lines = self.feeds.iter().flat_map(|feed| &feed.lines);
+        let used: HashSet<&str> = lines.map(|line| &*line.lane).collect();
+        let unused = (self.lanes.iter().enumerate()).find(|(_, lane)| !used.contains(&*lane.name));
+        unused.map_or(Ok(()), |(index, lane)| {
+            Err(Error::config(
+                format!("lane[{index}].name"),
+                &lane.name,
+                "no line of a feed has this lane, so it would receive nothing",
+                "name it in a [[feed.line]], or remove the lane",
+            ))
+        })
+    }
+
     fn check_policies(&self, feed_key: &str, feed: &Feed) -> Result<()> {
         let mut prefixes = HashSet::new();
         for (index, rule) in feed.policies.iter().enumerate() {
@@ -234,13 +251,12 @@ impl Config {
             if let Some((problem, remedy)) = problem {
                 return Err(Error::config(key, policy, problem, remedy));
             }
-            if rule.prefix().ends_with(b"*") {
-                return Err(Error::config(
-                    format!("{key}.topic"),
+            if rule.prefix() != b"" {
+                check_prefix(
+                    &format!("{key}.topic"),
                     rule.topic.as_deref().unwrap_or_default(),
-                    "a policy's topic is a prefix already, so the * would be taken as it stands",
                     "leave the * out, or give \"*\" alone for all topics",
-                ));
+                )?;
             }
             if !prefixes.insert(rule.prefix()) {
                 return Err(Error::config(
@@ -431,6 +447,13 @@ impl Config {
                 "leave it out, or use `mode = \"keyed\"`",
             ));
         }
+        for (index, rule) in self.sharding.overrides.iter().enumerate() {
+            check_prefix(
+                &format!("sharding.override[{index}].prefix"),
+                &rule.prefix,
+                "leave the * out",
+            )?;
+        }
         let overrides = self.sharding.overrides.iter().map(|rule| Override {
             prefix: rule.prefix.as_bytes().to_vec(),
             worker: rule.worker,
@@ -449,6 +472,15 @@ fn unique(seen: &mut HashSet<String>, key: String, value: &str) -> Result<()> {
         "another has the same",
         "give each its own",
     ))
+}
+
+/// Checks what topics are to begin with.
+fn check_prefix(key: &str, prefix: &str, remedy: &str) -> Result<()> {
+    if prefix.ends_with('*') {
+        let problem = "it is a prefix already, so the * would be taken as it stands";
+        return Err(Error::config(key, prefix, problem, remedy));
+    }
+    Ok(())
 }
 
 /// Checks a name that a thread or a message for people will carry.

@@ -49,13 +49,16 @@ pub struct StaleRule {
 pub struct StaleRules(Vec<StaleRule>);
 
 impl StaleRules {
+    /// The most rules.
+    pub const MAX: usize = NO_RULE as usize;
+
     /// Orders the rules.
     ///
     /// # Panics
-    /// Where there are 65,535 or more.
+    /// Where there are more than [`MAX`](Self::MAX).
     #[must_use]
     pub fn new(mut rules: Vec<StaleRule>) -> Self {
-        assert!(rules.len() < usize::from(NO_RULE), "too many stale rules");
+        assert!(rules.len() <= Self::MAX, "too many stale rules");
         rules.sort_by_key(|rule| std::cmp::Reverse(rule.prefix.len()));
         Self(rules)
     }

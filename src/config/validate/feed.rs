@@ -1,12 +1,15 @@
 //! Checking a feed: what is expected of its numbers and of its silence, and whether snapshots suit it.
 
+use std::collections::HashSet;
+
 use crate::{
     config::{
         Feed, Lane, Snapshot, SocketKind, endpoint,
         limits::{
             BATCHES_BYTES_MAX, BYTES_MAX, HELD_BYTES_MIN, HELD_MESSAGES_MAX, MILLISECONDS_MAX,
-            TOPICS_MAX, within,
+            STALE_RULES_MAX, TOPICS_MAX, within,
         },
+        validate::{check_prefix, unique},
     },
     error::{Error, Result},
     policy::Policy,
@@ -17,8 +20,17 @@ use crate::{
 pub(super) fn check_numbers(key: &str, feed: &Feed) -> Result<()> {
     let topics_key = format!("{key}.sequence.topics_max");
     within(&topics_key, feed.sequence.topics_max, 1, TOPICS_MAX)?;
-    for (index, rule) in feed.quality.topics.iter().enumerate() {
-        let key = format!("{key}.quality.topic[{index}].stale_after_ms");
+    let stale_topics = &feed.quality.topics;
+    let topics_key = format!("{key}.quality.topic");
+    within(&topics_key, stale_topics.len(), 0, STALE_RULES_MAX)?;
+    let mut prefixes = HashSet::new();
+    for (index, rule) in stale_topics.iter().enumerate() {
+        let key = format!("{topics_key}[{index}]");
+        let prefix_key = format!("{key}.prefix");
+        let remedy = "leave the * out; \"\" is for all topics";
+        check_prefix(&prefix_key, &rule.prefix, remedy)?;
+        unique(&mut prefixes, prefix_key, &rule.prefix)?;
+        let key = format!("{key}.stale_after_ms");
         within(&key, rule.stale_after_ms as usize, 1, MILLISECONDS_MAX)?;
     }
     let limits = [
