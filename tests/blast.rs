@@ -431,6 +431,20 @@ fn a_capture_without_messages_is_refused() {
 }
 
 #[test]
+fn what_is_no_capture_is_refused_before_anyone_subscribes() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    writeln!(file, "[workers]").unwrap();
+    let path = file.path().to_str().unwrap();
+    for how in [&["--blast"][..], &[]] {
+        let mut process = Pinfeed::start(&[&["publish", "--capture", path], how].concat());
+        let (status, _) = process.finish();
+        assert_eq!(status.code(), Some(2));
+        let expected = format!("{path}:1: there is no space after the time");
+        assert!(process.said.contains(&expected), "{}", process.said);
+    }
+}
+
+#[test]
 fn endpoints_get_topics_of_their_own_where_they_are_split() {
     let bind = ["--bind", "tcp://127.0.0.1:*"];
     let count = [

@@ -546,6 +546,22 @@ fn bad_input_is_named() {
         &["/nonexistent/feeds.toml"],
         &["/nonexistent/feeds.toml", "No such file"],
     );
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("feeds.toml");
+    let whole = two_socket_feeds();
+    for (good, bad, text) in [
+        (
+            "lane = \"a\"",
+            "lane = \"z\"",
+            "feed[0].line[0].lane = z: there is no such lane",
+        ),
+        ("tcp://", "tcq://", "feed[0].line[0].connect[0] = tcq://"),
+        ("count = ", "count = 99", "workers.count = 99"),
+    ] {
+        assert!(whole.contains(good), "{whole}");
+        fs::write(&file, whole.replacen(good, bad, 1)).unwrap();
+        fails(&[file.to_str().unwrap()], &["feeds.toml:", text]);
+    }
     fails(
         &["--root", "/nonexistent"],
         &["--root = /nonexistent", "no such folder"],

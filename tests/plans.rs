@@ -98,11 +98,12 @@ fn costs_are_measured_here_and_a_plan_can_be_run() {
 /// A feeds.toml that leaves its cores to the planner, with lanes of these names and keys.
 fn auto(lanes: &[(&str, &str)], feed_from: &str) -> String {
     let lane = |(name, keys): &(&str, &str)| format!("[[lane]]\nname = \"{name}\"\n{keys}\n");
+    let line = |(name, _): &(&str, &str)| {
+        format!("[[feed.line]]\nlane = \"{name}\"\nconnect = [\"{feed_from}\"]\n")
+    };
+    let lines: String = lanes.iter().map(line).collect();
     let lanes: String = lanes.iter().map(lane).collect();
-    format!(
-        "cores = \"auto\"\n{lanes}[[feed]]\nname = \"prices\"\nenvelope = \"pinfeed\"\n[[feed.line]]\n\
-         lane = \"eth0\"\nconnect = [\"{feed_from}\"]\n"
-    )
+    format!("cores = \"auto\"\n{lanes}[[feed]]\nname = \"prices\"\nenvelope = \"pinfeed\"\n{lines}")
 }
 
 /// Those that the doctor judges the recorded machine by are those of the plan for it.
@@ -174,7 +175,11 @@ fn plan_capture(topics: &str, more: &str, arguments: &[&str], code: i32) -> Stri
         folder.path().join("capture"),
     );
     let lane = "[[lane]]\nname = \"x\"\n[[lane]]\nname = \"y\"\n";
-    let feed = "[[feed]]\nname = \"f\"\nenvelope = \"raw\"\n[[feed.line]]\nlane = \"x\"\nconnect = [\"tcp://127.0.0.1:9\"]\n";
+    let line = |lane, port| {
+        format!("[[feed.line]]\nlane = \"{lane}\"\nconnect = [\"tcp://127.0.0.1:{port}\"]\n")
+    };
+    let lines = line("x", 8) + &line("y", 9);
+    let feed = format!("[[feed]]\nname = \"f\"\nenvelope = \"raw\"\n{lines}");
     fs::write(&feeds, format!("{lane}{more}{feed}")).unwrap();
     let messages = topics.chars().enumerate();
     let lines = messages.map(|(at, topic)| format!("{at} {{\"stream\":\"{topic}\"}}\n"));
@@ -273,10 +278,22 @@ fn balanced_workers_get_as_much_each() {
 
 #[test]
 fn a_card_of_the_file_that_is_not_there_is_named_by_its_key() {
-    let card = "[[lane]]\nname = \"z\"\nnic = \"nosuch0\"\n";
-    let said = plan_two_workers(card, &[], 2);
-    assert!(said.contains("lane[2].nic = nosuch0"), "{said}");
+    let machine = Recorded::named("two-socket");
+    // As much as is known before feeds are.
+    let feeds = machine.write("feeds.toml", "[[lane]]\nname = \"x\"\nnic = \"nosuch0\"\n");
+    let (feeds, root) = (feeds.to_str().unwrap(), machine.root().to_str().unwrap());
+    let said = plan(&[feeds, "--root", root, "--costs", "40,30"], 2);
+    assert!(said.contains("lane[0].nic = nosuch0"), "{said}");
     assert!(said.contains("eth0, eth1"), "{said}");
+}
+
+#[test]
+fn a_file_that_would_not_run_anywhere_is_not_planned_for() {
+    let said = plan_two_workers("[workers]\ncount = 2\ncores = [3, 3]\n", &[], 2);
+    assert!(
+        said.contains("feeds.toml:7:13: workers.cores[1] = 3"),
+        "{said}"
+    );
 }
 
 #[test]

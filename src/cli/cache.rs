@@ -12,7 +12,7 @@ use crate::{
     },
     envelope::Envelope,
     patterns::cache::{Cache, CachePlan, CacheSummary, Evict, Limits},
-    report::count,
+    report::{count, counted},
 };
 
 /// Stand between publishers and subscribers, and answer each new subscription with the newest message of each
@@ -136,6 +136,7 @@ pub(super) fn say_summary(summary: &CacheSummary) {
             summary.not_restored,
             "messages of the file for which there was no room",
         ),
+        (summary.unknown_requests, "requests not answered"),
         (
             summary.write_failures,
             "times the file could not be written at first",
@@ -145,21 +146,15 @@ pub(super) fn say_summary(summary: &CacheSummary) {
             say(format_args!("{:>15} {what}", count(number)));
         }
     }
-    if summary.snapshots + summary.unknown_requests > 0 {
-        say(format_args!(
-            "{:>15} snapshots, {} requests not answered",
-            count(summary.snapshots),
-            count(summary.unknown_requests)
-        ));
-    }
     say(format_args!(
         "{:>15} held back since an answer brought them",
         count(summary.held_back)
     ));
     say(format_args!(
-        "{:>15} sent as answers to {} subscriptions",
+        "{:>15} sent as answers to {}, and in {}",
         count(summary.answers),
-        count(summary.answered)
+        counted(summary.answered, ("subscription", "subscriptions")),
+        counted(summary.snapshots, ("snapshot", "snapshots"))
     ));
     say_losses(&summary.flow);
 }

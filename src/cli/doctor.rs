@@ -10,7 +10,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::{
-    cli::{Ending, Failure, countdown::Countdown, print_json, say, signals::Signals},
+    cli::{Ending, Failure, countdown::Countdown, print_json, say, shape, signals::Signals},
     clock::{Deadline, Stopwatch},
     config::Config,
     error::Error,
@@ -83,6 +83,9 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
         return Err(Error::config("--root", root.display(), problem, remedy).into());
     }
     let config = args.file.as_deref().map(Config::load).transpose()?;
+    if let (Some(config), Some(path)) = (&config, &args.file) {
+        shape::check(config, path)?;
+    }
     let machine = Machine::read(root);
     let wanted = match &config {
         Some(config) => config.wanted_on(&machine),

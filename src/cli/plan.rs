@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::{
     bench::{Shape, measure_costs},
-    cli::{Ending, Failure, countdown::Countdown, print_json, say},
+    cli::{Ending, Failure, countdown::Countdown, print_json, say, shape},
     config::{Config, Engine, HandlerPanic, ShardingMode},
     error::{Error, Result},
     handoff::HandoffKind,
@@ -145,6 +145,12 @@ pub(super) fn run(args: &Args) -> std::result::Result<Ending, Failure> {
     }
     let machine = Machine::read(args.root.as_deref().unwrap_or(Path::new("/")));
     let config = args.file.as_deref().map(Config::load).transpose()?;
+    // One that does not say yet where feeds come from is a part of one.
+    if let (Some(config), Some(path)) = (&config, &args.file)
+        && !config.feeds.is_empty()
+    {
+        shape::check(config, path)?;
+    }
     let demand = demand(args, &machine, config.as_ref())?;
     let plan = plan(&machine, demand);
     show(args, &machine, &plan);

@@ -33,7 +33,7 @@ use crate::{
     lane::{Quota, Unreached},
     ledger::Totals,
     pipeline::{Outcome, Pipeline},
-    report::{Summary, count},
+    report::{Summary, count, counted},
     worker::{
         Handler,
         handlers::{Count, Null, Print, Tapped, TopicCount},
@@ -302,10 +302,7 @@ fn conduct<H: Handler>(
 /// Says what went wrong so far.
 fn say_flight(flight: &FlightRecord) {
     let entries = flight.entries();
-    let number = match entries.len() {
-        1 => "1 entry".to_owned(),
-        number => format!("{number} entries"),
-    };
+    let number = counted(entries.len() as u64, ("entry", "entries"));
     let forgotten = match flight.forgotten() {
         0 => String::new(),
         forgotten => format!(", {} before them forgotten", count(forgotten)),

@@ -208,15 +208,15 @@ impl Shape {
 
     /// Names the flag in an error that names the key it stands for.
     pub(super) fn name_flags(&self, error: Error) -> Error {
-        let Error::Config {
-            key,
-            value,
-            problem,
-            remedy,
-        } = error
-        else {
-            return error;
-        };
+        rename_key(error, |key| match (self.flag_of(&key), &self.file) {
+            (Some(flag), _) => flag.to_owned(),
+            (None, Some(path)) => in_file(path, &key),
+            (None, None) => key,
+        })
+    }
+
+    /// Returns the flag that was given and stands for a key.
+    fn flag_of(&self, key: &str) -> Option<&'static str> {
         let flags = [
             ("feed[0].line[0].bind", "--bind", !self.bind.is_empty()),
             (
@@ -240,25 +240,13 @@ impl Shape {
         // The lines that --lanes makes are of --connect, too.
         let is_line = key.starts_with("feed[0].line[") && key.contains("].connect");
         let is_core = key.starts_with("lane[") && key.ends_with("core");
-        let flag = flags
+        flags
             .iter()
             .find(|(start, _, given)| *given && key.starts_with(start))
             .map(|(_, flag, _)| *flag)
             .or((is_line && !self.connect.is_empty()).then_some("--connect"))
             .or((is_core && self.cores.is_some()).then_some("--cores"))
-            .or((is_policy && !self.policy.is_empty()).then_some("--policy"));
-        Error::Config {
-            key: match flag {
-                Some(flag) => flag.to_owned(),
-                None => match &self.file {
-                    Some(path) => in_file(path, &key),
-                    None => key,
-                },
-            },
-            value,
-            problem,
-            remedy,
-        }
+            .or((is_policy && !self.policy.is_empty()).then_some("--policy"))
     }
 
     fn single_feed(&self) -> Result<Config> {
@@ -311,6 +299,29 @@ impl Shape {
             line.connect.push(endpoint.clone());
         }
         Ok(())
+    }
+}
+
+/// Checks a configuration of a file in itself.
+pub(super) fn check(config: &Config, path: &Path) -> Result<()> {
+    let checked = config.check();
+    checked.map_err(|error| rename_key(error, |key| in_file(path, &key)))
+}
+
+fn rename_key(error: Error, rename: impl FnOnce(String) -> String) -> Error {
+    match error {
+        Error::Config {
+            key,
+            value,
+            problem,
+            remedy,
+        } => Error::Config {
+            key: rename(key),
+            value,
+            problem,
+            remedy,
+        },
+        other => other,
     }
 }
 

@@ -71,11 +71,11 @@ fn check_ipc_lane(key: &str, endpoint: &str, lane: &Lane) -> Result<()> {
     ))
 }
 
-/// Checks an endpoint that a lane is to bind.
+/// Checks whether a lane could bind an endpoint, on whatever machine.
 ///
 /// # Errors
 /// [`Error::Config`] with `key`.
-pub(crate) fn check_bind_on(key: &str, endpoint: &str, lane: &Lane) -> Result<()> {
+pub(super) fn check_bind_of(key: &str, endpoint: &str, lane: &Lane) -> Result<()> {
     if endpoint.starts_with("ipc:") {
         check_ipc_lane(key, endpoint, lane)?;
     } else if let Some(source) = lane.source {
@@ -89,7 +89,7 @@ pub(crate) fn check_bind_on(key: &str, endpoint: &str, lane: &Lane) -> Result<()
             format!("bind that address, tcp://{source}:PORT, on a lane without `source`"),
         ));
     }
-    check_bind(key, endpoint)
+    parse(key, endpoint).map(drop)
 }
 
 /// Checks that this machine can bind an endpoint, by binding it where that leaves nothing behind.

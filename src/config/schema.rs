@@ -366,7 +366,8 @@ impl Config {
     ///
     /// # Errors
     /// [`Error::File`] where it cannot be read, [`Error::ConfigFile`] where it is not a
-    /// configuration. Whether it suits this machine is up to [`Config::validate`].
+    /// configuration. Whether it can be carried out is up to [`Config::check`], and whether here up to
+    /// [`Config::validate`].
     pub fn load(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path).map_err(Error::file(path))?;
         toml::from_str(&text).map_err(|error| explain(path, &text, &error))

@@ -1,13 +1,13 @@
-//! Checking a configuration whole, against this machine, before any thread starts.
+//! Checking a configuration whole, in itself and against this machine, before any thread starts.
 
 mod feed;
+mod here;
 
-use std::{collections::HashSet, net::UdpSocket};
+use std::collections::HashSet;
 
 use crate::{
     config::{
-        Config, Engine, Feed, HandlerPanic, Lane, Line, PinPolicy, ShardingMode, SocketKind,
-        endpoint,
+        Config, Engine, Feed, HandlerPanic, Lane, Line, ShardingMode, SocketKind, endpoint,
         limits::{
             BATCH_MESSAGES_MAX, BATCHES_BYTES_MAX, BATCHES_MAX, BYTES_MAX, FEEDS_MAX, LANES_MAX,
             LINES_MAX, POLICY_TOPICS_MAX, within,
@@ -16,7 +16,7 @@ use crate::{
     },
     error::{Error, Result},
     handoff::{HandoffKind, held},
-    host::{realtime::FIFO_MAX, topology},
+    host::realtime::FIFO_MAX,
     message::HEADER_BYTES,
     policy::Policy,
     shard::{Override, SHARDS, ShardTable},
@@ -24,14 +24,22 @@ use crate::{
 };
 
 impl Config {
-    /// Checks the whole configuration against this machine.
+    /// Checks the whole configuration, in itself and against this machine.
     ///
     /// # Errors
     /// [`Error::Config`] for the first key found wrong.
     pub fn validate(&self) -> Result<()> {
+        self.check()?;
+        self.check_here()
+    }
+
+    /// Checks the whole configuration in itself, for whatever machine it is.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for the first key found wrong.
+    pub fn check(&self) -> Result<()> {
         self.check_counts()?;
         self.check_cores()?;
-        self.check_fifo()?;
         for (index, lane) in self.lanes.iter().enumerate() {
             check_lane(&format!("lane[{index}]"), lane)?;
         }
@@ -270,35 +278,21 @@ impl Config {
         Ok(())
     }
 
+    /// Returns the core of each thread that is to have one, by the key that says so.
+    fn named_cores(&self) -> impl Iterator<Item = (String, usize)> {
+        let lanes = self.lanes.iter().enumerate().flat_map(|(index, lane)| {
+            // A lane's two threads may share a core, see `Config::cores`.
+            let io_core = lane.io_core.filter(|_| lane.io_core != lane.core);
+            let cores = [("io_core", io_core), ("core", lane.core)];
+            cores
+                .into_iter()
+                .filter_map(move |(name, core)| Some((format!("lane[{index}].{name}"), core?)))
+        });
+        let workers = self.workers.cores.iter().enumerate();
+        lanes.chain(workers.map(|(index, &core)| (format!("workers.cores[{index}]"), core)))
+    }
+
     fn check_cores(&self) -> Result<()> {
-        let usable = topology::usable_cores();
-        // Asked for, not by default: there it is a slip.
-        let may_lack = self.pin == Some(PinPolicy::BestEffort);
-        let mut taken: Vec<(usize, String)> = Vec::new();
-        let mut check = |key: String, core: usize| {
-            if !may_lack && !usable.contains(&core) {
-                let usable: Vec<String> = usable.iter().map(usize::to_string).collect();
-                return Err(Error::config(
-                    key,
-                    core,
-                    "there is no such core for this process",
-                    format!(
-                        "give one of {}, or best-effort for pins, which makes it a warning",
-                        usable.join(", ")
-                    ),
-                ));
-            }
-            if let Some((_, other)) = taken.iter().find(|(other, _)| *other == core) {
-                return Err(Error::config(
-                    key,
-                    core,
-                    format!("{other} has this core already"),
-                    "give each thread a core of its own, or leave some without",
-                ));
-            }
-            taken.push((core, key));
-            Ok(())
-        };
         for (index, lane) in self.lanes.iter().enumerate() {
             if let (Some(core), Engine::Native) = (lane.io_core, self.engine()) {
                 return Err(Error::config(
@@ -320,16 +314,18 @@ impl Config {
                     "give each a core of its own, or use wait = \"park\"",
                 ));
             }
-            // A lane's two threads may share a core, see `Config::cores`.
-            let io_core = lane.io_core.filter(|_| lane.io_core != lane.core);
-            for (name, core) in [("io_core", io_core), ("core", lane.core)] {
-                if let Some(core) = core {
-                    check(format!("lane[{index}].{name}"), core)?;
-                }
-            }
         }
-        for (index, &core) in self.workers.cores.iter().enumerate() {
-            check(format!("workers.cores[{index}]"), core)?;
+        let mut taken: Vec<(String, usize)> = Vec::new();
+        for (key, core) in self.named_cores() {
+            if let Some((other, _)) = taken.iter().find(|(_, other)| *other == core) {
+                return Err(Error::config(
+                    key,
+                    core,
+                    format!("{other} has this core already"),
+                    "give each thread a core of its own, or leave some without",
+                ));
+            }
+            taken.push((key, core));
         }
         let (cores, count) = (self.workers.cores.len(), self.workers.count);
         if cores > count {
@@ -340,52 +336,8 @@ impl Config {
                 "give at most one core a worker",
             ));
         }
-        Ok(())
-    }
-
-    /// Checks that threads that poll in real time leave a core to everything else: what stands behind them on a
-    /// core never runs, which ends with a machine that does not answer.
-    fn check_fifo(&self) -> Result<()> {
-        let fifo = self.threads.fifo;
-        within("threads.fifo", fifo as usize, 0, FIFO_MAX as usize)?;
-        if fifo == 0 || self.wait == Wait::Park {
-            return Ok(());
-        }
-        let refused = |problem: &str| {
-            Err(Error::config(
-                "threads.fifo",
-                fifo,
-                format!("with wait = \"{}\" {problem}", self.wait),
-                "give each thread a core of its own with pin = \"strict\", and leave one over; or use wait = \
-                 \"park\"",
-            ))
-        };
-        let cores = self.cores();
-        let lanes = cores.lanes.iter();
-        let of_lanes = lanes.flat_map(|&(io_core, core)| match self.engine() {
-            Engine::Native => vec![core],
-            Engine::Libzmq => vec![io_core, core],
-        });
-        let all = of_lanes.chain(cores.workers.iter().copied());
-        let mut taken = HashSet::new();
-        if !all
-            .into_iter()
-            .all(|core| core.is_some_and(|core| taken.insert(core)))
-        {
-            return refused("threads that share a core keep each other from running for good");
-        }
-        if !cores.strict {
-            return refused(
-                "a pin that does not take effect puts two threads on one core for good",
-            );
-        }
-        if topology::usable_cores()
-            .iter()
-            .all(|core| taken.contains(core))
-        {
-            return refused("nothing else would run on the cores that this process may use");
-        }
-        Ok(())
+        let fifo = self.threads.fifo as usize;
+        within("threads.fifo", fifo, 0, FIFO_MAX as usize)
     }
 
     fn check_line(&self, key: &str, line: &Line, bound: &mut HashSet<String>) -> Result<()> {
@@ -416,7 +368,7 @@ impl Config {
             if ![":*", ":0", "/*"].iter().any(|end| endpoint.ends_with(end)) {
                 unique(bound, key.clone(), endpoint)?;
             }
-            endpoint::check_bind_on(&key, endpoint, lane)?;
+            endpoint::check_bind_of(&key, endpoint, lane)?;
             if self.engine() == Engine::Native && endpoint::binds_card(endpoint) {
                 return Err(Error::config(
                     key,
@@ -505,19 +457,6 @@ fn check_lane(key: &str, lane: &Lane) -> Result<()> {
             format!("the lane is tied to {nic} by name already"),
             "give `nic` or `source`, not both",
         ));
-    }
-    if let Some(nic) = &lane.nic {
-        topology::check_nic(&format!("{key}.nic"), nic)?;
-    }
-    if let Some(source) = lane.source {
-        UdpSocket::bind((source, 0)).map_err(|refused| {
-            Error::config(
-                format!("{key}.source"),
-                source,
-                format!("no network card has this address ({refused})"),
-                "give an address that `ip address` shows",
-            )
-        })?;
     }
     Ok(())
 }

@@ -21,7 +21,8 @@ use crate::{
 /// The longest line; a capture with a longer one is taken for broken.
 const LINE_BYTES_MAX: usize = 16 << 20;
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
-const NAMES_STREAM: &[u8] = b"{\"stream\":\"";
+/// What stands in front of the name of a message's stream, with or without spaces between.
+const NAMES_STREAM: [&[u8]; 4] = [b"{", b"\"stream\"", b":", b"\""];
 
 /// How fast to replay.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -37,18 +38,21 @@ pub struct Capture {
     path: PathBuf,
     lines: Box<dyn BufRead>,
     speed: Speed,
+    /// The line read last.
     line: Vec<u8>,
     line_number: u64,
+    /// Whether its message is still to come.
+    is_ahead: bool,
     first_ns: Option<u64>,
     topics: Vec<Box<[u8]>>,
     indices: HashMap<Box<[u8]>, usize>,
 }
 
 impl Capture {
-    /// Opens a capture.
+    /// Opens a capture, and looks at its first line.
     ///
     /// # Errors
-    /// [`Error::File`].
+    /// [`Error::File`]; [`Error::Capture`] for what is none.
     pub fn open(path: &Path, speed: Speed) -> Result<Self> {
         let mut file = File::open(path)
             .map(BufReader::new)
@@ -59,22 +63,46 @@ impl Capture {
         } else {
             Box::new(file)
         };
-        Ok(Self {
+        let mut capture = Self {
             path: path.into(),
             lines,
             speed,
             line: Vec::new(),
             line_number: 0,
+            is_ahead: true,
             first_ns: None,
             topics: Vec::new(),
             indices: HashMap::new(),
-        })
+        };
+        capture.read_line()?;
+        if !capture.line.is_empty() {
+            capture.split_line()?;
+        }
+        Ok(capture)
     }
 
     /// Returns the file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Reads a line; an empty one where there are no more.
+    fn read_line(&mut self) -> Result<()> {
+        self.line.clear();
+        std::io::Read::take(&mut self.lines, LINE_BYTES_MAX as u64)
+            .read_until(b'\n', &mut self.line)
+            .map_err(Error::file(&self.path))?;
+        self.line_number += 1;
+        Ok(())
+    }
+
+    fn split_line(&self) -> Result<(u64, &[u8])> {
+        split(&self.line).map_err(|problem| Error::Capture {
+            path: self.path.clone(),
+            line: self.line_number,
+            problem,
+        })
     }
 
     fn topic_index(&mut self, stream: &[u8]) -> usize {
@@ -90,24 +118,17 @@ impl Capture {
 
 impl Source for Capture {
     fn next(&mut self, payload: &mut Vec<u8>) -> Result<Option<Item>> {
-        let mut line = std::mem::take(&mut self.line);
-        line.clear();
-        let read = std::io::Read::take(&mut self.lines, LINE_BYTES_MAX as u64)
-            .read_until(b'\n', &mut line)
-            .map_err(Error::file(&self.path))?;
-        if read == 0 {
+        if !std::mem::take(&mut self.is_ahead) {
+            self.read_line()?;
+        }
+        if self.line.is_empty() {
             return Ok(None);
         }
-        self.line_number += 1;
-        let (received_ns, json) = split(&line).map_err(|problem| Error::Capture {
-            path: self.path.clone(),
-            line: self.line_number,
-            problem,
-        })?;
-        let first_ns = *self.first_ns.get_or_insert(received_ns);
+        let (received_ns, json) = self.split_line()?;
+        let start = payload.len();
         payload.extend_from_slice(json);
-        let topic = self.topic_index(stream(json));
-        self.line = line;
+        let topic = self.topic_index(stream(&payload[start..]));
+        let first_ns = *self.first_ns.get_or_insert(received_ns);
         Ok(Some(Item {
             topic,
             due_ns: match self.speed {
@@ -145,7 +166,11 @@ fn split(line: &[u8]) -> std::result::Result<(u64, &[u8]), &'static str> {
 
 /// Finds the name of a message's stream.
 fn stream(json: &[u8]) -> &[u8] {
-    json.strip_prefix(NAMES_STREAM)
+    let mut tokens = NAMES_STREAM.iter();
+    tokens
+        .try_fold(json, |rest, token| {
+            rest.trim_ascii_start().strip_prefix(*token)
+        })
         .and_then(|rest| Some(&rest[..memchr::memchr(b'"', rest)?]))
         .unwrap_or(b"other")
 }
@@ -154,6 +179,19 @@ fn stream(json: &[u8]) -> &[u8] {
 mod tests {
     use super::*;
     use std::io::Write;
+
+    #[test]
+    fn spaces_do_not_hide_a_stream() {
+        for json in [
+            "{\"stream\":\"a@trade\",\"data\":{}}",
+            "{ \"stream\" : \"a@trade\", \"data\": {}}",
+        ] {
+            assert_eq!(stream(json.as_bytes()), b"a@trade", "{json}");
+        }
+        for json in ["{\"streams\":\"a\"}", "{\"stream\":1}", "{\"stream\":\"a"] {
+            assert_eq!(stream(json.as_bytes()), b"other", "{json}");
+        }
+    }
 
     const LINES: &str = "1000 {\"stream\":\"btcusdt@trade\",\"data\":{\"p\":\"61800.30\"}}\n\
                          3000 {\"lastUpdateId\":1}\n\

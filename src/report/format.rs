@@ -11,6 +11,16 @@ pub fn times(number: u64) -> String {
     }
 }
 
+/// Writes a number of things, whose names are those of one and of several.
+#[must_use]
+pub fn counted(number: u64, (one, several): (&str, &str)) -> String {
+    format!(
+        "{} {}",
+        count(number),
+        if number == 1 { one } else { several }
+    )
+}
+
 /// Writes a count with a comma between thousands.
 #[must_use]
 pub fn count(number: u64) -> String {

@@ -5,6 +5,6 @@ mod lines;
 mod summary;
 mod threads;
 
-pub use format::{count, rate, time, times};
+pub use format::{count, counted, rate, time, times};
 pub use lines::LineSummary;
 pub use summary::{FeedSummary, LatencySummary, Summary};

@@ -29,11 +29,11 @@ pub(super) struct Row {
     pub cells: Vec<(String, Style)>,
 }
 
-/// Lays out a table for an area, its head first.
+/// Lays out a table for an area, its head first. Beyond its rows there are so many that nobody has.
 pub(super) fn lines(
     area: Rect,
     (title, columns): (&str, &[Column]),
-    rows: Vec<Row>,
+    (rows, beyond): (Vec<Row>, usize),
     sort: Sort,
     theme: Theme,
 ) -> Vec<Line<'static>> {
@@ -65,12 +65,12 @@ pub(super) fn lines(
     }));
     let mut lines = vec![Line::from(head)];
     let room = usize::from(area.height).saturating_sub(1);
-    let shown = if rows.len() > room {
+    let shown = if rows.len() + usize::from(beyond > 0) > room {
         room.saturating_sub(1)
     } else {
         rows.len()
     };
-    let hidden = rows.len() - shown;
+    let hidden = rows.len() - shown + beyond;
     for row in rows.into_iter().take(shown) {
         let mut spans = vec![Span::raw(format!(
             "{:<name_width$}",
@@ -117,6 +117,10 @@ mod tests {
     ];
 
     fn laid_out(width: u16, height: u16, rows: usize) -> Vec<String> {
+        laid_out_of(width, height, rows, 0)
+    }
+
+    fn laid_out_of(width: u16, height: u16, rows: usize, beyond: usize) -> Vec<String> {
         let row = |number| Row {
             name: format!("lane-{number}"),
             cells: vec![
@@ -127,7 +131,7 @@ mod tests {
         let rows = (0..rows).map(row).collect();
         let area = Rect::new(0, 0, width, height);
         let table = ("lane", &COLUMNS[..]);
-        let lines = lines(area, table, rows, Sort::Rate, Theme::plain());
+        let lines = lines(area, table, (rows, beyond), Sort::Rate, Theme::plain());
         lines.iter().map(ToString::to_string).collect()
     }
 
@@ -147,6 +151,11 @@ mod tests {
         assert_eq!(laid_out(30, 4, 3).len(), 4);
         let cut = laid_out(30, 4, 4);
         assert_eq!((cut.len(), &cut[3][..]), (4, "and 2 more"));
+        for (rows, shown) in [(2, 2), (3, 2), (4, 2)] {
+            let cut = laid_out_of(30, 4, rows, 10);
+            let hidden = format!("and {} more", rows - shown + 10);
+            assert_eq!((cut.len(), &cut[3]), (4, &hidden));
+        }
     }
 
     #[test]

@@ -67,7 +67,7 @@ pub(super) fn draw(
         _ => ("threads", String::new()),
     };
     let inner = titled(frame, area, (title, &right), theme);
-    let table = |head, rows| table::lines(inner, head, rows, sort, theme);
+    let table = |head, rows| table::lines(inner, head, (rows, 0), sort, theme);
     let lines = match panel {
         Panel::Lanes => table(
             ("lane", LANES),
@@ -102,8 +102,10 @@ pub(super) fn draw(
                 table::cut(why, inner.width.into()),
                 theme.dim(),
             )],
-            Topics::Top(topics, _) => {
-                table(("topic", TOPICS), rows(sort.apply(topics), topic, theme))
+            Topics::Top(topics, all) => {
+                let beyond = all.saturating_sub(topics.len());
+                let rows = (rows(sort.apply(topics), topic, theme), beyond);
+                table::lines(inner, ("topic", TOPICS), rows, sort, theme)
             }
         },
         _ => table(

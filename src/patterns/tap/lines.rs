@@ -63,7 +63,8 @@ pub fn for_capture(copy: &Passed<'_>, out: &mut Vec<u8>) {
         }
         _ => {
             let first = copy.frames.first().copied().unwrap_or_default();
-            let stream = String::from_utf8_lossy(first);
+            let topic = copy.topic_bytes.and_then(|bytes| first.get(..bytes));
+            let stream = String::from_utf8_lossy(topic.unwrap_or(first));
             let frames: Vec<Value> = copy.frames.iter().map(|frame| value(frame)).collect();
             // The order of keys matters: a capture's messages start with their stream.
             let stream = Value::from(stream);
@@ -164,6 +165,12 @@ mod tests {
         ] {
             for_capture(&copy(kind, frames), &mut lines);
         }
+        let topic_bytes = Some(3);
+        let with_topic = Passed {
+            topic_bytes,
+            ..copy(Kind::Message, &[b"BTC 17"])
+        };
+        for_capture(&with_topic, &mut lines);
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), &lines).unwrap();
         let mut capture = Capture::open(file.path(), Speed::Max).unwrap();
@@ -190,6 +197,7 @@ mod tests {
             ("binance.other", r#"{"subscribed":"BT"}"#),
             ("binance.other", r#"{"cancelled":"BT"}"#),
             ("binance.other", r#"{"upstream":["hello"]}"#),
+            ("binance.BTC", r#"{"stream":"BTC","frames":["BTC 17"]}"#),
         ];
         let expected: Vec<_> = expected
             .iter()

@@ -169,7 +169,7 @@ fn results_panel(frame: &mut Frame<'_>, area: Rect, done: &Done, theme: Theme) {
         _ => "",
     };
     let inner = titled(frame, area, ("results so far", right), theme);
-    let lines = table::lines(inner, (head, columns), rows, Sort::default(), theme);
+    let lines = table::lines(inner, (head, columns), (rows, 0), Sort::default(), theme);
     frame.render_widget(Paragraph::new(lines), inner);
 }
 

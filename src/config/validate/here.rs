@@ -1,0 +1,112 @@
+//! Checking a configuration against this machine: its cores, its network cards, its ports.
+
+use std::{collections::HashSet, net::UdpSocket};
+
+use crate::{
+    config::{Config, Engine, Lane, PinPolicy, endpoint},
+    error::{Error, Result},
+    host::topology,
+    wait::Wait,
+};
+
+impl Config {
+    /// Checks what takes this machine: of what is right in itself.
+    pub(super) fn check_here(&self) -> Result<()> {
+        self.check_usable()?;
+        self.check_fifo()?;
+        for (index, lane) in self.lanes.iter().enumerate() {
+            check_card(&format!("lane[{index}]"), lane)?;
+        }
+        for (index, feed) in self.feeds.iter().enumerate() {
+            for (line, one) in feed.lines.iter().enumerate() {
+                for (place, endpoint) in one.bind.iter().enumerate() {
+                    let key = format!("feed[{index}].line[{line}].bind[{place}]");
+                    endpoint::check_bind(&key, endpoint)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_usable(&self) -> Result<()> {
+        let usable = topology::usable_cores();
+        // Asked for, not by default: there it is a slip.
+        let may_lack = self.pin == Some(PinPolicy::BestEffort);
+        let lacking = self.named_cores().find(|(_, core)| !usable.contains(core));
+        let Some((key, core)) = lacking.filter(|_| !may_lack) else {
+            return Ok(());
+        };
+        let usable: Vec<String> = usable.iter().map(usize::to_string).collect();
+        Err(Error::config(
+            key,
+            core,
+            "there is no such core for this process",
+            format!(
+                "give one of {}, or best-effort for pins, which makes it a warning",
+                usable.join(", ")
+            ),
+        ))
+    }
+
+    /// Checks that threads that poll in real time leave a core to everything else: what stands behind them on a
+    /// core never runs, which ends with a machine that does not answer.
+    fn check_fifo(&self) -> Result<()> {
+        let fifo = self.threads.fifo;
+        if fifo == 0 || self.wait == Wait::Park {
+            return Ok(());
+        }
+        let refused = |problem: &str| {
+            Err(Error::config(
+                "threads.fifo",
+                fifo,
+                format!("with wait = \"{}\" {problem}", self.wait),
+                "give each thread a core of its own with pin = \"strict\", and leave one over; or use wait = \
+                 \"park\"",
+            ))
+        };
+        let cores = self.cores();
+        let lanes = cores.lanes.iter();
+        let of_lanes = lanes.flat_map(|&(io_core, core)| match self.engine() {
+            Engine::Native => vec![core],
+            Engine::Libzmq => vec![io_core, core],
+        });
+        let all = of_lanes.chain(cores.workers.iter().copied());
+        let mut taken = HashSet::new();
+        if !all
+            .into_iter()
+            .all(|core| core.is_some_and(|core| taken.insert(core)))
+        {
+            return refused("threads that share a core keep each other from running for good");
+        }
+        if !cores.strict {
+            return refused(
+                "a pin that does not take effect puts two threads on one core for good",
+            );
+        }
+        if topology::usable_cores()
+            .iter()
+            .all(|core| taken.contains(core))
+        {
+            return refused("nothing else would run on the cores that this process may use");
+        }
+        Ok(())
+    }
+}
+
+/// Checks that there is the network card that a lane is to receive by.
+fn check_card(key: &str, lane: &Lane) -> Result<()> {
+    if let Some(nic) = &lane.nic {
+        topology::check_nic(&format!("{key}.nic"), nic)?;
+    }
+    if let Some(source) = lane.source {
+        UdpSocket::bind((source, 0)).map_err(|refused| {
+            Error::config(
+                format!("{key}.source"),
+                source,
+                format!("no network card has this address ({refused})"),
+                "give an address that `ip address` shows",
+            )
+        })?;
+    }
+    Ok(())
+}
