@@ -233,6 +233,29 @@ impl Error {
         }
     }
 
+    /// Names the key of an [`Error::Config`] otherwise.
+    pub(crate) fn with_key(self, name: impl FnOnce(String) -> String) -> Self {
+        match self {
+            Self::Config {
+                key,
+                value,
+                problem,
+                remedy,
+            } => Self::Config {
+                key: name(key),
+                value,
+                problem,
+                remedy,
+            },
+            other => other,
+        }
+    }
+
+    /// Names an [`Error::Config`]'s key by the flag that stands for it.
+    pub(crate) fn by_flag(self, key: &str, flag: &str) -> Self {
+        self.with_key(|found| if found == key { flag.to_owned() } else { found })
+    }
+
     /// Builds an [`Error::Zmq`], for `map_err`. Costs nothing where there is no error.
     pub(crate) fn zmq<E: Into<Errno>>(doing: impl Into<String>) -> impl FnOnce(E) -> Self {
         move |reason| Self::Zmq {

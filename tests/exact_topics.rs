@@ -193,5 +193,6 @@ fn a_star_stands_for_itself_with_a_warning() {
         .filter(|line| line.contains("stands for itself"))
         .collect();
     assert_eq!(warnings.len(), 2, "{}", run.said);
-    assert!(warnings[0].contains("\"B*\"") && warnings[1].contains("\"C*\""));
+    assert!(warnings[0].contains("a prefix already, so the * of \"B*\""));
+    assert!(warnings[1].contains("its whole name, so the * of \"C*\""));
 }

@@ -556,7 +556,7 @@ fn bad_input_is_named() {
             "feed[0].line[0].lane = z: there is no such lane",
         ),
         ("tcp://", "tcq://", "feed[0].line[0].connect[0] = tcq://"),
-        ("count = ", "count = 99", "workers.count = 99"),
+        ("count = 2", "count = 992", "workers.count = 992"),
     ] {
         assert!(whole.contains(good), "{whole}");
         fs::write(&file, whole.replacen(good, bad, 1)).unwrap();

@@ -288,6 +288,20 @@ fn a_card_of_the_file_that_is_not_there_is_named_by_its_key() {
 }
 
 #[test]
+fn a_file_is_judged_with_the_workers_that_are_asked_for() {
+    let fourth =
+        "[workers]\ncores = [4, 5]\n[[sharding.override]]\nprefix = \"binance.a\"\nworker = 3\n";
+    let said = plan_two_workers(fourth, &[], 2);
+    assert!(said.contains("sharding.override[0].worker = 3"), "{said}");
+    plan_two_workers(fourth, &["--workers", "4"], 0);
+    let said = plan_two_workers(&fourth.replace("= 3", "= 0"), &["--workers", "1"], 0);
+    assert!(
+        said.contains("worker-0") && !said.contains("worker-1"),
+        "{said}"
+    );
+}
+
+#[test]
 fn a_file_that_would_not_run_anywhere_is_not_planned_for() {
     let said = plan_two_workers("[workers]\ncount = 2\ncores = [3, 3]\n", &[], 2);
     assert!(

@@ -8,7 +8,7 @@ use crate::{
     cli::{
         Ending, Failure,
         between::{Between, say_flow, say_losses},
-        print_json, say,
+        print_json, say, stars,
     },
     envelope::Envelope,
     patterns::cache::{Cache, CachePlan, CacheSummary, Evict, Limits},
@@ -76,6 +76,7 @@ impl From<EvictName> for Evict {
 
 pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
     let signals = args.between.signals()?;
+    stars::warn(&args.subscribe, []);
     let plan = CachePlan {
         ends: args.between.ends()?,
         subscribe: args
@@ -150,11 +151,14 @@ pub(super) fn say_summary(summary: &CacheSummary) {
         "{:>15} held back since an answer brought them",
         count(summary.held_back)
     ));
+    let snapshots = match summary.snapshots {
+        0 => String::new(),
+        number => format!(" and in {}", counted(number, ("snapshot", "snapshots"))),
+    };
     say(format_args!(
-        "{:>15} sent as answers to {}, and in {}",
+        "{:>15} sent as answers to {}{snapshots}",
         count(summary.answers),
-        counted(summary.answered, ("subscription", "subscriptions")),
-        counted(summary.snapshots, ("snapshot", "snapshots"))
+        counted(summary.answered, ("subscription", "subscriptions"))
     ));
     say_losses(&summary.flow);
 }

@@ -168,15 +168,7 @@ impl Copying {
             snapshots: Vec::new(),
             messages_max: u64::MAX,
         };
-        CacheBeside::start(&plan, stop).map_err(|error| match error {
-            Error::Config {
-                key,
-                value,
-                problem,
-                remedy,
-            } if key == "--serve" => Error::config("--cache", value, problem, remedy),
-            other => other,
-        })
+        CacheBeside::start(&plan, stop).map_err(|error| error.by_flag("--serve", "--cache"))
     }
 }
 

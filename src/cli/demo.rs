@@ -28,7 +28,6 @@ use crate::{
     clock::Deadline,
     config::Config,
     envelope::Envelope,
-    error::Error,
     lane::Quota,
     ledger::Totals,
     pipeline::Pipeline,
@@ -77,15 +76,7 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
     let pipeline = Pipeline::start(&config, Quota::unlimited(), stop, |worker| {
         board.handler(worker)
     })
-    .map_err(|error| match error {
-        Error::Config {
-            key,
-            value,
-            problem,
-            remedy,
-        } if key == "workers.count" => Error::config("--workers", value, problem, remedy),
-        other => other,
-    })?;
+    .map_err(|error| error.by_flag("workers.count", "--workers"))?;
     warn_of_placements(&pipeline, &config);
     let endpoint = &pipeline.endpoints()[0];
     say(format_args!(

@@ -10,9 +10,8 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::{
-    cli::{Ending, Failure, countdown::Countdown, print_json, say, shape, signals::Signals},
+    cli::{Ending, Failure, config_file, countdown::Countdown, print_json, say, signals::Signals},
     clock::{Deadline, Stopwatch},
-    config::Config,
     error::Error,
     host::{
         cpulist::show,
@@ -82,10 +81,9 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
         );
         return Err(Error::config("--root", root.display(), problem, remedy).into());
     }
-    let config = args.file.as_deref().map(Config::load).transpose()?;
-    if let (Some(config), Some(path)) = (&config, &args.file) {
-        shape::check(config, path)?;
-    }
+    let file = args.file.as_deref();
+    let config = file.map(|path| config_file::load(path, |_| ()));
+    let config = config.transpose()?;
     let machine = Machine::read(root);
     let wanted = match &config {
         Some(config) => config.wanted_on(&machine),

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::{
     bench::{Shape, measure_costs},
-    cli::{Ending, Failure, countdown::Countdown, print_json, say, shape},
+    cli::{Ending, Failure, config_file, countdown::Countdown, print_json, say},
     config::{Config, Engine, HandlerPanic, ShardingMode},
     error::{Error, Result},
     handoff::HandoffKind,
@@ -100,6 +100,17 @@ pub(super) struct Args {
     root: Option<PathBuf>,
 }
 
+impl Args {
+    fn set_workers(&self, config: &mut Config) {
+        if let Some(workers) = self.workers {
+            let workers = usize::from(workers);
+            config.workers.count = workers;
+            // The plan is to say where they go.
+            config.workers.cores.truncate(workers);
+        }
+    }
+}
+
 fn parse_rate(text: &str) -> std::result::Result<f64, String> {
     let rate: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
     if rate.is_finite() && rate > 0.0 && rate <= 1e9 {
@@ -144,13 +155,11 @@ pub(super) fn run(args: &Args) -> std::result::Result<Ending, Failure> {
         return Err(unwritten(path, &ErrorKind::AlreadyExists.into()).into());
     }
     let machine = Machine::read(args.root.as_deref().unwrap_or(Path::new("/")));
-    let config = args.file.as_deref().map(Config::load).transpose()?;
-    // One that does not say yet where feeds come from is a part of one.
-    if let (Some(config), Some(path)) = (&config, &args.file)
-        && !config.feeds.is_empty()
-    {
-        shape::check(config, path)?;
-    }
+    let config = args
+        .file
+        .as_deref()
+        .map(|path| config_file::load(path, |config| args.set_workers(config)));
+    let config = config.transpose()?;
     let demand = demand(args, &machine, config.as_ref())?;
     let plan = plan(&machine, demand);
     show(args, &machine, &plan);
@@ -211,9 +220,7 @@ fn demand(args: &Args, machine: &Machine, config: Option<&Config>) -> Result<Dem
         }
     }
     let mut shaped = config.cloned().unwrap_or_default();
-    if let Some(workers) = args.workers {
-        shaped.workers.count = workers.into();
-    }
+    args.set_workers(&mut shaped);
     let table = shaped.shard_table()?;
     let (traffic, mean_bytes) = match &args.capture {
         Some(path) => read_capture(path, args.speed, &table)?,

@@ -22,6 +22,7 @@ use crate::{
         series::Series,
         shape::Shape,
         signals::Signals,
+        stars,
         tui::{self, Board},
         unreached::{self, Awaited},
     },
@@ -247,7 +248,9 @@ fn conduct<H: Handler>(
             "warning: --max-loss sees no loss where messages have no numbers: give an envelope that has them"
         ));
     }
-    warn_of_stars(config);
+    let feeds = config.feeds.iter();
+    let topics = feeds.clone().flat_map(|feed| &feed.topics);
+    stars::warn(feeds.flat_map(|feed| &feed.subscribe), topics);
     let deadline = args.run_for.map(Deadline::after);
     let show = match args.handler {
         // Its lines and the live one would write over each other.
@@ -367,18 +370,6 @@ pub(super) fn conclude<H>(
         }
         (None, Some(signal)) => Ok(Ending::Signal(signal)),
         (None, None) => Ok(Ending::Ok),
-    }
-}
-
-/// Says what is most likely meant for a pattern, and is none.
-fn warn_of_stars(config: &Config) {
-    let asked_for = |feed: &Feed| [feed.subscribe.clone(), feed.topics.clone()].concat();
-    let asked_for = config.feeds.iter().flat_map(asked_for);
-    for topic in asked_for.filter(|topic| topic.ends_with('*')) {
-        say(format_args!(
-            "warning: topics are subscribed to by prefix or by their whole names, so the * of {topic:?} stands for itself; \
-             leave it out if it is to stand for anything"
-        ));
     }
 }
 

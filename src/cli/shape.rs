@@ -1,13 +1,11 @@
 //! The flags that shape a pipeline, and what they make of a configuration.
 
-use std::{
-    net::IpAddr,
-    path::{Path, PathBuf},
-};
+use std::{net::IpAddr, path::PathBuf};
 
 use clap::ValueEnum;
 
 use crate::{
+    cli::config_file,
     config::{
         Config, Engine, Lane, Line, PinPolicy, ShardingMode, Snapshot, SocketKind, TopicPolicy,
     },
@@ -208,9 +206,9 @@ impl Shape {
 
     /// Names the flag in an error that names the key it stands for.
     pub(super) fn name_flags(&self, error: Error) -> Error {
-        rename_key(error, |key| match (self.flag_of(&key), &self.file) {
+        error.with_key(|key| match (self.flag_of(&key), &self.file) {
             (Some(flag), _) => flag.to_owned(),
-            (None, Some(path)) => in_file(path, &key),
+            (None, Some(path)) => config_file::in_file(path, &key),
             (None, None) => key,
         })
     }
@@ -299,37 +297,6 @@ impl Shape {
             line.connect.push(endpoint.clone());
         }
         Ok(())
-    }
-}
-
-/// Checks a configuration of a file in itself.
-pub(super) fn check(config: &Config, path: &Path) -> Result<()> {
-    let checked = config.check();
-    checked.map_err(|error| rename_key(error, |key| in_file(path, &key)))
-}
-
-fn rename_key(error: Error, rename: impl FnOnce(String) -> String) -> Error {
-    match error {
-        Error::Config {
-            key,
-            value,
-            problem,
-            remedy,
-        } => Error::Config {
-            key: rename(key),
-            value,
-            problem,
-            remedy,
-        },
-        other => other,
-    }
-}
-
-/// A key of a file, with the place where it stands.
-fn in_file(path: &Path, key: &str) -> String {
-    match Config::locate(path, key) {
-        Some((line, column)) => format!("{}:{line}:{column}: {key}", path.display()),
-        None => format!("{}: {key}", path.display()),
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a pipeline is asked to do: lanes, feeds, workers, as data. `feeds.toml` in Rust.
 //!
-//! [`Config::load`] reads a file, the commands build the same structure from flags, and
-//! [`Config::validate`] checks either against this machine before anything is started.
+//! [`Config::load`] reads a file, the commands build the same structure from flags. [`Config::check`] checks either in
+//! itself, [`Config::validate`] against this machine as well, before anything is started.
 
 mod endpoint;
 mod feed;

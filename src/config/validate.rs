@@ -373,8 +373,8 @@ impl Config {
                 return Err(Error::config(
                     key,
                     endpoint,
-                    "only libzmq binds a network card by name",
-                    "give the card's address, or engine libzmq",
+                    "its host is not an address, and only libzmq binds network cards by their names",
+                    "give an address of this machine, or *; or engine libzmq",
                 ));
             }
         }

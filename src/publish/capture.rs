@@ -41,7 +41,7 @@ pub struct Capture {
     /// The line read last.
     line: Vec<u8>,
     line_number: u64,
-    /// Whether its message is still to come.
+    /// Whether it was read and not yet returned.
     is_ahead: bool,
     first_ns: Option<u64>,
     topics: Vec<Box<[u8]>>,
@@ -253,6 +253,28 @@ mod tests {
         ] {
             let error = read(broken.as_bytes(), Speed::Max).unwrap_err().to_string();
             assert!(error.contains(problem), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_capture_is_looked_at_when_it_is_opened() {
+        let open = |bytes: &[u8]| {
+            let mut file = tempfile::NamedTempFile::new().unwrap();
+            file.write_all(bytes).unwrap();
+            Capture::open(file.path(), Speed::Max)
+        };
+        for bytes in [b"[workers]\n".to_vec(), gzip(b"[workers]\n")] {
+            let error = open(&bytes).err().expect("it is none").to_string();
+            assert!(error.contains(":1: there is no space"), "{error}");
+        }
+        for bytes in [Vec::new(), gzip(b"")] {
+            let mut empty = open(&bytes).unwrap();
+            for _ in 0..2 {
+                assert_eq!(
+                    empty.next(&mut Vec::new()).unwrap().map(|item| item.topic),
+                    None
+                );
+            }
         }
     }
 

@@ -66,7 +66,8 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
         warm_up: args.lengths.warm_up,
         runs: 1,
     };
-    plan.check().map_err(name_from)?;
+    plan.check()
+        .map_err(|error| error.by_flag("--rate", "--from"))?;
     let measured = (plan.rate * plan.length.as_secs_f64()) as u64;
     if let Err((percentile, needed)) = args.objective.check_messages(measured) {
         let length_s = (needed as f64 / plan.rate).ceil();
@@ -145,24 +146,6 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
     } else {
         Ending::Failed
     })
-}
-
-/// Names the flag that the rate was given by.
-fn name_from(error: Error) -> Error {
-    match error {
-        Error::Config {
-            key,
-            value,
-            problem,
-            remedy,
-        } if key == "--rate" => Error::Config {
-            key: "--from".to_owned(),
-            value,
-            problem,
-            remedy,
-        },
-        other => other,
-    }
 }
 
 fn conclusion(search: &Search, end: SearchEnd, objective: &Objective) -> String {

@@ -45,7 +45,8 @@ pub(super) fn draw(frame: &mut Frame<'_>, picture: &Picture, look: &Look) {
         feeds: length(picture.feeds.len()),
         lines: length(picture.lines.len()),
         topics: match &picture.topics {
-            Topics::Top(rows, _) => length(rows.len()),
+            // One more tells how many there is no row of.
+            Topics::Top(rows, all) => length(rows.len() + usize::from(*all > rows.len())),
             Topics::Unknown(_) => 1,
         },
         threads: length(picture.threads.len()),

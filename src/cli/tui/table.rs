@@ -29,7 +29,7 @@ pub(super) struct Row {
     pub cells: Vec<(String, Style)>,
 }
 
-/// Lays out a table for an area, its head first. Beyond its rows there are so many that nobody has.
+/// Lays out a table for an area, its head first. `beyond` is how many more there are than rows were given.
 pub(super) fn lines(
     area: Rect,
     (title, columns): (&str, &[Column]),

@@ -76,11 +76,12 @@ impl Board {
     /// Returns what was noted down last, and asks for it anew.
     pub(super) fn look(&self) -> Busiest {
         let mut by_topic: BTreeMap<Box<[u8]>, u64> = BTreeMap::new();
-        let (mut topics, mut too_many) = (0, false);
+        // Those that no worker shows; of two it may be the same.
+        let (mut unshown, mut too_many) = (0, false);
         for slot in self.0.iter() {
             slot.wanted.store(true, Relaxed);
             let noted = slot.noted.lock().unwrap_or_else(PoisonError::into_inner);
-            topics += noted.topics;
+            unshown += noted.topics - noted.top.len();
             too_many |= noted.topics > TOPICS_MAX;
             for (topic, messages) in &noted.top {
                 *by_topic.entry(topic.clone()).or_default() += messages;
@@ -89,6 +90,7 @@ impl Board {
         if too_many {
             Busiest::TooMany
         } else {
+            let topics = by_topic.len() + unshown;
             Busiest::Top(by_topic.into_iter().collect(), topics)
         }
     }
@@ -166,6 +168,25 @@ impl Handler for Watched {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_topic_of_two_workers_is_one() {
+        let board = Board::new(2);
+        let topics = [5, 6];
+        for (slot, topics) in board.0.iter().zip(topics) {
+            let top = vec![(b"A"[..].into(), 10)];
+            *slot.noted.lock().unwrap() = Noted { top, topics };
+        }
+        let Busiest::Top(top, topics) = board.look() else {
+            panic!("they are few");
+        };
+        assert_eq!(top, [(b"A"[..].into(), 20)]);
+        assert_eq!(
+            topics,
+            1 + 4 + 5,
+            "those that are not shown may be the same"
+        );
+    }
 
     #[test]
     fn the_busiest_topics_are_noted() {

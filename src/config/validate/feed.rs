@@ -21,17 +21,18 @@ pub(super) fn check_numbers(key: &str, feed: &Feed) -> Result<()> {
     let topics_key = format!("{key}.sequence.topics_max");
     within(&topics_key, feed.sequence.topics_max, 1, TOPICS_MAX)?;
     let stale_topics = &feed.quality.topics;
-    let topics_key = format!("{key}.quality.topic");
-    within(&topics_key, stale_topics.len(), 0, STALE_RULES_MAX)?;
+    let rules_key = format!("{key}.quality.topic");
+    within(&rules_key, stale_topics.len(), 0, STALE_RULES_MAX)?;
     let mut prefixes = HashSet::new();
     for (index, rule) in stale_topics.iter().enumerate() {
-        let key = format!("{topics_key}[{index}]");
-        let prefix_key = format!("{key}.prefix");
+        let rule_key = format!("{rules_key}[{index}]");
+        let prefix_key = format!("{rule_key}.prefix");
         let remedy = "leave the * out; \"\" is for all topics";
         check_prefix(&prefix_key, &rule.prefix, remedy)?;
         unique(&mut prefixes, prefix_key, &rule.prefix)?;
-        let key = format!("{key}.stale_after_ms");
-        within(&key, rule.stale_after_ms as usize, 1, MILLISECONDS_MAX)?;
+        let limit_key = format!("{rule_key}.stale_after_ms");
+        let limit = rule.stale_after_ms as usize;
+        within(&limit_key, limit, 1, MILLISECONDS_MAX)?;
     }
     let limits = [
         ("stale_after_ms", feed.quality.stale_after_ms),

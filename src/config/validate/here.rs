@@ -10,7 +10,7 @@ use crate::{
 };
 
 impl Config {
-    /// Checks what takes this machine: of what is right in itself.
+    /// Checks what depends on this machine, of a configuration that is right in itself.
     pub(super) fn check_here(&self) -> Result<()> {
         self.check_usable()?;
         self.check_fifo()?;
@@ -109,4 +109,44 @@ fn check_card(key: &str, lane: &Lane) -> Result<()> {
         })?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::envelope::Envelope;
+
+    #[test]
+    fn what_another_machine_may_have_is_right_in_itself() {
+        type Change = fn(&mut Config);
+        // Of a net that is for examples in books.
+        let elsewhere: [(&str, Change); 5] = [
+            ("workers.cores[0]", |config| {
+                config.workers.cores = vec![9_999]
+            }),
+            ("lane[0].nic", |config| {
+                config.lanes[0].nic = Some("nosuch0".to_owned());
+            }),
+            ("lane[0].source", |config| {
+                config.lanes[0].source = Some("192.0.2.1".parse().unwrap());
+            }),
+            ("feed[0].line[0].bind[0]", |config| {
+                config.feeds[0].lines[0].bind = vec!["tcp://192.0.2.1:5556".to_owned()];
+            }),
+            ("feed[0].line[0].bind[0]", |config| {
+                config.feeds[0].lines[0].bind = vec!["ipc:///nosuch/feed".to_owned()];
+            }),
+        ];
+        for (wrong, change) in elsewhere {
+            let mut config = Config::connect("tcp://127.0.0.1:5556", Envelope::Raw);
+            config.validate().unwrap();
+            change(&mut config);
+            config.check().unwrap();
+            let error = config.validate().unwrap_err();
+            assert!(
+                matches!(&error, Error::Config { key, .. } if key == wrong),
+                "{error}"
+            );
+        }
+    }
 }

@@ -76,7 +76,7 @@ fn picture() -> Picture {
                 per_s: 5.0,
                 messages: 99,
             }],
-            1,
+            1_000,
         ),
         threads: vec![thread("lane-0", Some(1)), thread("worker-0", None)],
         anomalies: vec![Anomaly {
@@ -168,9 +168,11 @@ fn a_large_terminal_shows_all() {
         "tied to",
         "taken",
         "1.23M",
+        "of 1,000",
     ] {
         row_of(&rows, text);
     }
+    assert_eq!(row_of(&rows, "BTC-USD") + 1, row_of(&rows, "and 999 more"));
     assert_eq!(row_of(&rows, "busiest topics"), row_of(&rows, "threads ─"));
     assert!(rows[49].starts_with("q quit"));
 }
