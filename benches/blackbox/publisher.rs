@@ -25,6 +25,8 @@ pub const WIRE_BYTES: usize = MESSAGE_BYTES + 2;
 const TOPIC_BYTES: usize = 9;
 /// Messages that are encoded beforehand, over all connections, where topics are not more.
 const BLOCK_MESSAGES: usize = 16_000;
+/// Those of each connection at least: what is written at once.
+const CONNECTION_MESSAGES: usize = 1_000;
 /// How long a subject may take to go once it has all messages.
 const DEPARTURE_LIMIT: Duration = Duration::from_secs(60);
 
@@ -113,7 +115,7 @@ fn open(feed: &Feed) -> Result<Blaster> {
             .collect(),
         busiest_percent: feed.busiest_percent,
         payload_bytes: feed.payload_bytes(),
-        messages: feed.topics.max(BLOCK_MESSAGES),
+        messages: (feed.connections * CONNECTION_MESSAGES).max(feed.topics.max(BLOCK_MESSAGES)),
         next: 0,
     };
     let options = PublisherOptions {
