@@ -32,6 +32,7 @@ pub mod net;
 pub mod patterns;
 pub mod pipeline;
 pub mod policy;
+mod prefetch;
 pub mod publish;
 pub mod random;
 pub mod receipt;

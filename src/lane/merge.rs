@@ -283,8 +283,8 @@ impl Merge {
     }
 
     /// As [`take`](Self::take), for what a run begins with that needs no closer look: copies that are in step with
-    /// their line. Returns how many they are. `find` gives a message's fields and its topic's hash, if it is one that
-    /// can be read, and `open` the fields alone.
+    /// their line. Returns how many they are. `hash_of` gives the hash of a message's topic, if it is one that can be
+    /// read, and `open` then its fields.
     ///
     /// # Errors
     /// As [`Dispatch::put`].
@@ -294,7 +294,7 @@ impl Merge {
         tally: &mut Tally,
         sorter: &mut Sorter,
         run: Run<'_, N>,
-        find: impl Fn(&[&[u8]; N]) -> Option<(Fields, u64)>,
+        hash_of: impl Fn(&[&[u8]; N]) -> Option<u64>,
         open: impl Fn(&[&[u8]; N]) -> Fields,
     ) -> Result<usize> {
         let heard_ns = self.hear(run.received_ns);
@@ -306,16 +306,15 @@ impl Merge {
         }
         let line = run.origin.line;
         let (arbiter, mut duplicates) = (&mut self.arbiter, 0);
-        let sorted = sorter.sort(run.messages, |frames| {
-            let found = find(frames).and_then(|(fields, hash)| {
-                let position = fields.stamp.position()?;
-                let verdict = arbiter.offer_in_step(line, hash, position, heard_ns)?;
-                Some((verdict, hash))
-            });
-            match found {
-                Some((Verdict::Pass, hash)) => {
-                    Destination::Outlet(table.owner_of(shard_of(hash)), hash)
-                }
+        let hashed = sorter.hash(run.messages, |frames| {
+            hash_of(frames).inspect(|&hash| arbiter.fetch(hash))
+        });
+        let sorted = sorter.sort(hashed, |frames, hash| {
+            let position = open(frames).stamp.position();
+            let verdict =
+                position.and_then(|position| arbiter.offer_in_step(line, hash, position, heard_ns));
+            match verdict {
+                Some(Verdict::Pass) => Destination::Outlet(table.owner_of(shard_of(hash))),
                 Some(_) => {
                     duplicates += 1;
                     Destination::Nowhere

@@ -1,7 +1,10 @@
 //! The messages of a run, sorted by outlet before they are copied.
 //!
 //! What a lane does a message is bounded by its stores. Messages of one outlet that are copied together cost a
-//! third of them less, since where they go is kept in registers meanwhile.
+//! third of them less, since where they go is kept in registers meanwhile. And by what it waits for: so all topics of a
+//! run are hashed before the first is looked up, and what will be looked at is on its way from memory by then.
+
+use std::iter;
 
 use crate::handoff::Picked;
 
@@ -26,8 +29,8 @@ pub(super) struct Sorter {
 
 /// Where a message goes.
 pub(super) enum Destination {
-    /// This outlet; with the hash of its topic.
-    Outlet(usize, u64),
+    /// This outlet.
+    Outlet(usize),
     /// None: it is a copy of another one.
     Nowhere,
     /// It needs a closer look to tell.
@@ -50,18 +53,35 @@ impl Sorter {
         }
     }
 
-    /// Sorts the first messages of a run, up to one that it is unknown of where it goes.
+    /// Takes note of the hashes that the first messages' topics have, up to a message that can't be read. Returns those
+    /// before it.
+    ///
+    /// `hash_of` is to have fetched what will be looked up for the topic.
+    #[inline(always)]
+    pub(super) fn hash<'a, M>(
+        &mut self,
+        messages: &'a [M],
+        mut hash_of: impl FnMut(&M) -> Option<u64>,
+    ) -> &'a [M] {
+        let mut count = 0;
+        for (kept, hash) in iter::zip(&mut self.hashes, messages.iter().map_while(&mut hash_of)) {
+            *kept = hash;
+            count += 1;
+        }
+        &messages[..count]
+    }
+
+    /// Sorts [hashed](Self::hash) messages, up to one that it is unknown of where it goes.
     #[inline(always)]
     pub(super) fn sort<M>(
         &mut self,
         messages: &[M],
-        mut find: impl FnMut(&M) -> Destination,
+        mut find: impl FnMut(&M, u64) -> Destination,
     ) -> Sorted {
         let mut sorted = Sorted::default();
-        for (message, kept) in messages.iter().zip(&mut self.hashes) {
-            match find(message) {
-                Destination::Outlet(outlet, hash) => {
-                    *kept = hash;
+        for (message, &hash) in messages.iter().zip(&self.hashes) {
+            match find(message, hash) {
+                Destination::Outlet(outlet) => {
                     // Both are below that: so that nothing has to be checked.
                     let outlet = outlet % OUTLETS_MAX;
                     let count = sorted.count(outlet) % RUN_MAX;
@@ -107,19 +127,27 @@ mod tests {
         #[test]
         fn each_has_its_place_in_order(
             outlets in proptest::collection::vec(proptest::option::of(0..OUTLETS_MAX), 0..40),
+            known in 0_usize..40,
             end in 0_usize..40,
         ) {
             let mut sorter = Sorter::new();
             let mut next = 0;
-            let sorted = sorter.sort(&outlets, |&outlet| {
+            let hashed = sorter.hash(&outlets, |_| {
                 next += 1;
+                (next <= known).then_some(next as u64)
+            });
+            let mut next = 0;
+            let sorted = sorter.sort(hashed, |&outlet, hash| {
+                next += 1;
+                assert_eq!(hash, next as u64);
                 match outlet {
                     _ if next > end => Destination::Unknown,
-                    Some(outlet) => Destination::Outlet(outlet, next as u64),
+                    Some(outlet) => Destination::Outlet(outlet),
                     None => Destination::Nowhere,
                 }
             });
-            prop_assert_eq!(sorted.messages, outlets.len().min(end).min(RUN_MAX));
+            prop_assert_eq!(hashed.len(), outlets.len().min(known).min(RUN_MAX));
+            prop_assert_eq!(sorted.messages, hashed.len().min(end));
             let mut seen = [false; RUN_MAX];
             for (outlet, picked) in sorter.by_outlet(sorted) {
                 prop_assert!(picked.places.is_sorted());

@@ -19,7 +19,7 @@
 
 use std::{iter, mem};
 
-use crate::sequence::Position;
+use crate::{prefetch::prefetch, sequence::Position};
 
 /// An odd number without a pattern: the fraction of the golden ratio. The marks of numbers that follow each other are
 /// so far apart.
@@ -262,6 +262,12 @@ pub(crate) struct Followed<'a> {
 }
 
 impl Followed<'_> {
+    /// Has the slot of a topic fetched.
+    #[inline(always)]
+    pub(crate) fn fetch(&self, hash: u64) {
+        prefetch(&self.rows[hash as usize & (self.rows.len() - 1)]);
+    }
+
     /// Takes a message if its position is the one awaited.
     #[inline(always)]
     pub(crate) fn follow(&mut self, hash: u64, position: Position) -> bool {
@@ -409,7 +415,9 @@ mod tests {
                         let next = model.get_mut(&hash);
                         let sequence = next.as_ref().map_or(0, |(since, followed)| since + followed);
                         let position = at(EPOCH, sequence + ahead);
-                        let follows = awaited.followed(1).follow(hash, position);
+                        let mut followed = awaited.followed(1);
+                        followed.fetch(hash);
+                        let follows = followed.follow(hash, position);
                         prop_assert_eq!(follows, next.is_some() && ahead == 0);
                         if follows && let Some((_, followed)) = next {
                             *followed += 1;

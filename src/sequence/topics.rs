@@ -12,7 +12,10 @@
 
 use hashbrown::HashTable;
 
-use crate::sequence::{quality::TopicQuality, wheel::PLACES_MAX};
+use crate::{
+    prefetch::prefetch,
+    sequence::{quality::TopicQuality, wheel::PLACES_MAX},
+};
 
 /// The longest name in bytes that is kept: a topic with a longer one is not tracked.
 pub const NAME_BYTES_MAX: usize = 1_024;
@@ -79,6 +82,16 @@ impl<S> Topics<S> {
     #[inline(always)]
     pub fn get_mut(&mut self, hash: u64) -> Option<&mut Topic<S>> {
         self.table.find_mut(hash, |topic| topic.hash == hash)
+    }
+
+    /// Has a topic's entry fetched, if it is there.
+    #[inline(always)]
+    pub(super) fn fetch(&self, hash: u64) {
+        // Looking whether it is the one would be to wait for it.
+        self.table.find(hash, |topic| {
+            prefetch(topic);
+            true
+        });
     }
 
     /// Adds a topic that is not there yet; `quality` gets its place. Returns `None` where the table is

@@ -189,6 +189,14 @@ impl Tracker {
         !(self.looks_up || self.by_line || self.feed.listens)
     }
 
+    /// Has fetched what [`follow`](Self::follow) will look at for a topic.
+    #[inline(always)]
+    pub(crate) fn fetch(&self, hash: u64) {
+        if self.looks_up {
+            self.topics.fetch(hash);
+        }
+    }
+
     /// Takes a message if it is the expected one, of a topic that is well. Otherwise nothing has changed, and it is
     /// to be [judged](Self::judge).
     #[inline(always)]

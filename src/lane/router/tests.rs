@@ -319,17 +319,14 @@ fn a_run_of_merged_lines_is_taken_whole() {
         messages: &frames,
     };
     let open = |frames: &[&[u8]; 1]| pinfeed::open(frames[0]).unwrap();
-    let address = |frames: &[&[u8]; 1]| {
-        let fields = open(frames);
-        Some((fields, topic_hash(fields.topic.of(&frames[..]))))
-    };
+    let hash_of = |frames: &[&[u8]; 1]| Some(topic_hash(open(frames).topic.of(&frames[..])));
     let Router { way, sorter, .. } = &mut bench.router;
     way.tally.note_received(2, frames.len() as u64, 0);
     let merge = bench.merge.clone().expect("they are merged");
     let taken = merge
         .lock()
         .unwrap()
-        .take_run(&mut way.tally, sorter, run, address, open);
+        .take_run(&mut way.tally, sorter, run, hash_of, open);
     assert_eq!(taken.unwrap(), 5);
     let (got, counts, lines) = bench.end();
     // Beside what is told of their quality.

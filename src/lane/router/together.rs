@@ -32,11 +32,14 @@ impl Router {
             received_ns,
             messages,
         };
-        let find = |frames: &[&[u8]; N]| fields::find_by(&open, bytes_max, frames).ok();
+        let hash_of = |frames: &[&[u8]; N]| {
+            let found = fields::find_by(&open, bytes_max, frames).ok();
+            found.map(|(_, hash)| hash)
+        };
         let opened = |frames: &[&[u8]; N]| open(frames).expect("it was opened before");
         if let Watch::Merged(share) = watch {
             return self.way.merge(share, &self.clock, |merge, tally, flight| {
-                let passed = merge.take_run(tally, sorter, run, find, opened)?;
+                let passed = merge.take_run(tally, sorter, run, hash_of, opened)?;
                 // In the same turn.
                 let rest = messages[passed..].iter().map(|frames| &frames[..]);
                 let rest = rest.map(|frames| (fields::find_by(&open, bytes_max, frames), frames));
@@ -50,29 +53,34 @@ impl Router {
         let Some(table) = dispatch.sorting_table() else {
             return Ok(0);
         };
-        let to_outlet = |hash: Option<u64>| match hash {
-            Some(hash) => Destination::Outlet(table.owner_of(shard_of(hash)), hash),
-            None => Destination::Unknown,
-        };
+        let to_outlet = |hash| Destination::Outlet(table.owner_of(shard_of(hash)));
         let sorted = match watch {
-            Watch::Nothing => sorter.sort(messages, |frames| {
-                to_outlet(find(frames).map(|(_, hash)| hash))
-            }),
+            Watch::Nothing => {
+                let hashed = sorter.hash(messages, hash_of);
+                sorter.sort(hashed, |_, hash| to_outlet(hash))
+            }
             Watch::Tracked(tracker) => {
                 tracker.hear(tally.heard(received_ns));
-                match tracker.followed() {
-                    Some(mut followed) => sorter.sort(messages, |frames| {
-                        to_outlet(find(frames).and_then(|(fields, hash)| {
-                            let position = fields.stamp.position()?;
-                            followed.follow(hash, position).then_some(hash)
-                        }))
-                    }),
-                    None => sorter.sort(messages, |frames| {
-                        to_outlet(find(frames).and_then(|(fields, hash)| {
-                            let position = fields.stamp.position();
-                            tracker.follow(hash, position).then_some(hash)
-                        }))
-                    }),
+                let position = |frames: &[&[u8]; N]| opened(frames).stamp.position();
+                if let Some(mut followed) = tracker.followed() {
+                    let hashed = sorter.hash(messages, |frames| {
+                        hash_of(frames).inspect(|&hash| followed.fetch(hash))
+                    });
+                    sorter.sort(hashed, |frames, hash| match position(frames) {
+                        Some(position) if followed.follow(hash, position) => to_outlet(hash),
+                        _ => Destination::Unknown,
+                    })
+                } else {
+                    let hashed = sorter.hash(messages, |frames| {
+                        hash_of(frames).inspect(|&hash| tracker.fetch(hash))
+                    });
+                    sorter.sort(hashed, |frames, hash| {
+                        if tracker.follow(hash, position(frames)) {
+                            to_outlet(hash)
+                        } else {
+                            Destination::Unknown
+                        }
+                    })
                 }
             }
             // Its feed's past is looked at with each.

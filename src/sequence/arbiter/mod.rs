@@ -72,6 +72,7 @@ use self::{
     stream::{Stream, first_number},
 };
 use super::{Gap, Numbering, Position, Scope};
+use crate::prefetch::prefetch;
 
 /// The most lines a feed may have.
 pub const LINES_MAX: usize = 4;
@@ -338,6 +339,18 @@ impl<M> Arbiter<M> {
         match self.offer_in_step(line, hash, position, now_ns) {
             Some(verdict) => verdict,
             None => self.offer_out_of_step(line, hash, position, now_ns),
+        }
+    }
+
+    /// Has fetched what [`offer`](Self::offer) will look at for a topic.
+    #[inline(always)]
+    pub(crate) fn fetch(&self, hash: u64) {
+        if self.scope == Scope::Topic {
+            // Looking whether it is the one would be to wait for it.
+            self.topics.find(hash, |stream| {
+                prefetch(stream);
+                true
+            });
         }
     }
 

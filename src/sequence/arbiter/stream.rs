@@ -14,7 +14,8 @@ use crate::sequence::{Gap, Position, stream::GAP_COUNT_MAX};
 /// The line whose copy is marked, where none is.
 const NO_LINE: u8 = u8::MAX;
 
-/// One series.
+/// One series, on two cache lines wherever it begins.
+#[repr(align(32))]
 pub(super) struct Stream<M> {
     pub hash: u64,
     pub epoch: u64,
@@ -39,6 +40,8 @@ pub(super) struct Stream<M> {
     connections: [u16; LINES_MAX],
     aside: Option<Box<Aside<M>>>,
 }
+
+const _: () = assert!(size_of::<Stream<()>>() == 96);
 
 impl<M> Stream<M> {
     pub(super) fn new(hash: u64, epoch: u64, next: u64) -> Self {
