@@ -306,9 +306,7 @@ impl Merge {
         }
         let line = run.origin.line;
         let (arbiter, mut duplicates) = (&mut self.arbiter, 0);
-        let hashed = sorter.hash(run.messages, |frames| {
-            hash_of(frames).inspect(|&hash| arbiter.fetch(hash))
-        });
+        let hashed = sorter.hash(run.messages, hash_of, |hash| arbiter.fetch(hash));
         let sorted = sorter.sort(hashed, |frames, hash| {
             let position = open(frames).stamp.position();
             let verdict =

@@ -204,7 +204,7 @@ impl Router {
             Envelope::Raw => {
                 self.pass_together(line, received_ns, messages, |frames| Ok(raw(frames)))?
             }
-            // Each would be opened twice, which costs more than it saves.
+            // Each would be opened more than once, which costs more than it saves.
             Envelope::Delimited(_) | Envelope::Layout(_) => 0,
         };
         let rest = &messages[passed..];

@@ -53,18 +53,18 @@ impl Sorter {
         }
     }
 
-    /// Takes note of the hashes that the first messages' topics have, up to a message that can't be read. Returns those
-    /// before it.
-    ///
-    /// `hash_of` is to have fetched what will be looked up for the topic.
+    /// Takes note of the hashes that topics have, of [`RUN_MAX`] messages at most, up to one that can't be read. Returns
+    /// those before it. `fetch` is to have fetched what will be looked up for a hash.
     #[inline(always)]
     pub(super) fn hash<'a, M>(
         &mut self,
         messages: &'a [M],
-        mut hash_of: impl FnMut(&M) -> Option<u64>,
+        hash_of: impl FnMut(&M) -> Option<u64>,
+        fetch: impl Fn(u64),
     ) -> &'a [M] {
         let mut count = 0;
-        for (kept, hash) in iter::zip(&mut self.hashes, messages.iter().map_while(&mut hash_of)) {
+        for (kept, hash) in iter::zip(&mut self.hashes, messages.iter().map_while(hash_of)) {
+            fetch(hash);
             *kept = hash;
             count += 1;
         }
@@ -119,46 +119,66 @@ impl Sorted {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
     use proptest::prelude::*;
 
     use super::*;
 
+    #[derive(Clone, Debug)]
+    struct Message {
+        hash: u64,
+        is_readable: bool,
+        outlet: Option<usize>,
+    }
+
+    /// Messages, and how many of them it is known of where they go.
+    fn run() -> impl Strategy<Value = (Vec<Message>, usize)> {
+        let outlet = proptest::option::of(0..OUTLETS_MAX);
+        let message = (any::<u64>(), proptest::bool::weighted(0.98), outlet);
+        let message = message.prop_map(|(hash, is_readable, outlet)| Message {
+            hash,
+            is_readable,
+            outlet,
+        });
+        (proptest::collection::vec(message, 0..40), 0_usize..40)
+    }
+
     proptest! {
         #[test]
-        fn each_has_its_place_in_order(
-            outlets in proptest::collection::vec(proptest::option::of(0..OUTLETS_MAX), 0..40),
-            known in 0_usize..40,
-            end in 0_usize..40,
-        ) {
+        fn each_has_its_place_in_order(runs in proptest::collection::vec(run(), 1..4)) {
+            // One for all: what it keeps of a run must not show in the next.
             let mut sorter = Sorter::new();
-            let mut next = 0;
-            let hashed = sorter.hash(&outlets, |_| {
-                next += 1;
-                (next <= known).then_some(next as u64)
-            });
-            let mut next = 0;
-            let sorted = sorter.sort(hashed, |&outlet, hash| {
-                next += 1;
-                assert_eq!(hash, next as u64);
-                match outlet {
-                    _ if next > end => Destination::Unknown,
-                    Some(outlet) => Destination::Outlet(outlet),
-                    None => Destination::Nowhere,
+            for (messages, end) in runs {
+                let fetched = RefCell::new(Vec::new());
+                let hash_of = |message: &Message| message.is_readable.then_some(message.hash);
+                let hashed = sorter.hash(&messages, hash_of, |hash| fetched.borrow_mut().push(hash));
+                let readable = messages.iter().take(RUN_MAX).take_while(|one| one.is_readable);
+                let hashes: Vec<u64> = readable.map(|message| message.hash).collect();
+                prop_assert_eq!(hashed.len(), hashes.len());
+                prop_assert_eq!(fetched.into_inner(), hashes);
+                let mut left = end;
+                let sorted = sorter.sort(hashed, |message, hash| {
+                    assert_eq!(hash, message.hash);
+                    match message.outlet {
+                        _ if left == 0 => return Destination::Unknown,
+                        _ => left -= 1,
+                    }
+                    message.outlet.map_or(Destination::Nowhere, Destination::Outlet)
+                });
+                prop_assert_eq!(sorted.messages, hashed.len().min(end));
+                let mut seen = [false; RUN_MAX];
+                for (outlet, picked) in sorter.by_outlet(sorted) {
+                    prop_assert!(picked.places.is_sorted());
+                    for (place, hash) in picked.iter() {
+                        prop_assert_eq!(messages[place].outlet, Some(outlet));
+                        prop_assert_eq!(hash, messages[place].hash);
+                        prop_assert!(!std::mem::replace(&mut seen[place], true));
+                    }
                 }
-            });
-            prop_assert_eq!(hashed.len(), outlets.len().min(known).min(RUN_MAX));
-            prop_assert_eq!(sorted.messages, hashed.len().min(end));
-            let mut seen = [false; RUN_MAX];
-            for (outlet, picked) in sorter.by_outlet(sorted) {
-                prop_assert!(picked.places.is_sorted());
-                for (place, hash) in picked.iter() {
-                    prop_assert_eq!(outlets[place], Some(outlet));
-                    prop_assert_eq!(hash, place as u64 + 1);
-                    prop_assert!(!std::mem::replace(&mut seen[place], true));
+                for (seen, message) in iter::zip(seen, &messages[..sorted.messages]) {
+                    prop_assert_eq!(seen, message.outlet.is_some());
                 }
-            }
-            for (seen, outlet) in seen.iter().zip(&outlets[..sorted.messages]) {
-                prop_assert_eq!(*seen, outlet.is_some());
             }
         }
     }

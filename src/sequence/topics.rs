@@ -13,7 +13,7 @@
 use hashbrown::HashTable;
 
 use crate::{
-    prefetch::prefetch,
+    prefetch::prefetch_found,
     sequence::{quality::TopicQuality, wheel::PLACES_MAX},
 };
 
@@ -87,11 +87,7 @@ impl<S> Topics<S> {
     /// Has a topic's entry fetched, if it is there.
     #[inline(always)]
     pub(super) fn fetch(&self, hash: u64) {
-        // Looking whether it is the one would be to wait for it.
-        self.table.find(hash, |topic| {
-            prefetch(topic);
-            true
-        });
+        prefetch_found(&self.table, hash);
     }
 
     /// Adds a topic that is not there yet; `quality` gets its place. Returns `None` where the table is

@@ -189,7 +189,8 @@ impl Tracker {
         !(self.looks_up || self.by_line || self.feed.listens)
     }
 
-    /// Has fetched what [`follow`](Self::follow) will look at for a topic.
+    /// Has fetched what [`follow`](Self::follow) will look at for a topic, where there is nothing that is
+    /// [followed](Self::followed).
     #[inline(always)]
     pub(crate) fn fetch(&self, hash: u64) {
         if self.looks_up {

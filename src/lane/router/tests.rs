@@ -11,7 +11,7 @@ use crate::{
     ledger::{Ledger, Totals},
     message::Stamp,
     policy::{Rules, TopicTally},
-    sequence::{TrackerOptions, arbiter},
+    sequence::{StaleRule, TrackerOptions, arbiter},
     shard::{ShardTable, topic_hash},
     wait::Wait,
 };
@@ -26,12 +26,15 @@ const LIMITS: HandoffLimits = HandoffLimits {
     batches: 256,
 };
 const ORIGIN: Origin = Origin { feed: 0, line: 0 };
+const HOUR_NS: u64 = 3_600_000_000_000;
 
 /// Who looks at numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Watched {
     Not,
     Tracked,
+    /// Likewise, and at topics that are silent.
+    TrackedWithSilence,
     /// By two lines.
     Merged,
 }
@@ -71,12 +74,20 @@ impl Bench {
             Dispatch::new(Routing::Keyed(table), rules, outlets, LIMITS, pressure)
         };
         let numbering = envelope.numbering();
+        let is_tracked = matches!(watched, Watched::Tracked | Watched::TrackedWithSilence);
+        let silence = StaleRule {
+            prefix: Vec::new(),
+            after_ns: HOUR_NS,
+        };
         let options = TrackerOptions {
-            numbering: numbering.filter(|_| watched == Watched::Tracked),
+            numbering: numbering.filter(|_| is_tracked),
             from_start: false,
             topics_max,
             stale_after_ns: None,
-            stale_rules: Vec::new(),
+            stale_rules: match watched {
+                Watched::TrackedWithSilence => vec![silence],
+                _ => Vec::new(),
+            },
             recover_ns: 0,
         };
         let mut tracker = Tracker::new(options);
@@ -84,7 +95,9 @@ impl Bench {
         let mut merge = None;
         let watches = match watched {
             Watched::Not => vec![Watch::Nothing],
-            Watched::Tracked => vec![Watch::Tracked(Box::new(tracker))],
+            Watched::Tracked | Watched::TrackedWithSilence => {
+                vec![Watch::Tracked(Box::new(tracker))]
+            }
             Watched::Merged => {
                 let limits = arbiter::Limits {
                     wait_ns: 3,
@@ -251,7 +264,12 @@ proptest! {
         steps in proptest::collection::vec((0_u8..8, 0_u64..12, 0_usize..150), 1..400),
         workers in prop_oneof![Just(1), Just(2), Just(3), Just(7), Just(8)],
         run in 1_usize..=32,
-        watched in prop_oneof![Just(Watched::Not), Just(Watched::Tracked), Just(Watched::Merged)],
+        watched in prop_oneof![
+            Just(Watched::Not),
+            Just(Watched::Tracked),
+            Just(Watched::TrackedWithSilence),
+            Just(Watched::Merged),
+        ],
         topics_max in 6_usize..=8,
         lost_every in [2_usize..60, 2_usize..60],
     ) {

@@ -56,24 +56,20 @@ impl Router {
         let to_outlet = |hash| Destination::Outlet(table.owner_of(shard_of(hash)));
         let sorted = match watch {
             Watch::Nothing => {
-                let hashed = sorter.hash(messages, hash_of);
+                let hashed = sorter.hash(messages, hash_of, |_| {});
                 sorter.sort(hashed, |_, hash| to_outlet(hash))
             }
             Watch::Tracked(tracker) => {
                 tracker.hear(tally.heard(received_ns));
                 let position = |frames: &[&[u8]; N]| opened(frames).stamp.position();
                 if let Some(mut followed) = tracker.followed() {
-                    let hashed = sorter.hash(messages, |frames| {
-                        hash_of(frames).inspect(|&hash| followed.fetch(hash))
-                    });
+                    let hashed = sorter.hash(messages, hash_of, |hash| followed.fetch(hash));
                     sorter.sort(hashed, |frames, hash| match position(frames) {
                         Some(position) if followed.follow(hash, position) => to_outlet(hash),
                         _ => Destination::Unknown,
                     })
                 } else {
-                    let hashed = sorter.hash(messages, |frames| {
-                        hash_of(frames).inspect(|&hash| tracker.fetch(hash))
-                    });
+                    let hashed = sorter.hash(messages, hash_of, |hash| tracker.fetch(hash));
                     sorter.sort(hashed, |frames, hash| {
                         if tracker.follow(hash, position(frames)) {
                             to_outlet(hash)

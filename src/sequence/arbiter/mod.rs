@@ -72,7 +72,7 @@ use self::{
     stream::{Stream, first_number},
 };
 use super::{Gap, Numbering, Position, Scope};
-use crate::prefetch::prefetch;
+use crate::prefetch::prefetch_found;
 
 /// The most lines a feed may have.
 pub const LINES_MAX: usize = 4;
@@ -346,11 +346,7 @@ impl<M> Arbiter<M> {
     #[inline(always)]
     pub(crate) fn fetch(&self, hash: u64) {
         if self.scope == Scope::Topic {
-            // Looking whether it is the one would be to wait for it.
-            self.topics.find(hash, |stream| {
-                prefetch(stream);
-                true
-            });
+            prefetch_found(&self.topics, hash);
         }
     }
 
