@@ -9,7 +9,7 @@ use std::{
 };
 
 use pinfeed::{
-    config::{Config, Engine},
+    config::{Config, Engine, PinPolicy},
     envelope::Envelope,
     host::topology::usable_cores,
     wait::Wait,
@@ -220,4 +220,23 @@ fn threads_that_poll_in_real_time_need_a_core_each_and_one_over() {
     config.threads.fifo = 100;
     let error = config.validate().expect_err("no such priority").to_string();
     assert!(error.contains("threads.fifo = 100"), "{error}");
+}
+
+/// So the doctor refuses it as well, and for another machine.
+#[test]
+fn what_no_machine_runs_in_real_time_is_wrong_in_itself() {
+    let mut config = Config::bind("tcp://127.0.0.1:*", Envelope::Raw);
+    config.threads.fifo = 1;
+    config.wait = Wait::Spin;
+    config.workers.count = 1;
+    config.check().expect("cores are chosen where it runs");
+    let refused = |config: &Config| config.check().expect_err("it would hang").to_string();
+    config.lanes[0].core = Some(100);
+    assert!(refused(&config).contains("share a core"));
+    config.workers.cores = vec![101];
+    config.check().expect("each thread has a core");
+    config.pin = Some(PinPolicy::BestEffort);
+    assert!(refused(&config).contains("a pin that does not take effect"));
+    config.wait = Wait::Park;
+    config.check().expect("they sleep");
 }

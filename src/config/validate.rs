@@ -7,7 +7,8 @@ use std::collections::HashSet;
 
 use crate::{
     config::{
-        Config, Engine, Feed, HandlerPanic, Lane, Line, ShardingMode, SocketKind, endpoint,
+        Config, CoreChoice, Engine, Feed, HandlerPanic, Lane, Line, PinPolicy, ShardingMode,
+        SocketKind, endpoint,
         limits::{
             BATCH_MESSAGES_MAX, BATCHES_BYTES_MAX, BATCHES_MAX, BYTES_MAX, FEEDS_MAX, LANES_MAX,
             LINES_MAX, POLICY_TOPICS_MAX, within,
@@ -22,6 +23,9 @@ use crate::{
     shard::{Override, SHARDS, ShardTable},
     wait::Wait,
 };
+
+const SHARED_CORE: &str = "threads that share a core keep each other from running for good";
+const LOOSE_PIN: &str = "a pin that does not take effect puts two threads on one core for good";
 
 impl Config {
     /// Checks the whole configuration, in itself and against this machine.
@@ -336,8 +340,40 @@ impl Config {
                 "give at most one core a worker",
             ));
         }
+        self.check_fifo()
+    }
+
+    /// Checks what threads that poll in real time need of any machine: a core each, and a pin that holds.
+    fn check_fifo(&self) -> Result<()> {
         let fifo = self.threads.fifo as usize;
-        within("threads.fifo", fifo, 0, FIFO_MAX as usize)
+        within("threads.fifo", fifo, 0, FIFO_MAX as usize)?;
+        if !self.polls_in_real_time() {
+            return Ok(());
+        }
+        if self.pin == Some(PinPolicy::BestEffort) {
+            return Err(self.refused_fifo(LOOSE_PIN));
+        }
+        let named = self.named_cores().count();
+        let is_chosen = self.cores == Some(CoreChoice::Auto);
+        if (1..self.threads()).contains(&named) && !is_chosen {
+            return Err(self.refused_fifo(SHARED_CORE));
+        }
+        Ok(())
+    }
+
+    fn polls_in_real_time(&self) -> bool {
+        self.threads.fifo > 0 && self.wait != Wait::Park
+    }
+
+    /// Threads that poll in real time leave a core to everything else: what stands behind them on a core never runs,
+    /// which ends with a machine that does not answer.
+    fn refused_fifo(&self, problem: &str) -> Error {
+        Error::config(
+            "threads.fifo",
+            self.threads.fifo,
+            format!("with wait = \"{}\" {problem}", self.wait),
+            "give each thread a core of its own with pin = \"strict\", and leave one over; or use wait = \"park\"",
+        )
     }
 
     fn check_line(&self, key: &str, line: &Line, bound: &mut HashSet<String>) -> Result<()> {

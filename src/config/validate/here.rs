@@ -2,18 +2,18 @@
 
 use std::{collections::HashSet, net::UdpSocket};
 
+use super::{LOOSE_PIN, SHARED_CORE};
 use crate::{
     config::{Config, Engine, Lane, PinPolicy, endpoint},
     error::{Error, Result},
     host::topology,
-    wait::Wait,
 };
 
 impl Config {
     /// Checks what depends on this machine, of a configuration that is right in itself.
     pub(super) fn check_here(&self) -> Result<()> {
         self.check_usable()?;
-        self.check_fifo()?;
+        self.check_fifo_here()?;
         for (index, lane) in self.lanes.iter().enumerate() {
             check_card(&format!("lane[{index}]"), lane)?;
         }
@@ -48,22 +48,11 @@ impl Config {
         ))
     }
 
-    /// Checks that threads that poll in real time leave a core to everything else: what stands behind them on a
-    /// core never runs, which ends with a machine that does not answer.
-    fn check_fifo(&self) -> Result<()> {
-        let fifo = self.threads.fifo;
-        if fifo == 0 || self.wait == Wait::Park {
+    /// Checks that threads that poll in real time have a core each of this machine's, and leave one over.
+    fn check_fifo_here(&self) -> Result<()> {
+        if !self.polls_in_real_time() {
             return Ok(());
         }
-        let refused = |problem: &str| {
-            Err(Error::config(
-                "threads.fifo",
-                fifo,
-                format!("with wait = \"{}\" {problem}", self.wait),
-                "give each thread a core of its own with pin = \"strict\", and leave one over; or use wait = \
-                 \"park\"",
-            ))
-        };
         let cores = self.cores();
         let lanes = cores.lanes.iter();
         let of_lanes = lanes.flat_map(|&(io_core, core)| match self.engine() {
@@ -76,18 +65,16 @@ impl Config {
             .into_iter()
             .all(|core| core.is_some_and(|core| taken.insert(core)))
         {
-            return refused("threads that share a core keep each other from running for good");
+            return Err(self.refused_fifo(SHARED_CORE));
         }
         if !cores.strict {
-            return refused(
-                "a pin that does not take effect puts two threads on one core for good",
-            );
+            return Err(self.refused_fifo(LOOSE_PIN));
         }
-        if topology::usable_cores()
-            .iter()
-            .all(|core| taken.contains(core))
-        {
-            return refused("nothing else would run on the cores that this process may use");
+        let usable = topology::usable_cores();
+        if usable.iter().all(|core| taken.contains(core)) {
+            return Err(
+                self.refused_fifo("nothing else would run on the cores that this process may use")
+            );
         }
         Ok(())
     }
