@@ -7,7 +7,13 @@
 //!
 //! The arguments are cores; without any, all that this process may use.
 
-use std::{env, error::Error, thread, time::Duration};
+use std::{
+    env,
+    error::Error,
+    io::{self, Write},
+    thread,
+    time::Duration,
+};
 
 use pinfeed::{host::topology::usable_cores, latency::Hiccups};
 
@@ -20,18 +26,20 @@ fn main() -> Result<(), Box<dyn Error>> {
         cores = usable_cores();
     }
     let mut hiccups = Hiccups::start(&cores)?;
-    println!("core,counts,counts_of_1_ms,p50_ns,p99_ns,max_ns");
+    let mut out = io::stdout().lock();
+    writeln!(out, "core,counts,counts_of_1_ms,p50_ns,p99_ns,max_ns")?;
     loop {
         thread::sleep(Duration::from_secs(1));
         for (core, late_ns) in hiccups.collect() {
-            println!(
+            writeln!(
+                out,
                 "{core},{},{},{},{},{}",
                 late_ns.len(),
                 late_ns.count_between(1_000_000, u64::MAX),
                 late_ns.value_at_quantile(0.5),
                 late_ns.value_at_quantile(0.99),
                 late_ns.max(),
-            );
+            )?;
         }
     }
 }

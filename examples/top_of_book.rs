@@ -5,7 +5,13 @@
 //! cargo run --release --example top_of_book -- tcp://127.0.0.1:5556 1000000
 //! ```
 
-use std::{collections::BTreeMap, env, process::ExitCode};
+use std::{
+    collections::BTreeMap,
+    env,
+    error::Error,
+    io::{self, Write},
+    process::ExitCode,
+};
 
 use pinfeed::{
     config::Config,
@@ -67,27 +73,29 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn run(endpoint: &str, messages: u64) -> pinfeed::Result<()> {
+fn run(endpoint: &str, messages: u64) -> Result<(), Box<dyn Error>> {
     let config = Config::connect(endpoint, Envelope::Pinfeed);
     let pipeline = Pipeline::start(&config, Quota::of(messages), Stop::default(), |_| {
         TopOfBook::default()
     })?;
     let outcome = pipeline.finish();
-    println!("topic,bid,bid_quantity,ask,ask_quantity,changes");
+    let mut out = io::stdout().lock();
+    writeln!(out, "topic,bid,bid_quantity,ask,ask_quantity,changes")?;
     let tops: BTreeMap<_, _> = outcome
         .handlers
         .into_iter()
         .flat_map(|handler| handler.tops)
         .collect();
     for (topic, Top { bid, ask, changes }) in tops {
-        println!(
+        writeln!(
+            out,
             "{},{:.4},{},{:.4},{},{changes}",
             topic.escape_ascii(),
             bid.price as f64 / 10_000.0,
             bid.quantity,
             ask.price as f64 / 10_000.0,
             ask.quantity,
-        );
+        )?;
     }
-    outcome.failure.map_or(Ok(()), Err)
+    outcome.failure.map_or(Ok(()), |error| Err(error.into()))
 }

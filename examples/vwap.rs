@@ -7,7 +7,13 @@
 //!
 //! Each worker keeps the symbols of its own shards, without locks; they come together at the end.
 
-use std::{collections::BTreeMap, env, process::ExitCode};
+use std::{
+    collections::BTreeMap,
+    env,
+    error::Error,
+    io::{self, Write},
+    process::ExitCode,
+};
 
 use pinfeed::{
     config::Config, envelope::Envelope, lane::Quota, message::Message, pipeline::Pipeline,
@@ -51,13 +57,14 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn run(endpoint: &str, messages: u64) -> pinfeed::Result<()> {
+fn run(endpoint: &str, messages: u64) -> Result<(), Box<dyn Error>> {
     let config = Config::connect(endpoint, Envelope::Pinfeed);
     let pipeline = Pipeline::start(&config, Quota::of(messages), Stop::default(), |_| {
         Vwap::default()
     })?;
     let outcome = pipeline.finish();
-    println!("topic,vwap,quantity");
+    let mut out = io::stdout().lock();
+    writeln!(out, "topic,vwap,quantity")?;
     // With keyed sharding no topic is in two handlers.
     let traded: BTreeMap<_, _> = outcome
         .handlers
@@ -66,7 +73,7 @@ fn run(endpoint: &str, messages: u64) -> pinfeed::Result<()> {
         .collect();
     for (topic, (turnover, quantity)) in traded {
         let vwap = turnover as f64 / quantity as f64 / 10_000.0;
-        println!("{},{vwap:.6},{quantity}", topic.escape_ascii());
+        writeln!(out, "{},{vwap:.6},{quantity}", topic.escape_ascii())?;
     }
-    outcome.failure.map_or(Ok(()), Err)
+    outcome.failure.map_or(Ok(()), |error| Err(error.into()))
 }
