@@ -96,8 +96,8 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
     };
     let cache = Cache::open(&plan, signals.stop().clone())?;
     let restored = args.store.as_ref().map(|path| {
-        let topics = count(cache.restored());
-        format!("{topics} topics from {}", path.display())
+        let topics = counted(cache.restored(), ("topic", "topics"));
+        format!("{topics} from {}", path.display())
     });
     let snapshots = cache.snapshots().iter();
     let snapshots = snapshots.map(|at| format!("snapshots at {at}"));

@@ -18,7 +18,7 @@ use crate::{
         check_frames,
         exchange::{Exchange, Parameters},
     },
-    report::{count, rate, time},
+    report::{count, counted, rate, time},
     stop::Stop,
 };
 
@@ -373,8 +373,8 @@ pub(super) fn run(args: &Args) -> Result<Ending, Failure> {
         unsent => format!(", {} not sent", count(unsent)),
     };
     say(format_args!(
-        "published {} messages in {:.2} s: {} msg/s{lateness}{unsent}",
-        count(done.published),
+        "published {} in {:.2} s: {} msg/s{lateness}{unsent}",
+        counted(done.published, ("message", "messages")),
         done.elapsed_s,
         rate(if done.elapsed_s > 0.0 {
             done.published as f64 / done.elapsed_s

@@ -16,8 +16,9 @@ use crate::{
     findings::{
         figures::{Figure, figures},
         rank::{LEVEL, can_tell, is_larger},
-        words::{pairs, plural},
+        words::pairs,
     },
+    report::counted,
 };
 
 /// The most figures that are named because only one folder has them.
@@ -210,7 +211,7 @@ impl fmt::Display for Comparison {
         }
         for (place, invalid) in ["first", "second"].iter().zip(self.invalid) {
             if invalid > 0 {
-                let runs = plural(invalid, "INVALID run");
+                let runs = counted(invalid as u64, ("INVALID run", "INVALID runs"));
                 writeln!(out, "{runs} of the {place} left out")?;
             }
         }

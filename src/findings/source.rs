@@ -10,9 +10,9 @@ use crate::{
         record::{Points, Record, Results, Trace},
     },
     error::{Error, Result},
-    findings::words::{file_name, plural},
+    findings::words::file_name,
     latency::log,
-    report::rate,
+    report::{counted, rate},
 };
 
 /// One thing to show.
@@ -117,7 +117,7 @@ impl Source {
         Some(match &record.results {
             Results::Latency(runs) => {
                 let valid = runs.iter().filter(|run| run.verdict.is_ok()).count();
-                let all = plural(runs.len(), "run");
+                let all = counted(runs.len() as u64, ("run", "runs"));
                 match valid {
                     0 => (false, format!("none of {all} is valid")),
                     _ if valid == runs.len() => (
@@ -170,7 +170,7 @@ fn of_groups(groups: impl Iterator<Item = (String, Validity)>) -> (bool, String)
         runs += validity.runs;
         valid += validity.valid;
     }
-    let all = plural(runs, "run");
+    let all = counted(runs as u64, ("run", "runs"));
     match runs - valid {
         0 => (true, format!("{all}, all valid")),
         invalid => (true, format!("{invalid} of {all} INVALID and left out")),

@@ -13,14 +13,6 @@ pub(super) fn file_name(path: &Path) -> String {
         .into_owned()
 }
 
-/// Returns a number of things.
-pub(super) fn plural(number: usize, thing: &str) -> String {
-    match number {
-        1 => format!("1 {thing}"),
-        _ => format!("{number} {thing}s"),
-    }
-}
-
 /// Returns nanoseconds for an axis, without digits that say nothing: `50 µs`, `2.5 ms`.
 pub(super) fn short_time(ns: f64) -> String {
     let (factor, unit) = [(1e9, "s"), (1e6, "ms"), (1e3, "µs")]

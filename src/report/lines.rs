@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::{
     latency::Quantiles,
     pipeline::LineOutcome,
-    report::{count, time, times},
+    report::{count, counted, time, times},
 };
 
 /// What a line brought, where others carry copies of it. `copies = wins + duplicates + too_late`.
@@ -57,10 +57,10 @@ impl fmt::Display for LineSummary {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             out,
-            "line {} of {}: {} copies, {} of them first",
+            "line {} of {}: {}, {} of them first",
             self.line,
             self.feed,
-            count(self.copies),
+            counted(self.copies, ("copy", "copies")),
             count(self.wins),
         )?;
         if let (Some(p50_ns), Some(p99_ns)) = (self.lag_ns.p50, self.lag_ns.p99) {

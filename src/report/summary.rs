@@ -10,7 +10,7 @@ use crate::{
     ledger::{RejectedSample, Rejection},
     pipeline::{Outcome, ThreadOutcome, ratio},
     policy::ByTopic,
-    report::{LineSummary, count, rate, threads::disturbed, time},
+    report::{LineSummary, count, counted, rate, threads::disturbed, time},
     zmtp::Violation,
 };
 
@@ -539,7 +539,8 @@ impl Summary {
         } else {
             String::new()
         };
-        writeln!(out, "not delivered: {} topics{first}", count(topics as u64))?;
+        let topics = counted(topics as u64, ("topic", "topics"));
+        writeln!(out, "not delivered: {topics}{first}")?;
         writeln!(out, "{:>27}{:>15}", "dropped", "conflated")?;
         for row in &undelivered.topics[..shown] {
             let (dropped, conflated) = (count(row.dropped), count(row.conflated));

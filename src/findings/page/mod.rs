@@ -13,9 +13,10 @@ use crate::{
     findings::{
         plot::{Line, lines, style_sheet},
         source::Source,
-        words::{file_name, plural},
+        words::file_name,
     },
     latency::log::FEED,
+    report::counted,
 };
 use parts::{badge, merged, percentile_axes, percentile_line};
 
@@ -40,7 +41,7 @@ pub fn page(sources: &[Source]) -> String {
                 main {
                     header {
                         h1 { "pinfeed report" }
-                        p.dim { (plural(sources.len(), "result")) }
+                        p.dim { (counted(sources.len() as u64, ("result", "results"))) }
                     }
                     (side_by_side(sources))
                     @for source in sources {
