@@ -27,7 +27,7 @@ use crate::{
         unreached::{self, Awaited},
     },
     clock::Deadline,
-    config::{Config, Feed},
+    config::Config,
     error::Error,
     flight::FlightRecord,
     host::{pin::Placement, topology},
@@ -243,9 +243,12 @@ fn conduct<H: Handler>(
     if let Some(path) = &args.control {
         say(format_args!("answering at {}", path.display()));
     }
-    if args.max_loss.is_some() && !config.feeds.iter().all(Feed::is_numbered) {
+    let unnumbered = config.unnumbered();
+    if args.max_loss.is_some() && !unnumbered.is_empty() {
         say(format_args!(
-            "warning: --max-loss sees no loss where messages have no numbers: give an envelope that has them"
+            "warning: --max-loss sees no loss of {}, whose messages have no numbers that are looked at: give an \
+             envelope that has them",
+            unnumbered.join(", ")
         ));
     }
     let feeds = config.feeds.iter();

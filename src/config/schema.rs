@@ -316,6 +316,13 @@ impl Config {
         config
     }
 
+    /// Returns the names of the feeds whose messages have no numbers that are looked at.
+    #[must_use]
+    pub fn unnumbered(&self) -> Vec<String> {
+        let feeds = self.feeds.iter().filter(|feed| !feed.is_numbered());
+        feeds.map(|feed| feed.name.clone()).collect()
+    }
+
     /// One feed on one lane, without an endpoint yet.
     pub(crate) fn one_lane(envelope: Envelope) -> Self {
         let lane = Lane::named("0");

@@ -86,8 +86,8 @@ pub struct Pipeline<H> {
     feeds: Vec<String>,
     /// By feed: what merges its lines.
     merges: Vec<Option<Merged>>,
-    /// Whether the messages of all feeds have numbers that are looked at.
-    numbered: bool,
+    /// Feeds whose messages have no numbers that are looked at, by name.
+    unnumbered: Vec<String>,
     /// By feed: whether its publishers push.
     pushed: Vec<bool>,
     /// By feed: whether it takes snapshots.
@@ -157,7 +157,7 @@ impl<H: Handler> Pipeline<H> {
             shards,
             orders,
             feeds: config.feeds.iter().map(|feed| feed.name.clone()).collect(),
-            numbered: config.feeds.iter().all(Feed::is_numbered),
+            unnumbered: config.unnumbered(),
             merges,
             joined: (config.feeds.iter())
                 .map(|feed| feed.snapshot.is_some())
@@ -468,8 +468,10 @@ impl<H: Handler> Pipeline<H> {
             engine: self.engine,
             totals,
             // Of messages that are all rejected no number was seen.
-            lost: (self.numbered && (totals.received == 0 || totals.rejected() < totals.received))
+            lost: (self.unnumbered.len() < self.feeds.len()
+                && (totals.received == 0 || totals.rejected() < totals.received))
                 .then(|| totals.lost()),
+            unnumbered: mem::take(&mut self.unnumbered),
             elapsed_ns: totals
                 .last_accounted_ns
                 .saturating_sub(totals.first_received_ns),

@@ -24,9 +24,11 @@ pub struct Outcome<H> {
     pub engine: Engine,
     /// The ledger, at rest.
     pub totals: Totals,
-    /// Messages published that never came, as far as their numbers tell; `None` where a feed's messages
-    /// have none, or they are not looked at.
+    /// Messages published that never came, as far as their numbers tell; `None` where no feed's messages
+    /// have any that are looked at.
     pub lost: Option<u64>,
+    /// Feeds of which nobody knows, by name.
+    pub unnumbered: Vec<String>,
     /// From the first message received to the last delivered, dropped or rejected, in nanoseconds.
     pub elapsed_ns: u64,
     /// CPU time of this process, user and system, over that time, in nanoseconds.

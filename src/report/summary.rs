@@ -42,8 +42,10 @@ pub struct Summary {
     pub rejected_by_reason: BTreeMap<&'static str, u64>,
     /// The first few of them, of each reason.
     pub rejected_samples: Vec<RejectedSample>,
-    /// Messages published that never came; null where nobody knows.
+    /// Messages published that never came, of feeds with numbers; null where there are none.
     pub lost: Option<u64>,
+    /// Feeds whose losses nobody knows, by name.
+    pub unnumbered: Vec<String>,
     /// Runs of numbers missing.
     pub gaps: u64,
     /// Messages that came after they had been reported missing.
@@ -215,6 +217,7 @@ impl Summary {
             ),
             rejected_samples: outcome.rejected_samples.clone(),
             lost: outcome.lost,
+            unnumbered: outcome.unnumbered.clone(),
             gaps: totals.gaps,
             reordered: totals.reordered,
             restarts: totals.restarts,
@@ -395,21 +398,30 @@ impl Summary {
     /// What is said beside the number of lost messages.
     fn loss_note(&self) -> String {
         let named = [
-            (self.gaps, "gaps"),
-            (self.reordered, "came after all"),
-            (self.restarts, "topics began anew"),
-            (self.untracked, "not looked at"),
+            (self.gaps, ("gap", "gaps")),
+            (self.reordered, ("came after all", "came after all")),
+            (self.restarts, ("topic began anew", "topics began anew")),
+            (self.untracked, ("not looked at", "not looked at")),
             (
                 self.given_up_early,
-                "times given up early, too much was held",
+                (
+                    "time given up early, too much was held",
+                    "times given up early, too much was held",
+                ),
             ),
-            (self.untold, "notices too many to be told"),
+            (
+                self.untold,
+                ("notice too many to be told", "notices too many to be told"),
+            ),
         ];
-        let known: Vec<String> = named
+        let mut known: Vec<String> = named
             .into_iter()
             .filter(|&(number, _)| number > 0)
-            .map(|(number, name)| format!("{} {name}", count(number)))
+            .map(|(number, names)| counted(number, names))
             .collect();
+        if !self.unnumbered.is_empty() {
+            known.push(format!("nobody knows of {}", self.unnumbered.join(", ")));
+        }
         if known.is_empty() {
             String::new()
         } else {

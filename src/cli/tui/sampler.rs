@@ -120,7 +120,7 @@ impl<'a> Sampler<'a> {
             up_ns: now_ns,
             is_draining,
             totals,
-            lost: (self.config.feeds.iter().all(Feed::is_numbered)).then(|| totals.lost()),
+            lost: (self.config.feeds.iter().any(Feed::is_numbered)).then(|| totals.lost()),
             per_s: messages_per_s,
             bytes_per_s: per_s(totals.received_bytes - before.received_bytes, elapsed_ns),
             cpu_share: share(cpu_ns.saturating_sub(self.before.cpu_ns)),
