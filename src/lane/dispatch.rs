@@ -461,8 +461,10 @@ impl Dispatch {
         first: usize,
         candidates: usize,
     ) -> Result<Option<usize>> {
-        tally.counters().blocked.add(1);
+        let waits = &tally.counters().waits;
+        waits.blocked.add(1);
         let mut since_ns = self.pressure.clock.now_ns();
+        waits.begin(since_ns);
         let (mut stall, mut first) = (None, first);
         // What is ready for other workers must not wait for this one; what comes back for this one is for the
         // message.
@@ -480,7 +482,9 @@ impl Dispatch {
             };
             let now_ns = self.pressure.clock.now_ns();
             let blocked_ns = now_ns.saturating_sub(since_ns);
-            tally.counters().blocked_ns.add(blocked_ns);
+            let waits = &tally.counters().waits;
+            waits.blocked_ns.add(blocked_ns);
+            waits.begin(now_ns);
             since_ns = now_ns;
             let found = match returned {
                 Some(batch) => {
@@ -490,6 +494,7 @@ impl Dispatch {
                 None => open.or_else(|| self.take_spare(first, candidates)),
             };
             if found.is_some() || self.are_abandoned(tally, first, candidates) {
+                tally.counters().waits.end();
                 if let Some(stall) = stall {
                     self.pressure.end_stall(&stall);
                 }

@@ -12,6 +12,23 @@ pub(crate) struct LineRoute {
     pub origin: Origin,
     pub envelope: Envelope,
     pub watch: Watch,
+    /// How many connections were made.
+    pub made: u32,
+    /// The number of the one that what comes next came by, from 1.
+    pub comes_by: u32,
+}
+
+impl LineRoute {
+    /// A line without a connection yet.
+    pub(crate) fn new(origin: Origin, envelope: Envelope, watch: Watch) -> Self {
+        Self {
+            origin,
+            envelope,
+            watch,
+            made: 0,
+            comes_by: 0,
+        }
+    }
 }
 
 /// Who looks at the numbers of a line's messages, and listens for its silence.

@@ -7,8 +7,8 @@
 //! but knows nothing of numbers that went to other workers, and where one series counts all topics that is
 //! most of them.
 //!
-//! Its clock stands still while one of its lanes waits for a worker with the lock: what the others have
-//! received meanwhile could not be heard.
+//! Its clock stands still while one of its lanes waits, for a worker or for another lane (`attention.rs`): what that one
+//! has received meanwhile could not be heard.
 
 use std::{
     fmt,
@@ -25,6 +25,7 @@ use crate::{
     lane::{
         Dispatch, MoveOrder,
         attendance::{Absence, Attendance},
+        attention::Attention,
         dispatch::LOOK_AFTER,
         sorter::{Destination, Sorter},
         tally::Tally,
@@ -49,20 +50,17 @@ pub(crate) struct Merge {
     /// The feed, and its first line: what concerns all of them is told of that.
     origin: Origin,
     scope: Scope,
-    /// The time by which messages are waited for, and silence is judged, in nanoseconds.
-    heard_ns: u64,
-    /// How long its lanes have waited for workers, which does not count.
-    deaf_ns: u64,
+    /// The time by which messages are waited for, and silence is judged, and the lanes that have not ended.
+    attention: Attention,
     attendance: Attendance,
     /// The number of the last move that it was told to make.
     moves_taken: u64,
-    /// Lanes that have not ended.
-    lanes: usize,
 }
 
 /// A lane's part in a [`Merge`]. The last one to be dropped ends the way to the workers.
 pub(crate) struct Share {
     merge: Arc<Mutex<Merge>>,
+    lane: usize,
     /// Whether it has said that its lane has ended.
     ended: bool,
 }
@@ -126,14 +124,12 @@ impl Merge {
             envelope,
             arbiter,
             quality,
-            heard_ns: 0,
-            deaf_ns: 0,
+            attention: Attention::default(),
             origin: Origin { feed, line: 0 },
             dispatch,
             scope: numbering.scope,
             attendance: Attendance::new(feed, lines, silent_after_ns),
             moves_taken: 0,
-            lanes: 0,
         }
     }
 
@@ -168,9 +164,9 @@ impl Merge {
         let quality_ns = self.quality.due_ns().unwrap_or(u64::MAX);
         let mut due_ns = self.arbiter.due_ns().min(quality_ns);
         if self.dispatch.has_to_look() {
-            due_ns = due_ns.min(self.heard_ns + LOOK_AFTER.as_nanos() as u64);
+            due_ns = due_ns.min(self.attention.heard_ns() + LOOK_AFTER.as_nanos() as u64);
         }
-        due_ns.saturating_add(self.deaf_ns)
+        self.attention.when(due_ns)
     }
 
     /// As [`Dispatch::move_shard`], where none of its lines has brought the order before.
@@ -182,15 +178,11 @@ impl Merge {
     }
 
     /// Takes note of the time, and returns the one by which it judges.
-    fn hear(&mut self, now_ns: u64) -> u64 {
-        self.heard_ns = self.heard_ns.max(now_ns.saturating_sub(self.deaf_ns));
-        self.quality.hear(self.heard_ns);
-        self.heard_ns
-    }
-
-    /// Takes note of how long a lane waited for workers with the lock.
-    pub(super) fn note_deaf(&mut self, waited_ns: u64) {
-        self.deaf_ns += waited_ns;
+    fn hear(&mut self, tally: &Tally, now_ns: u64) -> u64 {
+        let deaf_ns = |lane| tally.deaf_ns(lane, now_ns);
+        let heard_ns = self.attention.hear(now_ns, deaf_ns);
+        self.quality.hear(heard_ns);
+        heard_ns
     }
 
     /// Takes messages of a line one by one, each with its fields and its topic's hash, or with why it is rejected.
@@ -236,7 +228,7 @@ impl Merge {
         flight: &FlightRecord,
         arrival: &Arrival<'_, F>,
     ) -> Result<()> {
-        let (received_ns, heard_ns) = (arrival.received_ns, self.hear(arrival.received_ns));
+        let (received_ns, heard_ns) = (arrival.received_ns, self.hear(tally, arrival.received_ns));
         let line = arrival.origin.line;
         self.attendance.hear(line, heard_ns);
         let verdict = match arrival.fields.stamp.position() {
@@ -297,7 +289,7 @@ impl Merge {
         hash_of: impl Fn(&[&[u8]; N]) -> Option<u64>,
         open: impl Fn(&[&[u8]; N]) -> Fields,
     ) -> Result<usize> {
-        let heard_ns = self.hear(run.received_ns);
+        let heard_ns = self.hear(tally, run.received_ns);
         let Some(table) = self.dispatch.sorting_table() else {
             return Ok(0);
         };
@@ -393,8 +385,8 @@ impl Merge {
         now_ns: u64,
     ) -> Result<()> {
         let (dispatch, quality, scope) = (&mut self.dispatch, &mut self.quality, self.scope);
-        let heard_ns = self.heard_ns;
-        let noticed_ns = heard_ns + self.deaf_ns;
+        let heard_ns = self.attention.heard_ns();
+        let noticed_ns = self.attention.when(heard_ns);
         let mut outcome = Ok(());
         self.arbiter.release(now_ns, &mut |released| {
             if outcome.is_err() {
@@ -434,8 +426,7 @@ impl Merge {
         flight: &FlightRecord,
         now_ns: u64,
     ) -> Result<()> {
-        let blocked_ns = tally.counters().blocked_ns.get();
-        let heard_ns = self.hear(now_ns);
+        let heard_ns = self.hear(tally, now_ns);
         let due = self.arbiter.due_ns() <= heard_ns;
         if due {
             self.release(tally, flight, heard_ns)?;
@@ -450,8 +441,12 @@ impl Merge {
         if due {
             self.dispatch.offer(tally)?;
         }
-        self.note_deaf(tally.counters().blocked_ns.get() - blocked_ns);
         Ok(())
+    }
+
+    /// As [`Arbiter::comes_by`].
+    pub(super) fn comes_by(&mut self, line: u8, connection: u32) {
+        self.arbiter.comes_by(line, connection);
     }
 
     /// Takes note that a connection of a line was made, or ended.
@@ -463,7 +458,7 @@ impl Merge {
         made: bool,
         now_ns: u64,
     ) {
-        let heard_ns = self.hear(now_ns);
+        let heard_ns = self.hear(tally, now_ns);
         let is_up = (self.attendance).note_connection(line, made, heard_ns, flight, now_ns);
         match (made, is_up) {
             (true, _) => self.arbiter.connected(line),
@@ -504,12 +499,13 @@ impl Merge {
 
 impl Share {
     /// Takes a part in a merge, for a lane.
-    pub(crate) fn of(merge: &Arc<Mutex<Merge>>) -> Self {
+    pub(crate) fn of(merge: &Arc<Mutex<Merge>>, lane: usize) -> Self {
         let share = Self {
             merge: merge.clone(),
+            lane,
             ended: false,
         };
-        share.lock().lanes += 1;
+        share.lock().attention.join(lane);
         share
     }
 
@@ -520,9 +516,12 @@ impl Share {
             return merge;
         }
         let since_ns = clock.now_ns();
+        let waits = &tally.counters().waits;
+        waits.begin(since_ns);
         let merge = self.lock();
         let waited_ns = clock.now_ns().saturating_sub(since_ns);
-        tally.counters().queued_ns.add(waited_ns);
+        waits.queued_ns.add(waited_ns);
+        waits.end();
         merge
     }
 
@@ -538,8 +537,8 @@ impl Share {
     pub(super) fn end(&mut self, tally: &mut Tally, flight: &FlightRecord) -> Result<()> {
         self.ended = true;
         let mut merge = self.lock();
-        merge.lanes -= 1;
-        if merge.lanes > 0 {
+        merge.attention.leave(self.lane);
+        if merge.attention.lanes() > 0 {
             return merge.flush(tally);
         }
         merge.release(tally, flight, u64::MAX)?;
@@ -551,9 +550,11 @@ impl Drop for Share {
     fn drop(&mut self) {
         let ended = self.ended;
         let mut merge = self.lock();
-        // Not where the lane has failed.
-        merge.lanes -= usize::from(!ended);
-        if merge.lanes == 0 {
+        if !ended {
+            // The lane has failed.
+            merge.attention.leave(self.lane);
+        }
+        if merge.attention.lanes() == 0 {
             merge.dispatch.close();
         }
     }

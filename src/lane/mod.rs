@@ -2,6 +2,7 @@
 //! frames into batches for workers; the router is the same whatever the engine.
 
 mod attendance;
+mod attention;
 mod dispatch;
 mod fields;
 mod join;

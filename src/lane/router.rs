@@ -88,10 +88,7 @@ impl Way {
         tally.settle();
         dispatch.offer(tally)?;
         let mut merge = share.lock_for(tally, clock);
-        let blocked_ns = tally.counters().blocked_ns.get();
-        let taken = take(&mut merge, tally, flight)?;
-        merge.note_deaf(tally.counters().blocked_ns.get() - blocked_ns);
-        Ok(taken)
+        take(&mut merge, tally, flight)
     }
 
     fn desk<'a>(
@@ -262,6 +259,7 @@ impl Router {
             origin,
             envelope,
             watch,
+            ..
         } = &mut self.lines[line];
         let (origin, bytes_max) = (*origin, self.message_bytes_max);
         match watch {
@@ -335,12 +333,37 @@ impl Router {
             .sample(reason, || Sample::unseen(origin, reason, bytes));
     }
 
-    /// Takes note that a connection of a line was made, or ended.
+    /// Takes note of which connection of a line what comes next came by: its number, as
+    /// [`note_connection`](Self::note_connection) gave it.
+    #[inline]
+    pub(crate) fn comes_by(&mut self, line: usize, connection: u32) {
+        let line = &mut self.lines[line];
+        if line.comes_by == connection {
+            return;
+        }
+        line.comes_by = connection;
+        match &mut line.watch {
+            Watch::Nothing => {}
+            Watch::Tracked(tracker) => tracker.comes_by(connection),
+            Watch::Joined(join) => join.tracker().comes_by(connection),
+            Watch::Merged(share) => {
+                let mut merge = share.lock_for(&self.way.tally, &self.clock);
+                merge.comes_by(line.origin.line, connection);
+            }
+        }
+    }
+
+    /// Takes note that a connection of a line was made, or ended. Returns how many were made so far, which is the number of
+    /// the one made; what comes next by the line came by that one, unless [`comes_by`](Self::comes_by) says otherwise.
     #[cold]
-    pub(crate) fn note_connection(&mut self, line: usize, made: bool) {
+    pub(crate) fn note_connection(&mut self, line: usize, made: bool) -> u32 {
         let now_ns = self.clock.now_ns();
         let heard_ns = self.way.tally.heard(now_ns);
         let line = &mut self.lines[line];
+        if made {
+            line.made = line.made.saturating_add(1);
+            line.comes_by = line.made;
+        }
         match &mut line.watch {
             Watch::Nothing => {}
             Watch::Tracked(tracker) => {
@@ -364,6 +387,7 @@ impl Router {
                     now_ns,
                 ),
         }
+        line.made
     }
 
     /// Moves a shard to a worker, for everything that comes by the lane.

@@ -8,6 +8,7 @@
 
 mod parts;
 mod samples;
+mod waits;
 
 use std::sync::atomic::{
     AtomicU64,
@@ -19,6 +20,7 @@ use serde::Serialize;
 
 pub use parts::{LaneTotals, WorkerTotals};
 pub use samples::{RejectedSample, SAMPLE_BYTES_MAX, SAMPLES_MAX, Sample, SampleFrame, Samples};
+pub use waits::Waits;
 
 use crate::{shard::SHARDS, zmtp::Violation};
 
@@ -126,12 +128,8 @@ pub struct LaneLedger {
     /// Messages handed over, by shard, as a sample of them tells; but for topics that an override gives to a
     /// worker.
     pub by_shard: Box<[Counter]>,
-    /// Times the handoff was full, so that the lane had to wait.
-    pub blocked: Counter,
-    /// Nanoseconds the lane waited for a full handoff.
-    pub blocked_ns: Counter,
-    /// Nanoseconds the lane waited for its turn with a feed that other lanes carry copies of.
-    pub queued_ns: Counter,
+    /// What it waited, on a cache line of its own.
+    pub waits: CachePadded<Waits>,
     /// Connections made: handshakes that succeeded.
     pub connects: Counter,
     /// Connections lost after that.
@@ -291,9 +289,9 @@ impl Ledger {
                 .flat_map(|one| &one.ways)
                 .map(|way| way.batches.get())
                 .sum(),
-            blocked: lane(|one| &one.blocked),
-            blocked_ns: lane(|one| &one.blocked_ns),
-            queued_ns: lane(|one| &one.queued_ns),
+            blocked: lane(|one| &one.waits.blocked),
+            blocked_ns: lane(|one| &one.waits.blocked_ns),
+            queued_ns: lane(|one| &one.waits.queued_ns),
             connects: lane(|one| &one.connects),
             disconnects: lane(|one| &one.disconnects),
             connect_failures: lane(|one| &one.connect_failures),

@@ -35,7 +35,7 @@ impl Ledger {
         let lane = |one: &super::LaneLedger| LaneTotals {
             received: one.received.get(),
             received_bytes: one.received_bytes.get(),
-            blocked_ns: one.blocked_ns.get(),
+            blocked_ns: one.waits.blocked_ns.get(),
             // In this order: never more are seen to be lost than to be made.
             disconnects: one.disconnects.get(),
             connects: one.connects.get(),

@@ -251,11 +251,11 @@ impl<'a> Assembly<'a> {
             let tally = Tally::new(index, self.ledger.clone(), self.cpu.at_first_ns.clone());
             let lines = assigned(config, &config.lanes[index].name);
             let lines = lines.iter().map(|assigned| {
-                Ok(LineRoute {
-                    origin: assigned.origin,
-                    envelope: assigned.feed.envelope.clone(),
-                    watch: watch(assigned, &merges, &mut reaches)?,
-                })
+                Ok(LineRoute::new(
+                    assigned.origin,
+                    assigned.feed.envelope.clone(),
+                    watch(assigned, index, &merges, &mut reaches)?,
+                ))
             });
             let router = Router::new(
                 self.dispatch(index, outlets)?,
@@ -389,16 +389,17 @@ fn sources(config: &Config) -> usize {
     config.lanes.len() + merged.count()
 }
 
-/// Decides who looks at the numbers of a line's messages. `merges` are by feed; what tells whether a server of
+/// Decides who looks at the numbers of the messages of a lane's line. `merges` are by feed; what tells whether a server of
 /// snapshots was reached is added to `reaches`.
 fn watch(
     assigned: &Assigned<'_>,
+    lane: usize,
     merges: &[Option<Merged>],
     reaches: &mut Vec<Reach>,
 ) -> Result<Watch> {
     let feed = assigned.feed;
     if let Some(merge) = &merges[usize::from(assigned.origin.feed)] {
-        return Ok(Watch::Merged(Share::of(merge)));
+        return Ok(Watch::Merged(Share::of(merge, lane)));
     }
     let numbering = feed.envelope.numbering().filter(|_| feed.sequence.track);
     if let Some(snapshot) = &feed.snapshot {

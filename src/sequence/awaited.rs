@@ -98,17 +98,17 @@ fn place(hash: u64, seed: u64) -> usize {
 #[derive(Clone, Copy, Debug)]
 struct Life {
     epoch: u64,
-    generation: u32,
+    connection: u32,
     offset: u64,
 }
 
 impl Life {
     #[cold]
-    fn new(epoch: u64, generation: u32) -> Self {
-        let life = epoch ^ u64::from(generation).rotate_left(32);
+    fn new(epoch: u64, connection: u32) -> Self {
+        let life = epoch ^ u64::from(connection).rotate_left(32);
         Self {
             epoch,
-            generation,
+            connection,
             // Turned, so that the next epoch is not as far away as the next number.
             offset: life.wrapping_mul(SPREAD).rotate_left(32),
         }
@@ -135,11 +135,11 @@ impl Awaited {
         }
     }
 
-    /// Returns what takes messages in sequence that came by connection number `generation`.
+    /// Returns what takes messages in sequence that came by connection number `connection`.
     #[inline(always)]
-    pub(super) fn followed(&mut self, generation: u32) -> Followed<'_> {
-        if self.life.generation != generation {
-            self.life = Life::new(self.life.epoch, generation);
+    pub(super) fn followed(&mut self, connection: u32) -> Followed<'_> {
+        if self.life.connection != connection {
+            self.life = Life::new(self.life.epoch, connection);
         }
         Followed {
             rows: &mut self.rows,
@@ -162,9 +162,9 @@ impl Awaited {
         None
     }
 
-    /// From here on a topic awaits a position on connection number `generation`, if there is a slot for it.
-    pub(super) fn put(&mut self, hash: u64, position: Position, generation: u32) {
-        let mark = Life::new(position.epoch, generation).mark(position.sequence);
+    /// From here on a topic awaits a position on connection number `connection`, if there is a slot for it.
+    pub(super) fn put(&mut self, hash: u64, position: Position, connection: u32) {
+        let mark = Life::new(position.epoch, connection).mark(position.sequence);
         let awaited = hash.wrapping_add(mark);
         if let Some(slot) = self.slot(hash) {
             *slot = awaited;
@@ -239,10 +239,10 @@ impl Awaited {
     }
 
     /// From here on a topic awaits nothing. Returns how many messages it has got since it awaited a position on
-    /// connection number `generation`. Its slot stays, so that one that comes and goes does not wear out the table.
-    pub(super) fn take(&mut self, hash: u64, since: Position, generation: u32) -> Option<u64> {
+    /// connection number `connection`. Its slot stays, so that one that comes and goes does not wear out the table.
+    pub(super) fn take(&mut self, hash: u64, since: Position, connection: u32) -> Option<u64> {
         let awaited = mem::replace(self.slot(hash)?, NONE);
-        let mark = Life::new(since.epoch, generation).mark(since.sequence);
+        let mark = Life::new(since.epoch, connection).mark(since.sequence);
         let far = awaited.wrapping_sub(hash).wrapping_sub(mark);
         (awaited != NONE).then(|| far.wrapping_mul(SPREAD_INVERSE))
     }
@@ -272,7 +272,7 @@ impl Followed<'_> {
     #[inline(always)]
     pub(crate) fn follow(&mut self, hash: u64, position: Position) -> bool {
         if self.life.epoch != position.epoch {
-            *self.life = Life::new(position.epoch, self.life.generation);
+            *self.life = Life::new(position.epoch, self.life.connection);
         }
         let awaited = hash.wrapping_add(self.life.mark(position.sequence));
         for at in rows_of(hash, self.rows.len()) {
@@ -307,13 +307,13 @@ mod tests {
     fn only_the_next_number_of_the_same_life_is_followed() {
         let mut awaited = Awaited::new();
         awaited.put(7, at(5, 10), 1);
-        let mut follow = |hash, position, generation| {
-            let mut followed = awaited.followed(generation);
+        let mut follow = |hash, position, connection| {
+            let mut followed = awaited.followed(connection);
             followed.follow(hash, position)
         };
         assert!(!follow(8, at(5, 10), 1), "another topic");
-        for (position, generation) in [(at(5, 11), 1), (at(6, 10), 1), (at(5, 10), 2)] {
-            assert!(!follow(7, position, generation));
+        for (position, connection) in [(at(5, 11), 1), (at(6, 10), 1), (at(5, 10), 2)] {
+            assert!(!follow(7, position, connection));
         }
         assert!(follow(7, at(5, 10), 1));
         assert!(!follow(7, at(5, 10), 1), "it came before");

@@ -5,11 +5,12 @@
 //! and another one behind is a copy, unless it tells of a restart:
 //!
 //! * with epochs, another epoch is a restart, and nothing else is; the life before is remembered, and where its
-//!   epoch comes again over the same connections, as where the old publisher still sends while the new one has begun,
-//!   it goes on where it stood;
+//!   epoch comes again, as where the old publisher still sends while the new one has begun, it goes on where it
+//!   stood, unless it falls back there over a newer connection: then the epoch is used for another life;
 //! * without them, a fall back is a restart where it reaches the first number of a series, where it is
-//!   farther than [`NEAR`] numbers, and always where the connection is a new one: no message comes late
-//!   across connections;
+//!   farther than [`NEAR`] numbers, and where the connection is newer than any that brought the series before, since no
+//!   message comes late across connections: but not where it is only the last number again, as caches send it to
+//!   who connects, or one that is missing. What an older connection still brings is of the life before.
 //! * a leap forward by more than [`GAP_COUNT_MAX`] is one too: no publisher lost that much.
 //!
 //! Numbers wrap: behind the highest of their width stands 0. What is within [`NEAR`] numbers of the
@@ -32,8 +33,8 @@ pub const NEAR: u64 = 1 << 16;
 pub const GAP_COUNT_MAX: u64 = 1 << 40;
 /// How many numbers before the expected one are known to be missing or not.
 const REMEMBERED: u64 = u64::BITS as u64;
-/// The generation of a series that no number has come of.
-const UNSEEN: u32 = u32::MAX;
+/// The connection of a series that no number has come of.
+const UNSEEN: u32 = 0;
 
 /// What a message's number says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,8 +69,10 @@ pub struct Stream {
     next: u64,
     /// Bit `i` tells that `next - 1 - i` is missing.
     missing: u64,
-    /// Which connection the last message came by.
-    generation: u32,
+    /// The newest connection that a message came by, by its number among those of the line.
+    connection: u32,
+    /// The one that the publisher's restart came by, where numbers alone tell of it.
+    begun_by: u32,
 }
 
 impl Default for Stream {
@@ -79,7 +82,8 @@ impl Default for Stream {
             epoch: u64::MAX,
             next: u64::MAX,
             missing: 0,
-            generation: UNSEEN,
+            connection: UNSEEN,
+            begun_by: UNSEEN,
         }
     }
 }
@@ -92,21 +96,27 @@ impl Stream {
         self.next == position.sequence && self.epoch == position.epoch
     }
 
-    /// Takes the message that is [expected](Self::expects). `mask` is the highest number of the series.
+    /// Tells whether what comes by a connection is of this life, as far as connections tell.
     #[inline(always)]
-    pub fn follow(&mut self, mask: u64, generation: u32) {
-        self.next = self.next.wrapping_add(1) & mask;
-        self.missing <<= 1;
-        self.generation = generation;
+    pub(super) fn is_of(&self, connection: u32) -> bool {
+        connection >= self.begun_by
     }
 
-    /// Returns the position [expected](Self::expects), and which connection the last message came by.
+    /// Takes the message that is [expected](Self::expects). `mask` is the highest number of the series.
+    #[inline(always)]
+    pub fn follow(&mut self, mask: u64, connection: u32) {
+        self.next = self.next.wrapping_add(1) & mask;
+        self.missing <<= 1;
+        self.connection = self.connection.max(connection);
+    }
+
+    /// Returns the position [expected](Self::expects), and the newest connection that a message came by.
     pub(super) fn awaited(&self) -> (Position, u32) {
         let position = Position {
             epoch: self.epoch,
             sequence: self.next,
         };
-        (position, self.generation)
+        (position, self.connection)
     }
 
     /// Takes `count` messages in sequence on the same connection.
@@ -119,11 +129,11 @@ impl Stream {
     }
 
     /// Goes on behind `position`, which is known from elsewhere, with nothing missing before it.
-    pub(super) fn rebase(&mut self, mask: u64, position: Position, generation: u32) {
+    pub(super) fn rebase(&mut self, mask: u64, position: Position, connection: u32) {
         self.epoch = position.epoch;
         self.next = position.sequence.wrapping_add(1) & mask;
         self.missing = 0;
-        self.generation = generation;
+        self.connection = self.connection.max(connection);
     }
 
     /// Tells whether a message at `position` came, or was missed, in this life of the series.
@@ -131,23 +141,23 @@ impl Stream {
         let behind = self.next.wrapping_sub(position.sequence) & mask;
         let is_behind = self.epoch == position.epoch && behind <= mask >> 1 && behind > 0;
         // Epochs grow with time.
-        self.generation != UNSEEN && (is_behind || position.epoch < self.epoch)
+        self.connection != UNSEEN && (is_behind || position.epoch < self.epoch)
     }
 
     /// Takes a message at `position`, and says what its number tells.
     ///
-    /// `generation` counts the line's connections; `from_start` tells that the first message seen should
-    /// be the first of its series, where that is known.
+    /// `connection` is the number, from 1, of the line's connection that it came by; `from_start` tells that the first
+    /// message seen should be the first of its series, where that is known.
     pub fn advance(
         &mut self,
         numbering: &Numbering,
         from_start: bool,
         position: Position,
-        generation: u32,
+        connection: u32,
     ) -> Step {
         let mask = numbering.mask();
-        let former = self.generation;
-        self.generation = generation;
+        let former = self.connection;
+        self.connection = former.max(connection);
         if former == UNSEEN {
             let gap = self.begin(numbering, position);
             if !from_start {
@@ -163,22 +173,31 @@ impl Stream {
         let ahead = position.sequence.wrapping_sub(self.next) & mask;
         let behind = self.next.wrapping_sub(position.sequence) & mask;
         if ahead == 0 {
-            self.follow(mask, generation);
+            self.follow(mask, connection);
             return Step::InSequence;
         }
         let is_ahead = self.is_ahead(mask, position.sequence);
-        match () {
-            () if is_ahead && ahead > GAP_COUNT_MAX => self.restart(numbering, position),
-            () if is_ahead => Step::Gap(self.skip(mask, ahead)),
-            () if !numbering.has_epoch && (generation != former || behind > near(mask)) => {
-                self.restart(numbering, position)
-            }
-            () if self.was_missing(behind) => Step::Reordered,
-            () if !numbering.has_epoch && numbering.start == Some(position.sequence) => {
-                self.restart(numbering, position)
-            }
-            () => Step::Duplicate,
+        if is_ahead && ahead <= GAP_COUNT_MAX {
+            return Step::Gap(self.skip(mask, ahead));
         }
+        let is_far = is_ahead || (!numbering.has_epoch && behind > near(mask));
+        if !is_far && self.was_missing(behind) {
+            self.connection = former;
+            return Step::Reordered;
+        }
+        let is_renewed = connection > former && behind > 1;
+        let is_start = numbering.start == Some(position.sequence);
+        if is_far || (!numbering.has_epoch && (is_renewed || is_start)) {
+            self.begun_by = if numbering.has_epoch {
+                UNSEEN
+            } else {
+                connection
+            };
+            return self.restart(numbering, position);
+        }
+        // What falls back behind it is still a restart.
+        self.connection = former;
+        Step::Duplicate
     }
 
     /// Tells whether a number is the expected one or a later one of the same life.
@@ -193,7 +212,7 @@ impl Stream {
     /// Takes the message behind `count` missing ones.
     fn skip(&mut self, mask: u64, count: u64) -> Gap {
         let gap = self.miss(mask, count);
-        self.follow(mask, self.generation);
+        self.follow(mask, self.connection);
         gap
     }
 
@@ -219,7 +238,7 @@ impl Stream {
     /// come, or is of another life, or nothing of the series has come so far.
     pub(super) fn miss_to(&mut self, mask: u64, position: Position) -> Option<Gap> {
         let ahead = position.sequence.wrapping_sub(self.next) & mask;
-        let is_news = self.generation != UNSEEN
+        let is_news = self.connection != UNSEEN
             && self.epoch == position.epoch
             && self.is_ahead(mask, position.sequence)
             && ahead < GAP_COUNT_MAX;
@@ -254,12 +273,14 @@ impl Stream {
 
     /// Tells whether a message at `position` is of another life than the last, as epochs tell.
     pub(super) fn is_left_by(&self, numbering: &Numbering, position: Position) -> bool {
-        numbering.has_epoch && self.generation != UNSEEN && position.epoch != self.epoch
+        numbering.has_epoch && self.connection != UNSEEN && position.epoch != self.epoch
     }
 
-    /// Tells whether a message at `position` is of this life, which was left, and no connection was made since its last.
-    pub(super) fn is_resumed_by(&self, position: Position, generation: u32) -> bool {
-        position.epoch == self.epoch && generation == self.generation
+    /// Tells whether a message at `position` is of this life, which was left: it came by a connection that brought it
+    /// before, or goes on from where it stood.
+    pub(super) fn is_resumed_by(&self, mask: u64, position: Position, connection: u32) -> bool {
+        let goes_on = self.is_ahead(mask, position.sequence);
+        position.epoch == self.epoch && (connection <= self.connection || goes_on)
     }
 
     /// Takes a message of the life before, in which it stands where it does there: one that is late there, or a
@@ -269,9 +290,9 @@ impl Stream {
         former: &mut Self,
         numbering: &Numbering,
         position: Position,
-        generation: u32,
+        connection: u32,
     ) -> Step {
-        let gap = match former.advance(numbering, false, position, generation) {
+        let gap = match former.advance(numbering, false, position, connection) {
             step @ (Step::Duplicate | Step::Reordered) => return step,
             Step::InSequence => None,
             Step::Gap(gap) => Some(gap),

@@ -92,8 +92,10 @@ pub struct Tracker {
     recover_ns: u64,
     /// The latest time seen.
     now_ns: u64,
-    /// How many connections there were.
-    generation: u32,
+    /// How many connections were made.
+    connections: u32,
+    /// The number of the one that what comes next came by, 1 for what comes before any.
+    connection: u32,
     /// Whether unknown topics are put into the table.
     registers: bool,
     /// Whether topics are looked up.
@@ -101,8 +103,8 @@ pub struct Tracker {
     line: Stream,
     feed: FeedQuality,
     topics: Topics<Stream>,
-    /// By topic, or 0 for the line: the life before the present one, of series with epochs that had one. Bounded by the
-    /// topics tracked.
+    /// By topic, or 0 for the line: the life before the present one, of series that had one. Bounded by the topics
+    /// tracked.
     former: HashMap<u64, Stream>,
     /// Whether what topics in step await is kept apart: where numbers are all there is to look at.
     in_step: bool,
@@ -133,7 +135,8 @@ impl Tracker {
             from_start: options.from_start,
             recover_ns: options.recover_ns,
             now_ns: 0,
-            generation: 0,
+            connections: 0,
+            connection: 1,
             registers,
             looks_up: registers,
             line: Stream::default(),
@@ -179,7 +182,7 @@ impl Tracker {
     #[inline(always)]
     pub(crate) fn followed(&mut self) -> Option<Followed<'_>> {
         let in_step = self.in_step && !self.feed.listens;
-        in_step.then(|| self.awaited.followed(self.generation))
+        in_step.then(|| self.awaited.followed(self.connection))
     }
 
     /// Tells whether [`follow`](Self::follow) would take any message, as where there are neither numbers nor topics to
@@ -202,8 +205,10 @@ impl Tracker {
     /// to be [judged](Self::judge).
     #[inline(always)]
     pub fn follow(&mut self, hash: u64, position: Option<Position>) -> bool {
-        let now_ns = self.now_ns;
-        let follows = |series: &Stream| position.is_some_and(|position| series.expects(position));
+        let (now_ns, connection) = (self.now_ns, self.connection);
+        let follows = |series: &Stream| {
+            position.is_some_and(|position| series.expects(position)) && series.is_of(connection)
+        };
         if self.feed.listens || (self.by_line && !follows(&self.line)) {
             return false;
         }
@@ -216,14 +221,14 @@ impl Tracker {
                     if quality.is_steady() && (!self.by_topic || follows(state)) =>
                 {
                     quality.last_seen_ns = now_ns;
-                    state.follow(self.mask, self.generation);
+                    state.follow(self.mask, connection);
                     true
                 }
                 Some(_) => false,
                 None => !self.registers,
             };
         if steady && self.by_line {
-            self.line.follow(self.mask, self.generation);
+            self.line.follow(self.mask, connection);
         }
         steady
     }
@@ -241,9 +246,9 @@ impl Tracker {
     ) -> Verdict {
         let of_line = match self.numbering {
             Some(numbering) if self.by_line => position.map(|at| {
-                let (from_start, generation) = (self.from_start, self.generation);
+                let (from_start, connection) = (self.from_start, self.connection);
                 let (series, former) = (&mut self.line, &mut self.former);
-                advance(series, former, 0, &numbering, from_start, at, generation)
+                advance(series, former, 0, &numbering, from_start, at, connection)
             }),
             _ => None,
         };
@@ -270,8 +275,8 @@ impl Tracker {
     /// Brings a topic's series up to date with what it awaits.
     fn fall_out_of_step(&mut self, hash: u64) {
         if let Some(Topic { state, .. }) = self.topics.get_mut(hash) {
-            let (position, generation) = state.awaited();
-            if let Some(followed) = self.awaited.take(hash, position, generation) {
+            let (position, connection) = state.awaited();
+            if let Some(followed) = self.awaited.take(hash, position, connection) {
                 state.follow_many(self.mask, followed);
             }
         }
@@ -283,9 +288,9 @@ impl Tracker {
             && self.in_step
             && quality.is_steady()
         {
-            let (position, generation) = state.awaited();
-            if generation == self.generation {
-                self.awaited.put(hash, position, generation);
+            let (position, connection) = state.awaited();
+            if connection == self.connection {
+                self.awaited.put(hash, position, connection);
             }
         }
     }
@@ -326,14 +331,14 @@ impl Tracker {
         position: Option<Position>,
         events: &mut impl FnMut(Event<'_>),
     ) -> Verdict {
-        let (generation, from_start) = (self.generation, self.from_start);
+        let (connection, from_start) = (self.connection, self.from_start);
         let numbering = self.numbering.filter(|_| self.by_topic);
         let Some(entry) = self.topics.get_mut(hash) else {
             return Verdict::Deliver;
         };
         let step = numbering.zip(position).map(|(numbering, at)| {
             let (series, former) = (&mut entry.state, &mut self.former);
-            advance(series, former, hash, &numbering, from_start, at, generation)
+            advance(series, former, hash, &numbering, from_start, at, connection)
         });
         let verdict = self.take(Some((topic, hash)), step.zip(position), events);
         let effect = match step {
@@ -451,9 +456,9 @@ impl Tracker {
         position: Position,
         events: &mut impl FnMut(Event<'_>),
     ) -> bool {
-        let (mask, generation) = (self.mask, self.generation);
+        let (mask, connection) = (self.mask, self.connection);
         let Some((topic, hash)) = topic else {
-            self.line.rebase(mask, position, generation);
+            self.line.rebase(mask, position, connection);
             return true;
         };
         if !self.find(topic, hash, true, events) {
@@ -462,7 +467,7 @@ impl Tracker {
         self.fall_out_of_step(hash);
         let is_news = match self.topics.get_mut(hash) {
             Some(Topic { state, .. }) if !state.is_past(mask, position) => {
-                state.rebase(mask, position, generation);
+                state.rebase(mask, position, connection);
                 true
             }
             _ => false,
@@ -496,17 +501,23 @@ impl Tracker {
         self.tell_feed(events);
     }
 
-    /// Takes note of a connection of the feed made (`up`) or lost.
+    /// Takes note of a connection of the feed made (`up`) or lost. What comes next came by one that was made, unless
+    /// [`comes_by`](Self::comes_by) says otherwise.
     pub fn connected(&mut self, up: bool, now_ns: u64, events: &mut impl FnMut(Event<'_>)) {
         self.now_ns = self.now_ns.max(now_ns);
         if up {
-            // The highest marks a series not seen yet.
-            self.generation = (self.generation + 1) % u32::MAX;
+            self.connections = self.connections.saturating_add(1);
+            self.comes_by(self.connections);
             self.feed.connect(self.now_ns);
         } else {
             self.feed.disconnect();
         }
         self.tell_feed(events);
+    }
+
+    /// Takes note of which connection what comes next came by: its number among those that were made, from 1.
+    pub fn comes_by(&mut self, connection: u32) {
+        self.connection = connection.saturating_add(1);
     }
 
     /// Takes note of how time passes. To be called at [`due_ns`](Self::due_ns) or soon after.
@@ -569,17 +580,26 @@ fn advance(
     numbering: &Numbering,
     from_start: bool,
     at: Position,
-    generation: u32,
+    connection: u32,
 ) -> Step {
     if series.is_left_by(numbering, at) {
         match former.get_mut(&key) {
-            Some(life) if life.is_resumed_by(at, generation) => {
-                return series.resume(life, numbering, at, generation);
+            Some(life) if life.is_resumed_by(numbering.mask(), at, connection) => {
+                return series.resume(life, numbering, at, connection);
             }
             _ => former.insert(key, *series),
         };
+    } else if !series.is_of(connection)
+        && let Some(life) = former.get_mut(&key)
+    {
+        return life.advance(numbering, false, at, connection);
     }
-    series.advance(numbering, from_start, at, generation)
+    let before = *series;
+    let step = series.advance(numbering, from_start, at, connection);
+    if !numbering.has_epoch && matches!(step, Step::Restarted { .. }) {
+        former.insert(key, before);
+    }
+    step
 }
 
 #[cfg(test)]

@@ -105,6 +105,8 @@ pub(super) struct Connection {
     socket: Socket,
     /// The line it is for.
     pub line: usize,
+    /// Its number among the line's, once it is up.
+    number: u32,
     pub made: Made,
     socket_type: SocketType,
     state: State,
@@ -147,6 +149,7 @@ impl Connection {
             socket,
             made,
             line,
+            number: 0,
             socket_type,
             state: State::Connecting,
             limits,
@@ -260,6 +263,9 @@ impl Connection {
     /// What [`Router::route`](crate::lane::Router::route) gives.
     #[inline]
     pub(super) fn read(&mut self, buffer: &mut [u8], sink: &mut Sink<'_>) -> Result<Turn> {
+        if self.is_up() {
+            sink.router.comes_by(self.line, self.number);
+        }
         if self.need_bytes > GATHERED_BYTES_MIN {
             return self.read_large(sink);
         }
@@ -345,7 +351,7 @@ impl Connection {
             if self.is_up() {
                 // When what is wanted has been asked for, so that no snapshot is older than that; and before anything
                 // is passed on.
-                sink.router.note_connection(self.line, true);
+                self.number = sink.router.note_connection(self.line, true);
             }
             if turn != Turn::Open {
                 return Ok((used, turn));

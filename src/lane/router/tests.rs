@@ -109,13 +109,13 @@ impl Bench {
                 let way = dispatch(of_merge);
                 let lines = Merge::new(0, envelope.clone(), 2, limits, tracker, None, way);
                 let shared = merge.insert(Arc::new(Mutex::new(lines)));
-                (0..2).map(|_| Watch::Merged(Share::of(shared))).collect()
+                (0..2)
+                    .map(|_| Watch::Merged(Share::of(shared, 0)))
+                    .collect()
             }
         };
-        let lines = (0..).zip(watches).map(|(line, watch)| LineRoute {
-            origin: Origin { line, ..ORIGIN },
-            envelope: envelope.clone(),
-            watch,
+        let lines = (0..).zip(watches).map(|(line, watch)| {
+            LineRoute::new(Origin { line, ..ORIGIN }, envelope.clone(), watch)
         });
         let tally = Tally::new(0, ledger.clone(), Arc::new(OnceLock::new()));
         let way = dispatch(of_lane);

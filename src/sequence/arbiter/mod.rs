@@ -197,8 +197,10 @@ struct Core {
     numbers: Numbers,
     limits: Limits,
     lines: Vec<LineCounts>,
-    /// By line: how often it was connected, modulo 65,536.
-    connections: [u16; LINES_MAX],
+    /// By line: how many connections were made.
+    made: [u32; LINES_MAX],
+    /// By line: which of them what comes next came by, from 1.
+    connections: [u32; LINES_MAX],
     connected: [bool; LINES_MAX],
     /// By line: until when it is waited for.
     awaited_until_ns: [u64; LINES_MAX],
@@ -311,6 +313,7 @@ impl<M> Arbiter<M> {
                 numbers: Numbers::new(numbering),
                 limits,
                 lines: (0..lines).map(|_| LineCounts::new()).collect(),
+                made: [0; LINES_MAX],
                 connections: [0; LINES_MAX],
                 connected: [true; LINES_MAX],
                 awaited_until_ns: [u64::MAX; LINES_MAX],
@@ -389,6 +392,9 @@ impl<M> Arbiter<M> {
         let sequence = position.sequence;
         let life = if self.has_epoch {
             stream.life_of(core, line, position.epoch, sequence)
+        } else if stream.is_of_older_connection(core, line) {
+            core.lines[usize::from(line)].too_late += 1;
+            return Verdict::TooLate;
         } else {
             let epoch = stream.life(core, line, sequence);
             Life { turn: 0, epoch }
@@ -471,15 +477,27 @@ impl<M> Arbiter<M> {
         self.core.note_due();
     }
 
-    /// Takes note that a connection of `line` was made.
+    /// Takes note that a connection of `line` was made. What comes next by the line came by that one, unless
+    /// [`comes_by`](Self::comes_by) says otherwise.
     ///
     /// # Panics
     /// Where there is no such line.
     pub fn connected(&mut self, line: u8) {
         let line = usize::from(line);
         self.core.connected[line] = true;
-        self.core.connections[line] = self.core.connections[line].wrapping_add(1);
+        self.core.made[line] = self.core.made[line].saturating_add(1);
+        self.core.connections[line] = self.core.made[line];
         self.core.await_until(line, u64::MAX);
+    }
+
+    /// Takes note of which connection of `line` what comes next by it came by: its number among those that were made, from
+    /// 1. What an older one than that of the publisher's restart still brings is too late, where numbers alone tell of
+    /// restarts.
+    ///
+    /// # Panics
+    /// Where there is no such line.
+    pub fn comes_by(&mut self, line: u8, connection: u32) {
+        self.core.connections[usize::from(line)] = connection;
     }
 
     /// Takes note that the last connection of `line` was lost at `now_ns`. What it brought is not forgotten, and

@@ -236,6 +236,74 @@ fn after_a_new_connection_any_fall_back_is_a_restart() {
 }
 
 #[test]
+fn the_last_number_again_is_a_copy_over_a_new_connection_too() {
+    let mut bench = Bench::new(numbered(64, Some(0), false));
+    bench.connected(true, 0);
+    for sequence in 0..10 {
+        bench.number(sequence);
+    }
+    bench.connected(true, 0);
+    assert_eq!(bench.number(9), Verdict::Duplicate);
+    assert_eq!(bench.number(10), Verdict::Deliver);
+    let counts = bench.tracker.counts();
+    assert_eq!((counts.lost, counts.duplicates, counts.restarts), (0, 1, 0));
+    // Whoever repeats it may still begin anew behind it.
+    bench.connected(true, 0);
+    assert_eq!(bench.number(10), Verdict::Duplicate);
+    assert_eq!(bench.number(3), Verdict::Deliver);
+    let counts = bench.tracker.counts();
+    assert_eq!((counts.lost, counts.duplicates, counts.restarts), (3, 2, 1));
+}
+
+/// A new connection of another publisher of the line makes nothing that comes late a restart.
+#[test]
+fn what_was_missing_comes_late_whatever_connections_are_made() {
+    let mut bench = Bench::new(numbered(64, Some(0), false));
+    bench.connected(true, 0);
+    bench.connected(true, 0);
+    bench.tracker.comes_by(1);
+    for sequence in (0..20).filter(|&sequence| sequence != 15) {
+        bench.number(sequence);
+    }
+    assert_eq!(bench.lost(), 1);
+    bench.connected(true, 0);
+    bench.tracker.comes_by(1);
+    assert_eq!(bench.number(12), Verdict::Duplicate);
+    bench.connected(true, 0);
+    assert_eq!(bench.number(15), Verdict::Deliver);
+    let counts = bench.tracker.counts();
+    assert_eq!((counts.lost, counts.reordered, counts.restarts), (0, 1, 0));
+}
+
+#[test]
+fn what_an_older_connection_still_brings_is_of_the_life_before() {
+    for scope in [Scope::Topic, Scope::Line] {
+        let mut options = numbered(32, Some(0), false);
+        options.numbering.as_mut().unwrap().scope = scope;
+        let mut bench = Bench::new(options);
+        bench.connected(true, 0);
+        for sequence in 0..2_000 {
+            bench.number(sequence);
+        }
+        // Its publisher has begun anew before all of that was read, and its first three messages are missing.
+        bench.connected(true, 0);
+        let (mut old, mut new) = (2_000..2_600, 3..900);
+        while old.start < old.end || new.start < new.end {
+            for (connection, rest) in [(1, &mut old), (2, &mut new)] {
+                bench.tracker.comes_by(connection);
+                for sequence in rest.take(7) {
+                    let verdict = bench.number(sequence);
+                    assert_eq!(verdict, Verdict::Deliver, "{sequence} by {connection}");
+                }
+            }
+        }
+        let counts = bench.tracker.counts();
+        assert_eq!((counts.lost, counts.gaps, counts.restarts), (3, 1, 1));
+        assert_eq!(bench.number(899), Verdict::Duplicate);
+    }
+}
+
+#[test]
 fn epochs_alone_decide_on_restarts_where_there_are_any() {
     let mut bench = Bench::new(numbered(64, Some(0), true));
     bench.message(1, Some(at(1, 100_000)), 0);
@@ -270,6 +338,16 @@ fn of_two_lives_that_alternate_each_loses_what_it_loses() {
             let got = bench.message(1, Some(at(epoch, sequence)), 0);
             assert_eq!(got, verdict, "{epoch}, {sequence}");
             assert_eq!(bench.lost(), lost, "{epoch}, {sequence}");
+        }
+        // Over a new connection, too, or while another one was made.
+        bench.connected(true, 0);
+        for (epoch, sequence) in [(1, 100_005), (2, 6), (1, 100_006), (2, 7)] {
+            let got = bench.message(1, Some(at(epoch, sequence)), 0);
+            assert_eq!(
+                (got, bench.lost()),
+                (Verdict::Deliver, 2),
+                "{epoch}, {sequence}"
+            );
         }
         // A publisher that reuses its epoch has begun anew.
         bench.connected(true, 0);

@@ -71,6 +71,14 @@ impl<M> Stream<M> {
         self.current & bit(line) != 0 || (is_new && is_newest)
     }
 
+    /// Tells whether a copy came by an older connection of its line than the one that brought the line's last restart, as
+    /// numbers alone told.
+    pub(in super::super) fn is_of_older_connection(&self, core: &Core, line: u8) -> bool {
+        let at = usize::from(line);
+        let aside = self.aside.as_ref();
+        aside.is_some_and(|aside| core.connections[at] < aside.renewed[at])
+    }
+
     /// Tells which life of the publisher a number is of, where nothing but the numbers tells.
     ///
     /// A line is in the stream's epoch, ahead of it, or left behind in an earlier one.
@@ -89,7 +97,7 @@ impl<M> Stream<M> {
     ) -> Option<u64> {
         let at = usize::from(line);
         let in_step = self.current & bit(line) != 0
-            && self.connections[at] == core.connections[at]
+            && self.connections[at] == core.connections[at] as u16
             && core.numbers.goes_on(self.highest[at], sequence);
         in_step.then_some(self.epoch)
     }
@@ -97,21 +105,28 @@ impl<M> Stream<M> {
     #[cold]
     fn life_out_of_step(&mut self, core: &Core, line: u8, sequence: u64) -> u64 {
         let at = usize::from(line);
-        let remade = self.connections[at] != core.connections[at];
-        self.connections[at] = core.connections[at];
+        let connection = core.connections[at] as u16;
+        let remade = (connection.wrapping_sub(self.connections[at]) as i16) > 0;
+        if remade {
+            self.connections[at] = connection;
+        }
         let shown = self.aside.as_ref();
         let shown = shown.map_or([0; LINES_MAX], |it| it.shown.map(|life| life.epoch));
         let newest = shown.into_iter().fold(self.epoch, u64::max);
         if self.heard & bit(line) == 0 {
             return newest;
         }
-        let falls_back = core.numbers.falls_back(self.highest[at], sequence, remade);
-        let own = if self.current & bit(line) != 0 {
-            self.epoch
-        } else {
-            shown[at]
-        };
-        if own < self.epoch || (own == self.epoch && self.current & bit(line) == 0) {
+        let is_current = self.current & bit(line) != 0;
+        // Late, by another of the line's connections.
+        let is_missing =
+            is_current && distance(self.next, core.numbers.place(self.next, sequence)) >= 0;
+        let falls_back =
+            (core.numbers).falls_back(self.highest[at], sequence, remade && !is_missing);
+        if falls_back && remade {
+            aside(&mut self.aside, self.whole_from).renewed[at] = core.connections[at];
+        }
+        let own = if is_current { self.epoch } else { shown[at] };
+        if own < self.epoch || (own == self.epoch && !is_current) {
             if remade || falls_back {
                 return newest;
             }
