@@ -55,6 +55,12 @@ impl Feed {
         self.sequence.track && self.envelope.numbering().is_some()
     }
 
+    /// Tells whether its publishers' restarts are told by numbers and connections alone.
+    pub(crate) fn is_told_by_connections(&self) -> bool {
+        let numbering = self.envelope.numbering();
+        self.sequence.track && numbering.is_some_and(|numbering| !numbering.has_epoch)
+    }
+
     /// Checks that publishers can be asked for what the feed is to get.
     pub(super) fn check_subscriptions(&self, key: &str) -> Result<()> {
         let prefixes = ("subscribe", &self.subscribe);

@@ -3,9 +3,14 @@
 //! Each endpoint of a line has a socket of its own, since libzmq does not tell which connection a message came
 //! by, nor reliably which an event is about. All of a lane's sockets share the lane's I/O thread.
 
+mod peers;
 mod reconnect;
 
-use std::{cell::RefCell, os::fd::AsRawFd, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    os::fd::AsRawFd,
+    time::Duration,
+};
 
 use zmq::{DONTWAIT, Message, PollEvents, PollItem, SocketType};
 
@@ -14,12 +19,13 @@ use crate::{
     config::{Lane, Receive, SocketKind},
     error::{Error, Result},
     handoff::FRAMES_MAX,
-    lane::{Assigned, Order, Orders, Quota, Reach, Router, Setup, subscriptions::Subscriptions},
+    lane::{Assigned, Order, Orders, Reach, Router, Setup, subscriptions::Subscriptions},
     libzmq::{Context, Socket},
     message::Origin,
     random,
     wait::Wait,
 };
+use peers::Peers;
 use reconnect::Connections;
 
 /// Messages taken from one socket before the next has its turn.
@@ -46,6 +52,24 @@ struct Source {
     feed: u16,
     /// Libzmq compares prefixes, and lets through what starts with a topic that is wanted exactly.
     subscriptions: RefCell<Subscriptions>,
+    /// Where only connections tell of publishers' restarts.
+    peers: Option<RefCell<Peers>>,
+}
+
+impl Source {
+    /// Takes note of what has happened to its connections.
+    ///
+    /// # Errors
+    /// [`Error::Zmq`].
+    fn note_events(&self, router: &mut Router) -> Result<()> {
+        self.connections.note_events(router, self.line)?;
+        // Nothing has come by a new one yet.
+        let last = self.peers.as_ref().and_then(|it| it.borrow().last_number());
+        if let Some(number) = last {
+            router.comes_by(self.line, number);
+        }
+        Ok(())
+    }
 }
 
 /// What the sockets of a line are opened with.
@@ -120,6 +144,7 @@ impl Opening<'_> {
             line: self.line,
             feed,
             subscriptions: RefCell::new(subscriptions),
+            peers: wanted.is_told_by_connections().then(RefCell::default),
         })
     }
 
@@ -162,6 +187,8 @@ fn from_source(endpoint: &str, lane: &Lane) -> String {
 pub(crate) struct LibzmqLane {
     sources: Vec<Source>,
     frames: Box<[Message]>,
+    /// The number of the connection that was the last to bring a first message.
+    numbers: Cell<u32>,
     setup: Setup,
 }
 
@@ -194,6 +221,7 @@ impl LibzmqLane {
             sources,
             // One more than a batch carries, for the router to see that a message has too many.
             frames: (0..=FRAMES_MAX).map(|_| Message::new()).collect(),
+            numbers: Cell::new(0),
             setup,
         })
     }
@@ -221,7 +249,7 @@ impl LibzmqLane {
         let noted = self
             .sources
             .iter()
-            .try_for_each(|source| source.connections.note_events(&mut router, source.line));
+            .try_for_each(|source| source.note_events(&mut router));
         outcome.and(flushed).and(noted)
     }
 
@@ -229,6 +257,7 @@ impl LibzmqLane {
         let Self {
             sources,
             frames,
+            numbers,
             setup,
         } = self;
         let sockets = sources.iter().map(|source| &source.socket);
@@ -245,7 +274,7 @@ impl LibzmqLane {
         while !setup.stop.requested() {
             let mut dry = true;
             for source in sources.iter() {
-                let received = take(source, frames, &setup.clock, &setup.quota, router)?;
+                let received = take(source, frames, numbers, setup, router)?;
                 dry &= received == 0;
                 // Making a connection again drops what is unread of the one before.
                 if received < RECEIVE_BUDGET {
@@ -274,7 +303,7 @@ impl LibzmqLane {
             if look_around {
                 since_look = 0;
                 for source in sources.iter() {
-                    source.connections.note_events(router, source.line)?;
+                    source.note_events(router)?;
                 }
             }
         }
@@ -317,22 +346,27 @@ fn obey(sources: &[Source], orders: &Orders, router: &mut Router) -> Result<()> 
 fn take(
     source: &Source,
     frames: &mut [Message],
-    clock: &Clock,
-    quota: &Quota,
+    numbers: &Cell<u32>,
+    setup: &Setup,
     router: &mut Router,
 ) -> Result<usize> {
     let subscriptions = source.subscriptions.borrow();
     let inexact = subscriptions.are_inexact();
     for received in 0..RECEIVE_BUDGET {
-        let Some((count, received_ns)) = receive(&source.socket, frames, clock)? else {
+        let Some((count, received_ns)) = receive(&source.socket, frames, &setup.clock)? else {
             return Ok(received);
         };
         if inexact && !subscriptions.cover(&frames[0]) {
             router.counters().unwanted.add(1);
             continue;
         }
-        if quota.take(1) == 0 {
+        if setup.quota.take(1) == 0 {
             return Ok(received);
+        }
+        if let Some(peers) = &source.peers
+            && let Some(number) = peers.borrow_mut().number_of(&mut frames[0], numbers)
+        {
+            router.comes_by(source.line, number);
         }
         // Each look at a frame's bytes is two calls into libzmq, so there is one.
         if count == 1 {

@@ -29,8 +29,8 @@
 //! the damaged message's are reported lost.
 //!
 //! **Without epochs** each line's restarts are told from its numbers alone: the start of the series below
-//! what the line has shown, a fall by more than a thousand, or any fall after the line's connection was
-//! [made anew](Arbiter::connected). Lives are counted by series, and the count takes the epoch's
+//! what the line has shown, a fall by more than a thousand, or any fall over a [newer connection](Arbiter::comes_by)
+//! of the line but to the last number, which caches repeat, and missing ones. Lives are counted by series, and the count takes the epoch's
 //! place. So a line that restarts alone takes the feed with it, and the others are ignored until they
 //! restart or reconnect too; a life that begins above what the line has shown, or a line that was not heard
 //! in this series before, tells of no restart; lines must not be two lives apart; and each must keep its
@@ -490,9 +490,9 @@ impl<M> Arbiter<M> {
         self.core.await_until(line, u64::MAX);
     }
 
-    /// Takes note of which connection of `line` what comes next by it came by: its number among those that were made, from
-    /// 1. What an older one than that of the publisher's restart still brings is too late, where numbers alone tell of
-    /// restarts.
+    /// Takes note of which connection of `line` brings what comes next: its number, the first one's being 1, among those
+    /// that were made. What an older one than that of the publisher's restart still brings is too late, where numbers alone
+    /// tell of restarts.
     ///
     /// # Panics
     /// Where there is no such line.
