@@ -30,7 +30,11 @@ pub(super) fn log(flag: &str, path: &Path, bytes_max: u64) -> Result<IntervalLog
     })
 }
 
-fn make_room(flag: &str, path: &Path) -> Result<()> {
+/// Keeps a file that is there, given by `flag`, under another name.
+///
+/// # Errors
+/// [`Error::Config`], naming the flag.
+pub(super) fn make_room(flag: &str, path: &Path) -> Result<()> {
     let kept = keep_old(path).map_err(|error| refused(flag, path, &error))?;
     if let Some(kept) = kept {
         say(format_args!(

@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     bench::record::Record,
-    cli::{Ending, Failure, say},
+    cli::{Ending, Failure, outputs, say},
     error::Error,
     findings::{self, Source},
 };
@@ -22,7 +22,7 @@ pub(super) struct Args {
     #[arg(value_name = "FOLDER", required = true)]
     sources: Vec<PathBuf>,
 
-    /// The page to write
+    /// The page to write. A file that is there becomes FILE.1
     #[arg(long, value_name = "FILE", default_value = "report.html")]
     output: PathBuf,
 
@@ -67,7 +67,7 @@ fn print(text: &str) -> Result<Ending, Failure> {
     Ok(Ending::Ok)
 }
 
-/// Writes a file that is whole or not there: beside its place, then renamed.
+/// Writes a file that is whole or not there: beside its place, then renamed. One that is there is kept.
 fn write(path: &Path, text: &str) -> Result<(), Error> {
     let refuse = |problem: String| {
         let remedy = "give a file in a folder that can be written to";
@@ -81,6 +81,9 @@ fn write(path: &Path, text: &str) -> Result<(), Error> {
         Some(folder) => folder,
         None => return Err(refuse("it is not a file".to_owned())),
     };
+    if !folder.is_dir() {
+        return Err(refuse(format!("there is no folder {}", folder.display())));
+    }
     let failed = |error: std::io::Error| refuse(error.to_string());
     let mut file = tempfile::Builder::new()
         .prefix(".pinfeed-report-")
@@ -90,6 +93,7 @@ fn write(path: &Path, text: &str) -> Result<(), Error> {
         .map_err(failed)?;
     file.write_all(text.as_bytes()).map_err(failed)?;
     file.as_file().sync_all().map_err(failed)?;
+    outputs::make_room("--output", path)?;
     file.persist(path).map_err(|error| failed(error.error))?;
     Ok(())
 }
