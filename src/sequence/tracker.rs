@@ -13,8 +13,7 @@
 //! when it has read what there was to read, else silence is found where messages wait to be read.
 
 mod effect;
-
-use std::collections::HashMap;
+mod former;
 
 use crate::sequence::{
     Gap, Numbering, Position, Quality, Scope,
@@ -26,6 +25,7 @@ use crate::sequence::{
     wheel::Wheel,
 };
 use effect::Effect;
+use former::Former;
 
 /// The most topics that one tick looks at, about 50 µs of work. More are left to the next tick, which is
 /// due at once.
@@ -103,9 +103,7 @@ pub struct Tracker {
     line: Stream,
     feed: FeedQuality,
     topics: Topics<Stream>,
-    /// By topic, or 0 for the line: the life before the present one, of series that had one. Bounded by the topics
-    /// tracked.
-    former: HashMap<u64, Stream>,
+    former: Former,
     /// Whether what topics in step await is kept apart: where numbers are all there is to look at.
     in_step: bool,
     /// What they await. Their series in `topics` have got no further than when they were put here.
@@ -142,7 +140,7 @@ impl Tracker {
             line: Stream::default(),
             feed: FeedQuality::new(options.stale_after_ns, options.recover_ns),
             topics: Topics::new(options.topics_max),
-            former: HashMap::new(),
+            former: Former::default(),
             in_step: scope == Some(Scope::Topic) && rules.is_empty(),
             awaited: Awaited::new(),
             rules,
@@ -247,8 +245,8 @@ impl Tracker {
         let of_line = match self.numbering {
             Some(numbering) if self.by_line => position.map(|at| {
                 let (from_start, connection) = (self.from_start, self.connection);
-                let (series, former) = (&mut self.line, &mut self.former);
-                advance(series, former, 0, &numbering, from_start, at, connection)
+                let series = &mut self.line;
+                (self.former).advance(0, series, &numbering, from_start, at, connection)
             }),
             _ => None,
         };
@@ -337,8 +335,8 @@ impl Tracker {
             return Verdict::Deliver;
         };
         let step = numbering.zip(position).map(|(numbering, at)| {
-            let (series, former) = (&mut entry.state, &mut self.former);
-            advance(series, former, hash, &numbering, from_start, at, connection)
+            let series = &mut entry.state;
+            (self.former).advance(hash, series, &numbering, from_start, at, connection)
         });
         let verdict = self.take(Some((topic, hash)), step.zip(position), events);
         let effect = match step {
@@ -480,9 +478,9 @@ impl Tracker {
     }
 
     /// Takes note of how far the publisher has got, as a heartbeat says: what of the line's series has not come is
-    /// missing. Returns whether that is so.
+    /// missing. Returns whether that is so: never by one of the life before.
     pub fn note_reached(&mut self, reached: Position, events: &mut impl FnMut(Event<'_>)) -> bool {
-        if !self.by_line {
+        if !self.by_line || !self.line.is_of(self.connection) {
             return false;
         }
         let Some(gap) = self.line.miss_to(self.mask, reached) else {
@@ -515,7 +513,8 @@ impl Tracker {
         self.tell_feed(events);
     }
 
-    /// Takes note of which connection what comes next came by: its number among those that were made, from 1.
+    /// Takes note of which connection what comes next came by: its number, from 1, and higher than those of the connections
+    /// before it. By connections made it is counted; who counts otherwise says so before each message.
     pub fn comes_by(&mut self, connection: u32) {
         self.connection = connection.saturating_add(1);
     }
@@ -569,37 +568,6 @@ impl Tracker {
         let own = self.topics.get(hash)?.quality.quality();
         Some(own.min(self.feed.shared()))
     }
-}
-
-/// Takes a message of a series at `at`, and says what its number tells. `former` are the lives before the present
-/// ones.
-fn advance(
-    series: &mut Stream,
-    former: &mut HashMap<u64, Stream>,
-    key: u64,
-    numbering: &Numbering,
-    from_start: bool,
-    at: Position,
-    connection: u32,
-) -> Step {
-    if series.is_left_by(numbering, at) {
-        match former.get_mut(&key) {
-            Some(life) if life.is_resumed_by(numbering.mask(), at, connection) => {
-                return series.resume(life, numbering, at, connection);
-            }
-            _ => former.insert(key, *series),
-        };
-    } else if !series.is_of(connection)
-        && let Some(life) = former.get_mut(&key)
-    {
-        return life.advance(numbering, false, at, connection);
-    }
-    let before = *series;
-    let step = series.advance(numbering, from_start, at, connection);
-    if !numbering.has_epoch && matches!(step, Step::Restarted { .. }) {
-        former.insert(key, before);
-    }
-    step
 }
 
 #[cfg(test)]

@@ -63,8 +63,8 @@ pub(super) struct Aside<M> {
     pub shown: [Life; LINES_MAX],
     /// The epoch that each line has shown last, where it is not the stream's, nor later; 0 where it has shown none.
     pub past: [u64; LINES_MAX],
-    /// Which of each line's connections brought the last restart that numbers alone told of.
-    pub renewed: [u32; LINES_MAX],
+    /// The connection that the last restart of each line came by, where numbers alone told of it; 0 where there was none.
+    pub begun_by: [u32; LINES_MAX],
     /// Lives later than the stream's, as far as they are remembered.
     pub later: VecDeque<Life>,
     /// When the first in `held` may go on, as the arbiter's table of deadlines has it.
@@ -119,7 +119,7 @@ pub(super) fn aside<M>(slot: &mut Option<Box<Aside<M>>>, first: u64) -> &mut Asi
             turn: 0,
             shown: [Life::default(); LINES_MAX],
             past: [0; LINES_MAX],
-            renewed: [0; LINES_MAX],
+            begun_by: [0; LINES_MAX],
             later: VecDeque::new(),
             deadline_ns: None,
             first,

@@ -433,6 +433,9 @@ impl<M> Arbiter<M> {
     pub fn heed(&mut self, line: u8, reached: Position, now_ns: u64) -> Verdict {
         let epoch = self.has_epoch.then_some(reached.epoch);
         match &mut self.feed {
+            Some(stream) if !self.has_epoch && stream.is_of_older_connection(&self.core, line) => {
+                Verdict::Pass
+            }
             Some(stream) => {
                 stream.judge_heartbeat(&mut self.core, line, epoch, reached.sequence, now_ns)
             }

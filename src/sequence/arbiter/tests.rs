@@ -1,3 +1,4 @@
+mod connections;
 mod heartbeats;
 
 use super::*;
@@ -466,72 +467,6 @@ fn a_line_that_restarted_alone_gives_the_feed_back_when_it_dies() {
         assert_eq!(bench.offer(1, healthy, 6, 500), Verdict::Pass);
         assert_eq!(bench.offer(0, healthy, 6, 500), Verdict::Duplicate);
     }
-}
-
-/// As a cache sends it to who connects.
-#[test]
-fn the_last_number_again_over_a_new_connection_is_a_copy() {
-    let numbering = Numbering {
-        has_epoch: false,
-        ..NUMBERING
-    };
-    let mut bench = Bench::new(numbering, LIMITS);
-    let both = |bench: &mut Bench, sequence| [0, 1].map(|line| bench.offer(line, 0, sequence, 0));
-    bench.arbiter.connected(0);
-    bench.arbiter.connected(1);
-    for sequence in 0..6 {
-        assert_eq!(
-            both(&mut bench, sequence),
-            [Verdict::Pass, Verdict::Duplicate]
-        );
-    }
-    bench.arbiter.connected(0);
-    assert_eq!(bench.offer(0, 0, 5, 0), Verdict::Duplicate);
-    assert_eq!(bench.offer(0, 0, 7, 0), Verdict::Hold, "it has lost one");
-    assert_eq!(
-        bench.offer(1, 0, 6, 0),
-        Verdict::Pass,
-        "which the other has not"
-    );
-    for sequence in 7..10 {
-        bench.offer(1, 0, sequence, 0);
-    }
-    let all: Vec<Out> = (0..10).map(|number| Message(0, number)).collect();
-    assert_eq!(bench.take(), all);
-    assert!(bench.arbiter.lines().iter().all(|it| it.too_late == 0));
-}
-
-#[test]
-fn what_an_older_connection_still_brings_is_too_late() {
-    let numbering = Numbering {
-        has_epoch: false,
-        ..NUMBERING
-    };
-    let mut bench = Bench::new(numbering, LIMITS);
-    bench.arbiter.connected(0);
-    bench.arbiter.connected(1);
-    for sequence in 0..20 {
-        for line in [0, 1] {
-            bench.offer(line, 0, sequence, 0);
-        }
-    }
-    bench.take();
-    // What one publisher sent before it began anew is read along with what it sent since, and what it sent first is lost.
-    bench.arbiter.connected(0);
-    assert_eq!(bench.offer(0, 0, 3, 10), Verdict::Hold);
-    bench.arbiter.comes_by(0, 1);
-    assert_eq!(bench.offer(0, 0, 20, 10), Verdict::TooLate);
-    bench.arbiter.comes_by(0, 2);
-    bench.offer(0, 0, 4, 10);
-    bench.arbiter.connected(1);
-    for sequence in 0..5 {
-        bench.offer(1, 0, sequence, 20);
-    }
-    bench.release(u64::MAX);
-    let mut all = vec![Restarted(0, 1)];
-    all.extend((0..5).map(|number| Message(0, number)));
-    assert_eq!(bench.take(), all);
-    assert_eq!((bench.arbiter.lost(), bench.arbiter.held()), (0, 0));
 }
 
 #[test]

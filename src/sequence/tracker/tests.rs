@@ -2,6 +2,7 @@
 
 use super::*;
 
+mod connections;
 mod models;
 
 /// An event without its borrows: topic hash, and what happened.
@@ -214,93 +215,6 @@ fn a_fall_to_the_start_or_far_back_is_a_restart_and_never_a_huge_gap() {
     bench.number(5);
     bench.number(1 << 60);
     assert_eq!((bench.lost(), bench.tracker.counts().restarts), (0, 1));
-}
-
-#[test]
-fn after_a_new_connection_any_fall_back_is_a_restart() {
-    let mut bench = Bench::new(numbered(64, Some(0), false));
-    bench.connected(true, 0);
-    bench.number(100);
-    assert_eq!(bench.number(90), Verdict::Duplicate);
-    bench.connected(false, 0);
-    bench.connected(true, 0);
-    assert_eq!(bench.number(90), Verdict::Deliver);
-    assert_eq!((bench.lost(), bench.tracker.counts().restarts), (90, 1));
-    assert_eq!(bench.number(91), Verdict::Deliver);
-    assert_eq!(
-        bench.number(80),
-        Verdict::Deliver,
-        "missing of the new life"
-    );
-    assert_eq!(bench.lost(), 89);
-}
-
-#[test]
-fn the_last_number_again_is_a_copy_over_a_new_connection_too() {
-    let mut bench = Bench::new(numbered(64, Some(0), false));
-    bench.connected(true, 0);
-    for sequence in 0..10 {
-        bench.number(sequence);
-    }
-    bench.connected(true, 0);
-    assert_eq!(bench.number(9), Verdict::Duplicate);
-    assert_eq!(bench.number(10), Verdict::Deliver);
-    let counts = bench.tracker.counts();
-    assert_eq!((counts.lost, counts.duplicates, counts.restarts), (0, 1, 0));
-    // Whoever repeats it may still begin anew behind it.
-    bench.connected(true, 0);
-    assert_eq!(bench.number(10), Verdict::Duplicate);
-    assert_eq!(bench.number(3), Verdict::Deliver);
-    let counts = bench.tracker.counts();
-    assert_eq!((counts.lost, counts.duplicates, counts.restarts), (3, 2, 1));
-}
-
-/// A new connection of another publisher of the line makes nothing that comes late a restart.
-#[test]
-fn what_was_missing_comes_late_whatever_connections_are_made() {
-    let mut bench = Bench::new(numbered(64, Some(0), false));
-    bench.connected(true, 0);
-    bench.connected(true, 0);
-    bench.tracker.comes_by(1);
-    for sequence in (0..20).filter(|&sequence| sequence != 15) {
-        bench.number(sequence);
-    }
-    assert_eq!(bench.lost(), 1);
-    bench.connected(true, 0);
-    bench.tracker.comes_by(1);
-    assert_eq!(bench.number(12), Verdict::Duplicate);
-    bench.connected(true, 0);
-    assert_eq!(bench.number(15), Verdict::Deliver);
-    let counts = bench.tracker.counts();
-    assert_eq!((counts.lost, counts.reordered, counts.restarts), (0, 1, 0));
-}
-
-#[test]
-fn what_an_older_connection_still_brings_is_of_the_life_before() {
-    for scope in [Scope::Topic, Scope::Line] {
-        let mut options = numbered(32, Some(0), false);
-        options.numbering.as_mut().unwrap().scope = scope;
-        let mut bench = Bench::new(options);
-        bench.connected(true, 0);
-        for sequence in 0..2_000 {
-            bench.number(sequence);
-        }
-        // Its publisher has begun anew before all of that was read, and its first three messages are missing.
-        bench.connected(true, 0);
-        let (mut old, mut new) = (2_000..2_600, 3..900);
-        while old.start < old.end || new.start < new.end {
-            for (connection, rest) in [(1, &mut old), (2, &mut new)] {
-                bench.tracker.comes_by(connection);
-                for sequence in rest.take(7) {
-                    let verdict = bench.number(sequence);
-                    assert_eq!(verdict, Verdict::Deliver, "{sequence} by {connection}");
-                }
-            }
-        }
-        let counts = bench.tracker.counts();
-        assert_eq!((counts.lost, counts.gaps, counts.restarts), (3, 1, 1));
-        assert_eq!(bench.number(899), Verdict::Duplicate);
-    }
 }
 
 #[test]

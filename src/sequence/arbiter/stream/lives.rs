@@ -76,7 +76,7 @@ impl<M> Stream<M> {
     pub(in super::super) fn is_of_older_connection(&self, core: &Core, line: u8) -> bool {
         let at = usize::from(line);
         let aside = self.aside.as_ref();
-        aside.is_some_and(|aside| core.connections[at] < aside.renewed[at])
+        aside.is_some_and(|aside| core.connections[at] < aside.begun_by[at])
     }
 
     /// Tells which life of the publisher a number is of, where nothing but the numbers tells.
@@ -107,31 +107,37 @@ impl<M> Stream<M> {
         let at = usize::from(line);
         let connection = core.connections[at] as u16;
         let remade = (connection.wrapping_sub(self.connections[at]) as i16) > 0;
-        if remade {
-            self.connections[at] = connection;
-        }
         let shown = self.aside.as_ref();
         let shown = shown.map_or([0; LINES_MAX], |it| it.shown.map(|life| life.epoch));
         let newest = shown.into_iter().fold(self.epoch, u64::max);
         if self.heard & bit(line) == 0 {
+            self.connections[at] = connection;
             return newest;
         }
         let is_current = self.current & bit(line) != 0;
+        let number = core.numbers.place(self.highest[at], sequence);
+        let is_ahead = distance(self.highest[at], number) > 0;
         // Late, by another of the line's connections.
-        let is_missing =
-            is_current && distance(self.next, core.numbers.place(self.next, sequence)) >= 0;
+        let is_missing = is_current
+            && !is_ahead
+            && distance(self.next, number) >= 0
+            && !self.is_held(self.now(), number);
         let falls_back =
             (core.numbers).falls_back(self.highest[at], sequence, remade && !is_missing);
-        if falls_back && remade {
-            aside(&mut self.aside, self.whole_from).renewed[at] = core.connections[at];
+        if falls_back {
+            let begun_by = &mut aside(&mut self.aside, self.whole_from).begun_by[at];
+            *begun_by = core.connections[at].max(*begun_by);
+        }
+        // What falls back behind the last number again, or behind a missing one, is still a restart.
+        if remade && (falls_back || is_ahead) {
+            self.connections[at] = connection;
         }
         let own = if is_current { self.epoch } else { shown[at] };
         if own < self.epoch || (own == self.epoch && !is_current) {
             if remade || falls_back {
                 return newest;
             }
-            let number = core.numbers.place(self.highest[at], sequence);
-            if distance(self.highest[at], number) > 0 {
+            if is_ahead {
                 self.highest[at] = number;
             }
             self.epoch.saturating_sub(1)
