@@ -1,13 +1,26 @@
 //! The clock by which merged lines are waited for: it stands still while one of their lanes waits for a worker, or for
 //! another lane, since what that line has brought meanwhile lies unread.
+//!
+//! But a worker that hangs must not hold up what other lanes bring for ever. So the clock has a budget to stand still on,
+//! which what it goes on by fills again: it stands still no longer than that at once, and half of the time in the long run.
+
+use std::time::Duration;
+
+/// How long before the next look a lane sleeps at least while the clock stands still.
+const LOOK_AFTER: Duration = Duration::from_millis(1);
 
 /// The time that all lanes of a feed were attentive for. Times are nanoseconds, the pipeline's but for what
 /// [`hear`](Self::hear) returns.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Attention {
     lanes: Vec<Lane>,
     now_ns: u64,
     heard_ns: u64,
+    /// For how long it may stand still at once, and from here on.
+    patience_ns: u64,
+    patience_left_ns: u64,
+    /// Whether it stood still when it was last looked at.
+    stands_still: bool,
 }
 
 #[derive(Debug)]
@@ -20,7 +33,19 @@ struct Lane {
 }
 
 impl Attention {
-    /// A lane takes part from here on.
+    /// Starts without lanes. It stands still for `patience_ns` at once, at most.
+    pub(super) fn new(patience_ns: u64) -> Self {
+        Self {
+            lanes: Vec::new(),
+            now_ns: 0,
+            heard_ns: 0,
+            patience_ns,
+            patience_left_ns: patience_ns,
+            stands_still: false,
+        }
+    }
+
+    /// A lane takes part from here on, for one line.
     pub(super) fn join(&mut self, lane: usize) {
         self.lanes.push(Lane {
             lane,
@@ -29,16 +54,16 @@ impl Attention {
         });
     }
 
-    /// A lane has ended: it is waited for no longer.
+    /// A lane has ended, as far as one line goes: it is waited for no longer.
     pub(super) fn leave(&mut self, lane: usize) {
         if let Some(at) = self.lanes.iter().position(|one| one.lane == lane) {
             self.lanes.swap_remove(at);
         }
     }
 
-    /// Tells how many lanes take part.
-    pub(super) fn lanes(&self) -> usize {
-        self.lanes.len()
+    /// Tells whether no lane takes part any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.lanes.is_empty()
     }
 
     /// Takes note of the time, and returns the one by which is judged. `deaf_ns` is for how long a lane has waited so far.
@@ -60,8 +85,18 @@ impl Attention {
             // Lanes wait at the same time, mostly one for the other.
             left_out_ns = left_out_ns.max(paid_ns);
         }
-        self.heard_ns += passed_ns - left_out_ns;
+        let left_out_ns = left_out_ns.min(self.patience_left_ns);
+        let gone_on_ns = passed_ns - left_out_ns;
+        self.patience_left_ns =
+            (self.patience_left_ns - left_out_ns + gone_on_ns).min(self.patience_ns);
+        self.stands_still = gone_on_ns == 0;
+        self.heard_ns += gone_on_ns;
         self.heard_ns
+    }
+
+    /// Returns when it was last looked at.
+    pub(super) fn now_ns(&self) -> u64 {
+        self.now_ns
     }
 
     /// Returns the time that is judged by.
@@ -69,9 +104,14 @@ impl Attention {
         self.heard_ns
     }
 
-    /// Returns when a time that is judged by will be, if no lane waits until then.
+    /// Returns when to look whether a time that is judged by has come: when it will have if no lane waits until then.
     pub(super) fn when(&self, heard_ns: u64) -> u64 {
-        heard_ns.saturating_add(self.now_ns - self.heard_ns)
+        let when_ns = heard_ns.saturating_add(self.now_ns - self.heard_ns);
+        if self.stands_still {
+            when_ns.max(self.now_ns + LOOK_AFTER.as_nanos() as u64)
+        } else {
+            when_ns
+        }
     }
 }
 
@@ -81,14 +121,13 @@ mod tests {
 
     #[test]
     fn time_that_a_lane_is_deaf_does_not_pass() {
-        let mut attention = Attention::default();
+        let mut attention = Attention::new(1_000);
         attention.join(3);
         attention.join(5);
         let mut deaf_ns = [0; 6];
         let mut hear = |now_ns, lane: usize, total_ns| {
             deaf_ns[lane] = total_ns;
             let heard_ns = attention.hear(now_ns, |lane| deaf_ns[lane]);
-            assert_eq!(attention.when(heard_ns), now_ns.max(attention.now_ns));
             heard_ns
         };
         assert_eq!(hear(100, 3, 0), 100);
@@ -110,13 +149,44 @@ mod tests {
 
     #[test]
     fn a_lane_that_has_ended_is_not_waited_for() {
-        let mut attention = Attention::default();
+        let mut attention = Attention::new(1_000);
         attention.join(0);
         attention.join(1);
         attention.leave(1);
-        assert_eq!(attention.lanes(), 1);
+        assert!(!attention.is_over());
         assert_eq!(attention.hear(10, |lane| 10 * lane as u64), 10);
         attention.leave(0);
-        assert_eq!(attention.lanes(), 0);
+        assert!(attention.is_over());
+    }
+
+    #[test]
+    fn a_lane_that_hears_no_more_is_not_waited_for() {
+        let mut attention = Attention::new(1_000);
+        attention.join(0);
+        assert_eq!(attention.hear(5_000, |_| 0), 5_000);
+        let mut hear = |now_ns| attention.hear(now_ns, |_| now_ns - 5_000);
+        assert_eq!(hear(5_700), 5_000);
+        assert_eq!(hear(6_000), 5_000);
+        assert_eq!(hear(6_400), 5_400, "it has waited long enough");
+        let mut heard_ns = 0;
+        for now_ns in 6_400..=26_400 {
+            heard_ns = hear(now_ns);
+        }
+        assert_eq!(heard_ns, 15_200, "half of the time");
+        // What it waited is not left out later.
+        assert_eq!(attention.hear(27_400, |_| 21_400), 15_200 + 1_000);
+        assert_eq!(attention.hear(27_900, |_| 21_400), 15_200 + 1_500);
+    }
+
+    #[test]
+    fn a_time_that_does_not_come_is_not_looked_for_all_the_time() {
+        let mut attention = Attention::new(1_000);
+        attention.join(0);
+        attention.hear(500, |_| 0);
+        assert_eq!(attention.when(600), 600);
+        attention.hear(550, |_| 50);
+        assert_eq!(attention.when(501), 550 + LOOK_AFTER.as_nanos() as u64);
+        attention.hear(560, |_| 50);
+        assert_eq!(attention.when(600), 650);
     }
 }

@@ -8,7 +8,7 @@
 //! most of them.
 //!
 //! Its clock stands still while one of its lanes waits, for a worker or for another lane (`attention.rs`): what that one
-//! has received meanwhile could not be heard.
+//! has received meanwhile could not be heard. It does for as long as a line without a connection is waited for.
 
 use std::{
     fmt,
@@ -124,7 +124,7 @@ impl Merge {
             envelope,
             arbiter,
             quality,
-            attention: Attention::default(),
+            attention: Attention::new(limits.patience_ns()),
             origin: Origin { feed, line: 0 },
             dispatch,
             scope: numbering.scope,
@@ -386,7 +386,7 @@ impl Merge {
     ) -> Result<()> {
         let (dispatch, quality, scope) = (&mut self.dispatch, &mut self.quality, self.scope);
         let heard_ns = self.attention.heard_ns();
-        let noticed_ns = self.attention.when(heard_ns);
+        let noticed_ns = self.attention.now_ns();
         let mut outcome = Ok(());
         self.arbiter.release(now_ns, &mut |released| {
             if outcome.is_err() {
@@ -538,7 +538,7 @@ impl Share {
         self.ended = true;
         let mut merge = self.lock();
         merge.attention.leave(self.lane);
-        if merge.attention.lanes() > 0 {
+        if !merge.attention.is_over() {
             return merge.flush(tally);
         }
         merge.release(tally, flight, u64::MAX)?;
@@ -554,7 +554,7 @@ impl Drop for Share {
             // The lane has failed.
             merge.attention.leave(self.lane);
         }
-        if merge.attention.lanes() == 0 {
+        if merge.attention.is_over() {
             merge.dispatch.close();
         }
     }

@@ -103,6 +103,13 @@ pub struct Limits {
     pub from_start: bool,
 }
 
+impl Limits {
+    /// How long a line is waited for of which nothing can be heard, in nanoseconds.
+    pub(crate) fn patience_ns(&self) -> u64 {
+        self.wait_ns.max(UNHEARD_NS)
+    }
+}
+
 /// What to do with a copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -274,7 +281,7 @@ impl Core {
         let is_other_heard = self.chosen.is_some_and(|(chosen, heard_ns)| {
             chosen != line
                 && self.connected[usize::from(chosen)]
-                && now_ns.saturating_sub(heard_ns) <= self.limits.wait_ns.max(UNHEARD_NS)
+                && now_ns.saturating_sub(heard_ns) <= self.limits.patience_ns()
         });
         let counts = &mut self.lines[usize::from(line)];
         if !is_other_heard {
@@ -512,9 +519,8 @@ impl<M> Arbiter<M> {
     pub fn disconnected(&mut self, line: u8, now_ns: u64) {
         let line = usize::from(line);
         self.core.connected[line] = false;
-        let patience_ns = self.core.limits.wait_ns.max(UNHEARD_NS);
-        self.core
-            .await_until(line, now_ns.saturating_add(patience_ns));
+        let until_ns = now_ns.saturating_add(self.core.limits.patience_ns());
+        self.core.await_until(line, until_ns);
     }
 
     /// Returns what was counted of each line.
