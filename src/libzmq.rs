@@ -4,6 +4,8 @@
 
 #![allow(unsafe_code, reason = "libzmq is a C library")]
 
+mod frame;
+
 use std::{
     ffi::{CString, c_char, c_int, c_void},
     sync::{
@@ -21,6 +23,8 @@ use crate::{
     errno::Errno,
     error::{Error, Result},
 };
+
+pub(crate) use frame::Frame;
 
 /// The most I/O threads a context can tell apart: `ZMQ_AFFINITY` has one bit for each.
 pub const IO_THREADS_MAX: usize = 64;

@@ -150,6 +150,7 @@ fn a_page_shows_what_is_in_the_folders_and_escapes_it() {
     assert_eq!(code, Some(0), "{said}");
     let kept = format!("{}.1", output.display());
     assert_eq!(fs::read_to_string(&kept).unwrap(), "precious");
+    assert_eq!(fs::read_to_string(&output).unwrap(), page);
     assert!(said.contains(&format!("it is {kept} now")), "{said}");
     for shown in [
         "Latency at 5.00k msg/s",

@@ -20,12 +20,14 @@ use flate2::{Compression, write::ZlibEncoder};
 use pinfeed::{
     config::{Config, Engine},
     envelope::{
-        Endian, Envelope, FieldName, NumberAt, TextTime, TimestampAt, TopicAt, Unit, Width,
+        Endian, Envelope, FieldName, NumberAt, SequenceAt, TextTime, TimestampAt, TopicAt, Unit,
+        Width,
     },
     handoff::HandoffKind,
     lane::Quota,
     message::Message,
     pipeline::Pipeline,
+    sequence::Scope,
     stop::Stop,
     worker::{Handler, handlers::Count},
 };
@@ -143,6 +145,8 @@ fn over_a_million_messages() {
         let described = Envelope::Layout(Arc::new(described()));
         let written = Envelope::Delimited(b' ');
         published(engine, HandoffKind::Ring, &written, &described);
+        let numbered = Envelope::Layout(Arc::new(numbered()));
+        published(engine, HandoffKind::Ring, &Envelope::Pinfeed, &numbered);
         compressed(engine);
         large(engine);
     }
@@ -167,6 +171,29 @@ fn described() -> pinfeed::envelope::Layout {
         timestamp: Some(TimestampAt::Json(FieldName::new("timestamp"), unit)),
         heartbeat: None,
         inflate: None,
+    }
+}
+
+/// The numbers of `pinfeed publish` without its epochs, so that which connection each message came by is looked at.
+fn numbered() -> pinfeed::envelope::Layout {
+    let number = NumberAt {
+        frame: 0,
+        offset: -20,
+        width: Width::Eight,
+        endian: Endian::Little,
+    };
+    pinfeed::envelope::Layout {
+        name: "numbered".to_owned(),
+        topic: TopicAt::Until(0, vec![0]),
+        sequence: Some(SequenceAt {
+            number,
+            scope: Scope::Topic,
+            start: Some(0),
+            unnumbered: None,
+        }),
+        epoch: None,
+        timestamp: None,
+        ..described()
     }
 }
 

@@ -1,5 +1,5 @@
-//! Files that a command writes: opened before anything runs, and never over one that is there, which becomes
-//! `FILE.1`.
+//! Files that a command writes: never over one that is there, which becomes `FILE.1`. What a run writes is opened before
+//! anything runs.
 
 use std::{fs::File, io, path::Path};
 

@@ -247,7 +247,7 @@ fn conduct<H: Handler>(
     if args.max_loss.is_some() && !unnumbered.is_empty() {
         say(format_args!(
             "warning: --max-loss sees no loss of {}, whose messages have no numbers that are looked at: give an \
-             envelope that has them",
+             envelope with sequence numbers and `track = true`",
             unnumbered.join(", ")
         ));
     }

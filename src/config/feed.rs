@@ -55,10 +55,13 @@ impl Feed {
         self.sequence.track && self.envelope.numbering().is_some()
     }
 
-    /// Tells whether its publishers' restarts are told by numbers and connections alone.
+    /// Tells whether its publishers' restarts are told by numbers and by which connection each message came: without
+    /// epochs, nor snapshots, of which each new connection brings one that is gone on from.
     pub(crate) fn is_told_by_connections(&self) -> bool {
         let numbering = self.envelope.numbering();
-        self.sequence.track && numbering.is_some_and(|numbering| !numbering.has_epoch)
+        self.sequence.track
+            && self.snapshot.is_none()
+            && numbering.is_some_and(|numbering| !numbering.has_epoch)
     }
 
     /// Checks that publishers can be asked for what the feed is to get.

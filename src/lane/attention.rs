@@ -127,8 +127,7 @@ mod tests {
         let mut deaf_ns = [0; 6];
         let mut hear = |now_ns, lane: usize, total_ns| {
             deaf_ns[lane] = total_ns;
-            let heard_ns = attention.hear(now_ns, |lane| deaf_ns[lane]);
-            heard_ns
+            attention.hear(now_ns, |lane| deaf_ns[lane])
         };
         assert_eq!(hear(100, 3, 0), 100);
         assert_eq!(hear(150, 3, 50), 100, "it waits");

@@ -42,8 +42,8 @@ pub(super) struct Desk<'a> {
 /// A message that waits for a snapshot.
 struct Held {
     received_ns: u64,
-    /// How many connections there had been when it came.
-    connections: u64,
+    /// The number of the connection that it came by.
+    connection: u32,
     frames: Vec<Box<[u8]>>,
 }
 
@@ -57,7 +57,7 @@ pub(crate) struct Join {
     scope: Option<Scope>,
     held_bytes_max: usize,
     /// Connections made so far.
-    connections: u64,
+    connections: u32,
     /// Whether messages are held.
     is_holding: bool,
     held: VecDeque<Held>,
@@ -138,7 +138,7 @@ impl Join {
         if !made {
             return;
         }
-        self.connections += 1;
+        self.connections = self.connections.saturating_add(1);
         self.needs = 0;
         self.hold(0);
     }
@@ -159,13 +159,18 @@ impl Join {
             return self.pass(desk, received_ns, frames).map(drop);
         }
         if self.is_holding || !self.pass(desk, received_ns, frames)? {
-            self.keep(desk, Held::new(received_ns, self.connections, frames));
+            let connection = self.tracker.connection();
+            self.keep(desk, Held::new(received_ns, connection, frames));
         }
         Ok(())
     }
 
     /// Heeds how far the publisher has got, as a heartbeat says: where that has not come, it is missing.
     fn heed(&mut self, desk: &mut Desk<'_>, reached: Position) -> Result<()> {
+        if self.tracker.connection() < self.connections {
+            // It may be of a life that is over.
+            return Ok(());
+        }
         if self.is_holding {
             self.needs = self.needs.max(reached.sequence);
             return Ok(());
@@ -339,7 +344,7 @@ impl Join {
                 }
                 // It came before the connection that the snapshot was taken for, and is not in it: the publisher
                 // has begun anew.
-                Some(_) if held.connections < self.connections => {
+                Some(_) if held.connection < self.connections => {
                     desk.tally.note_dropped(desk.now_ns);
                     desk.note(AnomalyKind::Drop, 1, || {
                         "it was held, and its publisher began anew meanwhile".to_owned()
@@ -348,7 +353,11 @@ impl Join {
                 }
                 _ => {}
             }
-            if !self.pass(desk, held.received_ns, &held.frames)? {
+            let connection = self.tracker.connection();
+            self.tracker.comes_by(held.connection);
+            let passed = self.pass(desk, held.received_ns, &held.frames);
+            self.tracker.comes_by(connection);
+            if !passed? {
                 self.held_bytes += held.bytes();
                 self.held.push_front(held);
             }
@@ -390,11 +399,11 @@ impl Join {
 }
 
 impl Held {
-    fn new<F: Deref<Target = [u8]>>(received_ns: u64, connections: u64, frames: &[F]) -> Self {
+    fn new<F: Deref<Target = [u8]>>(received_ns: u64, connection: u32, frames: &[F]) -> Self {
         let frames = frames.iter().map(|frame| (**frame).into()).collect();
         Self {
             received_ns,
-            connections,
+            connection,
             frames,
         }
     }

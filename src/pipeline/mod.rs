@@ -467,7 +467,7 @@ impl<H: Handler> Pipeline<H> {
         Outcome {
             engine: self.engine,
             totals,
-            // Of messages that are all rejected no number was seen.
+            // Where all messages are rejected no number was seen.
             lost: (self.unnumbered.len() < self.feeds.len()
                 && (totals.received == 0 || totals.rejected() < totals.received))
                 .then(|| totals.lost()),

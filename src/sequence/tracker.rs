@@ -519,6 +519,11 @@ impl Tracker {
         self.connection = connection.saturating_add(1);
     }
 
+    /// The number of the connection that what comes next came by, as [`comes_by`](Self::comes_by) took it.
+    pub(crate) fn connection(&self) -> u32 {
+        self.connection - 1
+    }
+
     /// Takes note of how time passes. To be called at [`due_ns`](Self::due_ns) or soon after.
     pub fn tick(&mut self, now_ns: u64, events: &mut impl FnMut(Event<'_>)) {
         self.now_ns = self.now_ns.max(now_ns);

@@ -1,18 +1,14 @@
 //! The engine that libzmq is: every transport it has, at libzmq's price.
 //!
-//! Each endpoint of a line has a socket of its own, since libzmq does not tell which connection a message came
-//! by, nor reliably which an event is about. All of a lane's sockets share the lane's I/O thread.
+//! Each endpoint of a line has a socket of its own, since libzmq does not tell reliably which connection an event is
+//! about. All of a lane's sockets share the lane's I/O thread.
 
 mod peers;
 mod reconnect;
 
-use std::{
-    cell::{Cell, RefCell},
-    os::fd::AsRawFd,
-    time::Duration,
-};
+use std::{cell::RefCell, os::fd::AsRawFd, time::Duration};
 
-use zmq::{DONTWAIT, Message, PollEvents, PollItem, SocketType};
+use zmq::{PollEvents, PollItem, SocketType};
 
 use crate::{
     clock::{Clock, Deadline},
@@ -20,7 +16,7 @@ use crate::{
     error::{Error, Result},
     handoff::FRAMES_MAX,
     lane::{Assigned, Order, Orders, Reach, Router, Setup, subscriptions::Subscriptions},
-    libzmq::{Context, Socket},
+    libzmq::{Context, Frame, Socket},
     message::Origin,
     random,
     wait::Wait,
@@ -186,9 +182,9 @@ fn from_source(endpoint: &str, lane: &Lane) -> String {
 /// The receive loop of a lane.
 pub(crate) struct LibzmqLane {
     sources: Vec<Source>,
-    frames: Box<[Message]>,
-    /// The number of the connection that was the last to bring a first message.
-    numbers: Cell<u32>,
+    frames: Box<[Frame]>,
+    /// The number of the connection that was the last to bring a first message, by any line.
+    newest: u32,
     setup: Setup,
 }
 
@@ -220,8 +216,8 @@ impl LibzmqLane {
         Ok(Self {
             sources,
             // One more than a batch carries, for the router to see that a message has too many.
-            frames: (0..=FRAMES_MAX).map(|_| Message::new()).collect(),
-            numbers: Cell::new(0),
+            frames: (0..=FRAMES_MAX).map(|_| Frame::new()).collect(),
+            newest: 0,
             setup,
         })
     }
@@ -257,7 +253,7 @@ impl LibzmqLane {
         let Self {
             sources,
             frames,
-            numbers,
+            newest,
             setup,
         } = self;
         let sockets = sources.iter().map(|source| &source.socket);
@@ -274,7 +270,7 @@ impl LibzmqLane {
         while !setup.stop.requested() {
             let mut dry = true;
             for source in sources.iter() {
-                let received = take(source, frames, numbers, setup, router)?;
+                let received = take(source, frames, newest, setup, router)?;
                 dry &= received == 0;
                 // Making a connection again drops what is unread of the one before.
                 if received < RECEIVE_BUDGET {
@@ -345,8 +341,8 @@ fn obey(sources: &[Source], orders: &Orders, router: &mut Router) -> Result<()> 
 #[inline]
 fn take(
     source: &Source,
-    frames: &mut [Message],
-    numbers: &Cell<u32>,
+    frames: &mut [Frame],
+    newest: &mut u32,
     setup: &Setup,
     router: &mut Router,
 ) -> Result<usize> {
@@ -364,7 +360,7 @@ fn take(
             return Ok(received);
         }
         if let Some(peers) = &source.peers
-            && let Some(number) = peers.borrow_mut().number_of(&mut frames[0], numbers)
+            && let Some(number) = (peers.borrow_mut()).number_of(&mut frames[..count], newest)
         {
             router.comes_by(source.line, number);
         }
@@ -385,34 +381,19 @@ fn take(
 /// Receives a message into `frames`, if there is one. Returns its number of frames, at most as many
 /// as fit, and when it was received.
 #[inline]
-fn receive(socket: &Socket, frames: &mut [Message], clock: &Clock) -> Result<Option<(usize, u64)>> {
-    match receive_frame(socket, &mut frames[0], DONTWAIT) {
-        Err(zmq::Error::EAGAIN) => return Ok(None),
-        received => received.map_err(Error::zmq("receiving"))?,
+fn receive(socket: &Socket, frames: &mut [Frame], clock: &Clock) -> Result<Option<(usize, u64)>> {
+    if !socket.receive(&mut frames[0], false)? {
+        return Ok(None);
     }
     let received_ns = clock.now_ns();
     let mut count = 1;
-    while frames[count - 1].get_more() {
+    while frames[count - 1].has_more() {
         // The rest of a message has arrived with its first frame.
         let next = count.min(frames.len() - 1);
-        receive_frame(socket, &mut frames[next], 0).map_err(Error::zmq("receiving"))?;
+        socket.receive(&mut frames[next], true)?;
         count = next + 1;
     }
     Ok(Some((count, received_ns)))
-}
-
-#[inline]
-fn receive_frame(
-    socket: &Socket,
-    frame: &mut Message,
-    flags: i32,
-) -> std::result::Result<(), zmq::Error> {
-    loop {
-        match socket.recv(frame, flags) {
-            Err(zmq::Error::EINTR) => {}
-            received => return received,
-        }
-    }
 }
 
 /// Waits until a socket has something, for a while. Returns whether one has.

@@ -102,7 +102,7 @@ fn a_heartbeat_by_an_older_connection_tells_nothing_of_the_new_life() {
         }),
         ..TrackerOptions::default()
     });
-    let mut heed = |bench: &mut Bench, connection, sequence| {
+    let heed = |bench: &mut Bench, connection, sequence| {
         bench.tracker.comes_by(connection);
         bench.tracker.note_reached(at(0, sequence), &mut |_| {})
     };
