@@ -26,10 +26,10 @@ pub(super) struct Attention {
 #[derive(Debug)]
 struct Lane {
     lane: usize,
-    /// For how long it has been deaf so far.
-    deaf_ns: u64,
+    /// For how long it has waited so far.
+    waited_ns: u64,
     /// How much of that is still to be left out: what a lane received before a wait is heard after it.
-    owed_ns: u64,
+    pending_ns: u64,
 }
 
 impl Attention {
@@ -49,8 +49,8 @@ impl Attention {
     pub(super) fn join(&mut self, lane: usize) {
         self.lanes.push(Lane {
             lane,
-            deaf_ns: 0,
-            owed_ns: 0,
+            waited_ns: 0,
+            pending_ns: 0,
         });
     }
 
@@ -66,9 +66,9 @@ impl Attention {
         self.lanes.is_empty()
     }
 
-    /// Takes note of the time, and returns the one by which is judged. `deaf_ns` is for how long a lane has waited so far.
+    /// Takes note of the time, and returns the one by which is judged. `waited_ns` is for how long a lane has waited so far.
     #[inline]
-    pub(super) fn hear(&mut self, now_ns: u64, deaf_ns: impl Fn(usize) -> u64) -> u64 {
+    pub(super) fn hear(&mut self, now_ns: u64, waited_ns: impl Fn(usize) -> u64) -> u64 {
         let passed_ns = now_ns.saturating_sub(self.now_ns);
         if passed_ns == 0 {
             return self.heard_ns;
@@ -77,13 +77,13 @@ impl Attention {
         let mut left_out_ns = 0;
         for one in &mut self.lanes {
             // Of a wait that is just over it may read more than it was.
-            let deaf_ns = deaf_ns(one.lane).max(one.deaf_ns);
-            one.owed_ns += deaf_ns - one.deaf_ns;
-            one.deaf_ns = deaf_ns;
-            let paid_ns = one.owed_ns.min(passed_ns);
-            one.owed_ns -= paid_ns;
+            let waited_ns = waited_ns(one.lane).max(one.waited_ns);
+            one.pending_ns += waited_ns - one.waited_ns;
+            one.waited_ns = waited_ns;
+            let taken_ns = one.pending_ns.min(passed_ns);
+            one.pending_ns -= taken_ns;
             // Lanes wait at the same time, mostly one for the other.
-            left_out_ns = left_out_ns.max(paid_ns);
+            left_out_ns = left_out_ns.max(taken_ns);
         }
         let left_out_ns = left_out_ns.min(self.patience_left_ns);
         let gone_on_ns = passed_ns - left_out_ns;
@@ -120,14 +120,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn time_that_a_lane_is_deaf_does_not_pass() {
+    fn time_that_a_lane_waits_does_not_pass() {
         let mut attention = Attention::new(1_000);
         attention.join(3);
         attention.join(5);
-        let mut deaf_ns = [0; 6];
+        let mut waited_ns = [0; 6];
         let mut hear = |now_ns, lane: usize, total_ns| {
-            deaf_ns[lane] = total_ns;
-            attention.hear(now_ns, |lane| deaf_ns[lane])
+            waited_ns[lane] = total_ns;
+            attention.hear(now_ns, |lane| waited_ns[lane])
         };
         assert_eq!(hear(100, 3, 0), 100);
         assert_eq!(hear(150, 3, 50), 100, "it waits");

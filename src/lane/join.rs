@@ -354,9 +354,9 @@ impl Join {
                 _ => {}
             }
             let connection = self.tracker.connection();
-            self.tracker.comes_by(held.connection);
+            self.tracker.set_connection(held.connection);
             let passed = self.pass(desk, held.received_ns, &held.frames);
-            self.tracker.comes_by(connection);
+            self.tracker.set_connection(connection);
             if !passed? {
                 self.held_bytes += held.bytes();
                 self.held.push_front(held);

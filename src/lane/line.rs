@@ -15,7 +15,7 @@ pub(crate) struct LineRoute {
     /// How many connections were made.
     pub made: u32,
     /// The number of the one that what comes next came by, from 1.
-    pub comes_by: u32,
+    pub connection: u32,
 }
 
 impl LineRoute {
@@ -26,7 +26,7 @@ impl LineRoute {
             envelope,
             watch,
             made: 0,
-            comes_by: 0,
+            connection: 0,
         }
     }
 }

@@ -179,8 +179,8 @@ impl Merge {
 
     /// Takes note of the time, and returns the one by which it judges.
     fn hear(&mut self, tally: &Tally, now_ns: u64) -> u64 {
-        let deaf_ns = |lane| tally.deaf_ns(lane, now_ns);
-        let heard_ns = self.attention.hear(now_ns, deaf_ns);
+        let waited_ns = |lane| tally.waited_ns(lane, now_ns);
+        let heard_ns = self.attention.hear(now_ns, waited_ns);
         self.quality.hear(heard_ns);
         heard_ns
     }
@@ -444,9 +444,9 @@ impl Merge {
         Ok(())
     }
 
-    /// As [`Arbiter::comes_by`].
-    pub(super) fn comes_by(&mut self, line: u8, connection: u32) {
-        self.arbiter.comes_by(line, connection);
+    /// As [`Arbiter::set_connection`].
+    pub(super) fn set_connection(&mut self, line: u8, connection: u32) {
+        self.arbiter.set_connection(line, connection);
     }
 
     /// Takes note that a connection of a line was made, or ended.

@@ -333,28 +333,28 @@ impl Router {
             .sample(reason, || Sample::unseen(origin, reason, bytes));
     }
 
-    /// Takes note of which connection of a line what comes next came by: its number, as
-    /// [`note_connection`](Self::note_connection) gave it.
+    /// Takes note of which connection of a line what comes next came by: its number, higher than those of the line's
+    /// connections before it. That may be what [`note_connection`](Self::note_connection) gave, or an engine's own.
     #[inline]
-    pub(crate) fn comes_by(&mut self, line: usize, connection: u32) {
+    pub(crate) fn set_connection(&mut self, line: usize, connection: u32) {
         let line = &mut self.lines[line];
-        if line.comes_by == connection {
+        if line.connection == connection {
             return;
         }
-        line.comes_by = connection;
+        line.connection = connection;
         match &mut line.watch {
             Watch::Nothing => {}
-            Watch::Tracked(tracker) => tracker.comes_by(connection),
-            Watch::Joined(join) => join.tracker().comes_by(connection),
+            Watch::Tracked(tracker) => tracker.set_connection(connection),
+            Watch::Joined(join) => join.tracker().set_connection(connection),
             Watch::Merged(share) => {
                 let mut merge = share.lock_for(&self.way.tally, &self.clock);
-                merge.comes_by(line.origin.line, connection);
+                merge.set_connection(line.origin.line, connection);
             }
         }
     }
 
     /// Takes note that a connection of a line was made, or ended. Returns how many were made so far, which is the number of
-    /// the one made; what comes next by the line came by that one, unless [`comes_by`](Self::comes_by) says otherwise.
+    /// the one made; what comes next by the line came by that one, unless [`set_connection`](Self::set_connection) says otherwise.
     #[cold]
     pub(crate) fn note_connection(&mut self, line: usize, made: bool) -> u32 {
         let now_ns = self.clock.now_ns();
@@ -362,7 +362,7 @@ impl Router {
         let line = &mut self.lines[line];
         if made {
             line.made = line.made.saturating_add(1);
-            line.comes_by = line.made;
+            line.connection = line.made;
         }
         match &mut line.watch {
             Watch::Nothing => {}

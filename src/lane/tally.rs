@@ -76,13 +76,13 @@ impl Tally {
     /// lane waited for workers and other lanes, and so could not hear.
     #[inline]
     pub(super) fn heard(&self, now_ns: u64) -> u64 {
-        now_ns.saturating_sub(self.deaf_ns(self.lane, now_ns))
+        now_ns.saturating_sub(self.waited_ns(self.lane, now_ns))
     }
 
     /// For how long a lane has waited for workers and other lanes until `now_ns`, and so could not hear.
     #[inline]
-    pub(super) fn deaf_ns(&self, lane: usize, now_ns: u64) -> u64 {
-        self.ledger.lanes[lane].waits.deaf_ns(now_ns)
+    pub(super) fn waited_ns(&self, lane: usize, now_ns: u64) -> u64 {
+        self.ledger.lanes[lane].waits.waited_ns(now_ns)
     }
 
     /// Counts what comes with a batch: by shard, and what overrides give to the worker. A few messages stand for

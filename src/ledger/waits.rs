@@ -16,8 +16,8 @@ pub struct Waits {
 }
 
 impl Waits {
-    /// Takes note that the lane waits from `now_ns` on, for what has to be [counted](Counter::add) before it
-    /// [ends](Self::end), or goes on from another time.
+    /// Takes note that the lane waits from `now_ns` on. What it has waited is to be [counted](Counter::add) before it
+    /// [ends](Self::end), or before it begins again with a later time.
     pub(crate) fn begin(&self, now_ns: u64) {
         self.since_ns.set(now_ns);
     }
@@ -27,10 +27,10 @@ impl Waits {
         self.since_ns.set(0);
     }
 
-    /// For how long the lane has waited until `now_ns`, and so could not hear. While a wait is being counted this may be
+    /// For how long the lane has waited until `now_ns`, and so could hear nothing. While a wait is being counted this may be
     /// more than it will be, never less.
     #[inline]
-    pub(crate) fn deaf_ns(&self, now_ns: u64) -> u64 {
+    pub(crate) fn waited_ns(&self, now_ns: u64) -> u64 {
         // First: whatever it no longer tells of has been counted.
         let since_ns = match self.since_ns.get() {
             0 => now_ns,

@@ -94,7 +94,7 @@ pub struct Tracker {
     now_ns: u64,
     /// How many connections were made.
     connections: u32,
-    /// The number of the one that what comes next came by, 1 for what comes before any.
+    /// The number of the one that what comes next came by, and one more: 1 is for what comes before any.
     connection: u32,
     /// Whether unknown topics are put into the table.
     registers: bool,
@@ -500,12 +500,12 @@ impl Tracker {
     }
 
     /// Takes note of a connection of the feed made (`up`) or lost. What comes next came by one that was made, unless
-    /// [`comes_by`](Self::comes_by) says otherwise.
+    /// [`set_connection`](Self::set_connection) says otherwise.
     pub fn connected(&mut self, up: bool, now_ns: u64, events: &mut impl FnMut(Event<'_>)) {
         self.now_ns = self.now_ns.max(now_ns);
         if up {
             self.connections = self.connections.saturating_add(1);
-            self.comes_by(self.connections);
+            self.set_connection(self.connections);
             self.feed.connect(self.now_ns);
         } else {
             self.feed.disconnect();
@@ -514,12 +514,12 @@ impl Tracker {
     }
 
     /// Takes note of which connection what comes next came by: its number, from 1, and higher than those of the connections
-    /// before it. By connections made it is counted; who counts otherwise says so before each message.
-    pub fn comes_by(&mut self, connection: u32) {
+    /// before it. The first one [made](Self::connected) is 1; who numbers them otherwise says so before each message.
+    pub fn set_connection(&mut self, connection: u32) {
         self.connection = connection.saturating_add(1);
     }
 
-    /// The number of the connection that what comes next came by, as [`comes_by`](Self::comes_by) took it.
+    /// The number of the connection that what comes next came by, as [`set_connection`](Self::set_connection) took it.
     pub(crate) fn connection(&self) -> u32 {
         self.connection - 1
     }

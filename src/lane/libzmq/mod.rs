@@ -62,7 +62,7 @@ impl Source {
         // Nothing has come by a new one yet.
         let last = self.peers.as_ref().and_then(|it| it.borrow().last_number());
         if let Some(number) = last {
-            router.comes_by(self.line, number);
+            router.set_connection(self.line, number);
         }
         Ok(())
     }
@@ -362,7 +362,7 @@ fn take(
         if let Some(peers) = &source.peers
             && let Some(number) = (peers.borrow_mut()).number_of(&mut frames[..count], newest)
         {
-            router.comes_by(source.line, number);
+            router.set_connection(source.line, number);
         }
         // Each look at a frame's bytes is two calls into libzmq, so there is one.
         if count == 1 {

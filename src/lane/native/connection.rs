@@ -264,7 +264,7 @@ impl Connection {
     #[inline]
     pub(super) fn read(&mut self, buffer: &mut [u8], sink: &mut Sink<'_>) -> Result<Turn> {
         if self.is_up() {
-            sink.router.comes_by(self.line, self.number);
+            sink.router.set_connection(self.line, self.number);
         }
         if self.need_bytes > GATHERED_BYTES_MIN {
             return self.read_large(sink);

@@ -36,7 +36,7 @@ pub(super) struct Stream<M> {
     waiting: bool,
     /// The highest number each line has shown, of the last epoch it has shown.
     highest: [u64; LINES_MAX],
-    /// The newest of its connections that each line was heard by, modulo 65,536; see [`Stream::life`].
+    /// The newest of its connections that each line went on by, or began anew, modulo 65,536; see [`Stream::life`].
     connections: [u16; LINES_MAX],
     aside: Option<Box<Aside<M>>>,
 }

@@ -61,9 +61,9 @@ fn what_an_older_connection_still_brings_is_too_late() {
     // What one publisher sent before it began anew is read along with what it sent since, and what it sent first is lost.
     bench.arbiter.connected(0);
     assert_eq!(bench.offer(0, 0, 3, 10), Verdict::Hold);
-    bench.arbiter.comes_by(0, 1);
+    bench.arbiter.set_connection(0, 1);
     assert_eq!(bench.offer(0, 0, 20, 10), Verdict::TooLate);
-    bench.arbiter.comes_by(0, 2);
+    bench.arbiter.set_connection(0, 2);
     bench.offer(0, 0, 4, 10);
     bench.arbiter.connected(1);
     for sequence in 0..5 {
@@ -88,7 +88,7 @@ fn what_falls_back_behind_the_last_number_again_is_a_restart() {
         for sequence in 0..3 {
             bench.offer(0, 0, sequence, 20);
         }
-        bench.arbiter.comes_by(0, 1);
+        bench.arbiter.set_connection(0, 1);
         assert_eq!(bench.offer(0, 0, 10, 30), Verdict::TooLate);
         bench.release(u64::MAX);
         let mut all = vec![Restarted(0, 1)];
@@ -138,9 +138,9 @@ fn a_heartbeat_by_an_older_connection_tells_nothing_of_the_new_life() {
     }
     bench.release(10 + WAIT_NS);
     bench.take();
-    bench.arbiter.comes_by(0, 1);
+    bench.arbiter.set_connection(0, 1);
     assert_eq!(bench.heed(0, 0, 30, 300), Verdict::Pass);
-    bench.arbiter.comes_by(0, 2);
+    bench.arbiter.set_connection(0, 2);
     assert_eq!(bench.offer(0, 0, 5, 310), Verdict::Pass);
     assert_eq!(bench.heed(0, 0, 30, 320), Verdict::Hold);
     assert_eq!(bench.arbiter.lost(), 0);

@@ -49,13 +49,13 @@ fn what_was_missing_comes_late_whatever_connections_are_made() {
     let mut bench = Bench::new(numbered(64, Some(0), false));
     bench.connected(true, 0);
     bench.connected(true, 0);
-    bench.tracker.comes_by(1);
+    bench.tracker.set_connection(1);
     for sequence in (0..20).filter(|&sequence| sequence != 15) {
         bench.number(sequence);
     }
     assert_eq!(bench.lost(), 1);
     bench.connected(true, 0);
-    bench.tracker.comes_by(1);
+    bench.tracker.set_connection(1);
     assert_eq!(bench.number(12), Verdict::Duplicate);
     bench.connected(true, 0);
     assert_eq!(bench.number(15), Verdict::Deliver);
@@ -78,7 +78,7 @@ fn what_an_older_connection_still_brings_is_of_the_life_before() {
         let (mut old, mut new) = (2_000..2_600, 3..900);
         while old.start < old.end || new.start < new.end {
             for (connection, rest) in [(1, &mut old), (2, &mut new)] {
-                bench.tracker.comes_by(connection);
+                bench.tracker.set_connection(connection);
                 for sequence in rest.take(7) {
                     let verdict = bench.number(sequence);
                     assert_eq!(verdict, Verdict::Deliver, "{sequence} by {connection}");
@@ -103,7 +103,7 @@ fn a_heartbeat_by_an_older_connection_tells_nothing_of_the_new_life() {
         ..TrackerOptions::default()
     });
     let heed = |bench: &mut Bench, connection, sequence| {
-        bench.tracker.comes_by(connection);
+        bench.tracker.set_connection(connection);
         bench.tracker.note_reached(at(0, sequence), &mut |_| {})
     };
     bench.connected(true, 0);
@@ -126,7 +126,7 @@ fn a_heartbeat_by_an_older_connection_tells_nothing_of_the_new_life() {
 fn of_the_life_before_the_last_nothing_is_known() {
     let mut bench = Bench::new(numbered(64, None, false));
     let mut bring = |connection, numbers: std::ops::Range<u64>| {
-        bench.tracker.comes_by(connection);
+        bench.tracker.set_connection(connection);
         for sequence in numbers {
             assert_eq!(bench.number(sequence), Verdict::Deliver, "{sequence}");
         }
@@ -167,7 +167,7 @@ proptest! {
         let mut bench = Bench::new(options);
         let (mut olds, mut news) = (0..old, from..from + count);
         let mut bring = |is_new, sequence| {
-            bench.tracker.comes_by(1 + u32::from(is_new));
+            bench.tracker.set_connection(1 + u32::from(is_new));
             bench.number(sequence)
         };
         for sequence in olds.by_ref().take(read as usize) {
