@@ -1,6 +1,6 @@
-//! Goal: what one line of a feed brought is not lost because its lane waited for a worker of another feed meanwhile: holes
-//! are waited for while all lanes of the feed can hear, and no line is said to be silent that lies unread. But a worker that
-//! hangs holds no other feed up for ever.
+//! Goal: what one line of a feed brought is not lost because its lane waited for a worker of another feed meanwhile:
+//! holes are waited for while all lanes of the feed can hear, and no line is said to be silent that lies unread. But a
+//! worker that hangs holds no other feed up for ever.
 
 mod support;
 
@@ -116,14 +116,14 @@ impl Bench {
         }
     }
 
-    /// Has both lines bring all copies but what the first one loses, over twice as long as a hole is waited for.
+    /// Has both lines bring all copies but what the first one loses, for longer than a hole is waited for.
     fn publish(&self) {
         for sequence in 1..COPIES {
             self.second.send(sealed("prices", 1, sequence), 0).unwrap();
             if !LOST.contains(&sequence) {
                 self.first.send(sealed("prices", 1, sequence), 0).unwrap();
             }
-            thread::sleep(Duration::from_millis(u64::from(WAIT_MS) / 16));
+            thread::sleep(Duration::from_millis(u64::from(WAIT_MS) / 24));
         }
     }
 

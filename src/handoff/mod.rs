@@ -86,8 +86,8 @@ pub enum Received {
 }
 
 impl HandoffLimits {
-    /// Tells whether a worker that batches wait for is behind, with so many under way to it: half of all, or 16, whichever
-    /// is less.
+    /// Tells whether a worker that batches wait for is behind, with so many under way to it: half of all, or 16,
+    /// whichever is less.
     #[inline]
     #[must_use]
     pub fn is_behind(self, under_way: usize) -> bool {
@@ -118,8 +118,8 @@ impl Outlet {
         }
     }
 
-    /// Tells whether the worker is behind: batches wait for it, and [many](HandoffLimits::is_behind) are under way, where one
-    /// is being filled.
+    /// Tells whether the worker is behind: batches wait for it, and [many](HandoffLimits::is_behind) are under way,
+    /// where one is being filled.
     #[inline]
     #[must_use]
     pub fn is_behind(&self) -> bool {
@@ -209,8 +209,8 @@ impl Outlet {
         }
     }
 
-    /// Takes batches that wait for the worker back, the oldest first: none over inproc, and none where the outlet was made
-    /// without that.
+    /// Takes batches that wait for the worker back, the oldest first: none over inproc, and none where the outlet was
+    /// made without that.
     pub fn take_back(&mut self, which: Waiting, into: &mut Vec<Box<Batch>>) {
         match self {
             Self::Ring(outlet) => outlet.take_back(which, into),

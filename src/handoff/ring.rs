@@ -128,7 +128,8 @@ impl Outlet {
         self.filled.is_empty()
     }
 
-    /// Tells whether batches wait for the worker, and [many](HandoffLimits::is_behind) are under way, where one is being filled.
+    /// Tells whether batches wait for the worker, and [many](HandoffLimits::is_behind) are under way, where one is
+    /// being filled.
     #[inline]
     pub fn is_behind(&self) -> bool {
         let at_home = self.spares.len() + self.returned.slots() + 1;

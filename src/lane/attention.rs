@@ -1,8 +1,9 @@
 //! The clock by which merged lines are waited for: it stands still while one of their lanes waits for a worker, or for
 //! another lane, since what that line has brought meanwhile lies unread.
 //!
-//! But a worker that hangs must not hold up what other lanes bring for ever. So the clock has a budget to stand still on,
-//! which what it goes on by fills again: it stands still no longer than that at once, and half of the time in the long run.
+//! But a worker that hangs must not hold up what other lanes bring for ever. So where some of the lanes can hear, the
+//! clock has a budget to stand still on, which what it goes on by fills again: it stands still no longer than that at
+//! once, and half of the time in the long run.
 
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ pub(super) struct Attention {
     lanes: Vec<Lane>,
     now_ns: u64,
     heard_ns: u64,
-    /// For how long it may stand still at once, and from here on.
+    /// For how long it may stand still at once while some lane can hear, and from here on.
     patience_ns: u64,
     patience_left_ns: u64,
     /// Whether it stood still when it was last looked at.
@@ -33,7 +34,7 @@ struct Lane {
 }
 
 impl Attention {
-    /// Starts without lanes. It stands still for `patience_ns` at once, at most.
+    /// Starts without lanes. While some lane can hear it stands still for `patience_ns` at once, at most.
     pub(super) fn new(patience_ns: u64) -> Self {
         Self {
             lanes: Vec::new(),
@@ -66,7 +67,8 @@ impl Attention {
         self.lanes.is_empty()
     }
 
-    /// Takes note of the time, and returns the one by which is judged. `waited_ns` is for how long a lane has waited so far.
+    /// Takes note of the time, and returns the one by which is judged. `waited_ns` is for how long a lane has waited so
+    /// far.
     #[inline]
     pub(super) fn hear(&mut self, now_ns: u64, waited_ns: impl Fn(usize) -> u64) -> u64 {
         let passed_ns = now_ns.saturating_sub(self.now_ns);
@@ -74,7 +76,7 @@ impl Attention {
             return self.heard_ns;
         }
         self.now_ns = now_ns;
-        let mut left_out_ns = 0;
+        let (mut of_some_ns, mut of_all_ns) = (0, passed_ns);
         for one in &mut self.lanes {
             // Of a wait that is just over it may read more than it was.
             let waited_ns = waited_ns(one.lane).max(one.waited_ns);
@@ -83,12 +85,15 @@ impl Attention {
             let taken_ns = one.pending_ns.min(passed_ns);
             one.pending_ns -= taken_ns;
             // Lanes wait at the same time, mostly one for the other.
-            left_out_ns = left_out_ns.max(taken_ns);
+            of_some_ns = of_some_ns.max(taken_ns);
+            of_all_ns = of_all_ns.min(taken_ns);
         }
-        let left_out_ns = left_out_ns.min(self.patience_left_ns);
-        let gone_on_ns = passed_ns - left_out_ns;
+        // While none can hear, nobody is held up.
+        let of_all_ns = of_all_ns.min(of_some_ns);
+        let patient_ns = (of_some_ns - of_all_ns).min(self.patience_left_ns);
+        let gone_on_ns = passed_ns - of_all_ns - patient_ns;
         self.patience_left_ns =
-            (self.patience_left_ns - left_out_ns + gone_on_ns).min(self.patience_ns);
+            (self.patience_left_ns - patient_ns + gone_on_ns).min(self.patience_ns);
         self.stands_still = gone_on_ns == 0;
         self.heard_ns += gone_on_ns;
         self.heard_ns
@@ -162,8 +167,9 @@ mod tests {
     fn a_lane_that_hears_no_more_is_not_waited_for() {
         let mut attention = Attention::new(1_000);
         attention.join(0);
+        attention.join(1);
         assert_eq!(attention.hear(5_000, |_| 0), 5_000);
-        let mut hear = |now_ns| attention.hear(now_ns, |_| now_ns - 5_000);
+        let mut hear = |now_ns| attention.hear(now_ns, |lane| lane as u64 * (now_ns - 5_000));
         assert_eq!(hear(5_700), 5_000);
         assert_eq!(hear(6_000), 5_000);
         assert_eq!(hear(6_400), 5_400, "it has waited long enough");
@@ -173,8 +179,25 @@ mod tests {
         }
         assert_eq!(heard_ns, 15_200, "half of the time");
         // What it waited is not left out later.
-        assert_eq!(attention.hear(27_400, |_| 21_400), 15_200 + 1_000);
-        assert_eq!(attention.hear(27_900, |_| 21_400), 15_200 + 1_500);
+        assert_eq!(
+            attention.hear(27_400, |lane| lane as u64 * 21_400),
+            15_200 + 1_000
+        );
+        assert_eq!(
+            attention.hear(27_900, |lane| lane as u64 * 21_400),
+            15_200 + 1_500
+        );
+    }
+
+    #[test]
+    fn time_that_all_lanes_wait_does_not_pass_however_long() {
+        let mut attention = Attention::new(1_000);
+        attention.join(0);
+        attention.join(1);
+        assert_eq!(attention.hear(5_000, |_| 0), 5_000);
+        // One for a worker, and the other one for its turn, a little later.
+        assert_eq!(attention.hear(25_000, |lane| 20_000 - lane as u64), 5_000);
+        assert_eq!(attention.hear(25_500, |lane| 20_000 - lane as u64), 5_500);
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Where a message's fields stand, and the hash of its topic, by which it finds its worker; if it is no larger than may be.
+//! Where a message's fields stand, and the hash of its topic, by which it finds its worker; if it is no larger than may
+//! be.
 
 use std::ops::Deref;
 

@@ -44,6 +44,8 @@ struct Held {
     received_ns: u64,
     /// The number of the connection that it came by.
     connection: u32,
+    /// How many connections there had been when it came.
+    connections: u32,
     frames: Vec<Box<[u8]>>,
 }
 
@@ -58,6 +60,8 @@ pub(crate) struct Join {
     held_bytes_max: usize,
     /// Connections made so far.
     connections: u32,
+    /// The newest one that has brought anything.
+    newest: u32,
     /// Whether messages are held.
     is_holding: bool,
     held: VecDeque<Held>,
@@ -86,6 +90,7 @@ impl Join {
             scope,
             held_bytes_max,
             connections: 0,
+            newest: 0,
             is_holding: true,
             held: VecDeque::new(),
             held_bytes: 0,
@@ -151,6 +156,12 @@ impl Join {
         received_ns: u64,
         frames: &[F],
     ) -> Result<()> {
+        let connection = self.tracker.connection();
+        if connection > self.newest {
+            self.newest = connection;
+            // What was published before may have been so in a life that is over.
+            self.needs = 0;
+        }
         if let Some(said) = desk.envelope.heartbeat_in(frames) {
             if let Some(reached) = said.position().filter(|_| self.is_of_line()) {
                 self.heed(desk, reached)?;
@@ -159,15 +170,17 @@ impl Join {
             return self.pass(desk, received_ns, frames).map(drop);
         }
         if self.is_holding || !self.pass(desk, received_ns, frames)? {
-            let connection = self.tracker.connection();
-            self.keep(desk, Held::new(received_ns, connection, frames));
+            self.keep(
+                desk,
+                Held::new(received_ns, connection, self.connections, frames),
+            );
         }
         Ok(())
     }
 
     /// Heeds how far the publisher has got, as a heartbeat says: where that has not come, it is missing.
     fn heed(&mut self, desk: &mut Desk<'_>, reached: Position) -> Result<()> {
-        if self.tracker.connection() < self.connections {
+        if self.tracker.connection() < self.newest {
             // It may be of a life that is over.
             return Ok(());
         }
@@ -344,7 +357,7 @@ impl Join {
                 }
                 // It came before the connection that the snapshot was taken for, and is not in it: the publisher
                 // has begun anew.
-                Some(_) if held.connection < self.connections => {
+                Some(_) if held.connections < self.connections => {
                     desk.tally.note_dropped(desk.now_ns);
                     desk.note(AnomalyKind::Drop, 1, || {
                         "it was held, and its publisher began anew meanwhile".to_owned()
@@ -399,11 +412,17 @@ impl Join {
 }
 
 impl Held {
-    fn new<F: Deref<Target = [u8]>>(received_ns: u64, connection: u32, frames: &[F]) -> Self {
+    fn new<F: Deref<Target = [u8]>>(
+        received_ns: u64,
+        connection: u32,
+        connections: u32,
+        frames: &[F],
+    ) -> Self {
         let frames = frames.iter().map(|frame| (**frame).into()).collect();
         Self {
             received_ns,
             connection,
+            connections,
             frames,
         }
     }

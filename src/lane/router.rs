@@ -353,8 +353,9 @@ impl Router {
         }
     }
 
-    /// Takes note that a connection of a line was made, or ended. Returns how many were made so far, which is the number of
-    /// the one made; what comes next by the line came by that one, unless [`set_connection`](Self::set_connection) says otherwise.
+    /// Takes note that a connection of a line was made, or ended. Returns how many were made so far, which is the
+    /// number of the one made; what comes next by the line came by that one, unless
+    /// [`set_connection`](Self::set_connection) says otherwise.
     #[cold]
     pub(crate) fn note_connection(&mut self, line: usize, made: bool) -> u32 {
         let now_ns = self.clock.now_ns();

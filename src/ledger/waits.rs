@@ -27,8 +27,8 @@ impl Waits {
         self.since_ns.set(0);
     }
 
-    /// For how long the lane has waited until `now_ns`, and so could hear nothing. While a wait is being counted this may be
-    /// more than it will be, never less.
+    /// For how long the lane has waited until `now_ns`, and so could hear nothing. While a wait is being counted this
+    /// may be more than it will be, never less.
     #[inline]
     pub(crate) fn waited_ns(&self, now_ns: u64) -> u64 {
         // First: whatever it no longer tells of has been counted.

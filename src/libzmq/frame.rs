@@ -81,7 +81,8 @@ impl Socket {
     pub(crate) fn receive(&self, frame: &mut Frame, waits: bool) -> Result<bool> {
         let flags = if waits { 0 } else { zmq_sys::ZMQ_DONTWAIT };
         loop {
-            // SAFETY: the socket is live, and not `Sync`, so no other thread is in one of its calls; `frame` is a message.
+            // SAFETY: the socket is live, and not `Sync`, so no other thread is in one of its calls; `frame` is a
+            // message.
             let received =
                 unsafe { zmq_sys::zmq_msg_recv(&raw mut frame.raw, self.pointer, flags as c_int) };
             if received >= 0 {

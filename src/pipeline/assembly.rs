@@ -389,8 +389,8 @@ fn sources(config: &Config) -> usize {
     config.lanes.len() + merged.count()
 }
 
-/// Decides who looks at the numbers of the messages of a lane's line. `merges` are by feed; what tells whether a server of
-/// snapshots was reached is added to `reaches`.
+/// Decides who looks at the numbers of the messages of a lane's line. `merges` are by feed; what tells whether a server
+/// of snapshots was reached is added to `reaches`.
 fn watch(
     assigned: &Assigned<'_>,
     lane: usize,

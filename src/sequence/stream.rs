@@ -8,7 +8,7 @@
 //!   epoch comes again, as where the old publisher still sends while the new one has begun, it goes on where it
 //!   stood, unless it falls back there over a newer connection: then the epoch is used for another life;
 //! * without them, a fall back is a restart where it reaches the first number of a series, where it is
-//!   farther than [`NEAR`] numbers, and where the connection is newer than any that brought the series before: but not
+//!   farther than [`NEAR`] numbers, and where the connection is newer than any that the series went on by before: but not
 //!   where it is only the last number again, as caches send it to who connects, or one that is missing, which may have
 //!   been read late. What an older connection still brings is of the life before, and of one before that delivered.
 //! * a leap forward by more than [`GAP_COUNT_MAX`] is one too: no publisher lost that much.
@@ -21,7 +21,8 @@
 //! comes after all, and stays lost. TCP keeps the order within a connection, so only a publisher or
 //! a proxy with several threads can bring messages out of order, and not by much. And a second copy
 //! of a series' very first number is taken for a restart, as it is one far more often. A life that begins, as far as
-//! it is heard of, above what was read of the one before shows as a gap, and what is still unread of that one as copies.
+//! it is heard of, above what was read of the one before shows as a gap, and what is still unread of that one as copies;
+//! where nothing was read of the one before, what is unread of that shows as a gap, and the new life as copies of it.
 
 use std::mem;
 
@@ -147,8 +148,9 @@ impl Stream {
 
     /// Takes a message at `position`, and says what its number tells.
     ///
-    /// `connection` is the number, from 1, of the connection that it came by, and higher than those of the line's connections
-    /// before it; `from_start` tells that the first message seen should be the first of its series, where that is known.
+    /// `connection` is the number, from 1, of the connection that it came by, and higher than those of the line's
+    /// connections before it; `from_start` tells that the first message seen should be the first of its series, where
+    /// that is known.
     pub fn advance(
         &mut self,
         numbering: &Numbering,

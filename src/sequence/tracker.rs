@@ -513,8 +513,9 @@ impl Tracker {
         self.tell_feed(events);
     }
 
-    /// Takes note of which connection what comes next came by: its number, from 1, and higher than those of the connections
-    /// before it. The first one [made](Self::connected) is 1; who numbers them otherwise says so before each message.
+    /// Takes note of which connection what comes next came by: its number, from 1, and higher than those of the
+    /// connections before it. The first one [made](Self::connected) is 1; who numbers them otherwise says so before
+    /// each message.
     pub fn set_connection(&mut self, connection: u32) {
         self.connection = connection.saturating_add(1);
     }

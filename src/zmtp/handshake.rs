@@ -69,8 +69,8 @@ impl Handshake {
         }
     }
 
-    /// Returns why the peer refused the handshake, in its own words, after [`Violation::Refused`], if it gave a reason: up
-    /// to 255 bytes, escaped as in a string of ASCII.
+    /// Returns why the peer refused the handshake, in its own words, after [`Violation::Refused`], if it gave a reason:
+    /// up to 255 bytes, escaped as in a string of ASCII.
     #[must_use]
     pub fn refusal(&self) -> Option<&str> {
         self.refusal.as_deref()

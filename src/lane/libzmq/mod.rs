@@ -59,10 +59,13 @@ impl Source {
     /// [`Error::Zmq`].
     fn note_events(&self, router: &mut Router) -> Result<()> {
         self.connections.note_events(router, self.line)?;
-        // Nothing has come by a new one yet.
-        let last = self.peers.as_ref().and_then(|it| it.borrow().last_number());
-        if let Some(number) = last {
-            router.set_connection(self.line, number);
+        if let Some(peers) = &self.peers {
+            let mut peers = peers.borrow_mut();
+            peers.set_connections(self.connections.up());
+            // Nothing has come by a new one yet.
+            if let Some(number) = peers.last_number() {
+                router.set_connection(self.line, number);
+            }
         }
         Ok(())
     }

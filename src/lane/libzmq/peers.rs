@@ -1,14 +1,15 @@
 //! Which connection a message came by, where its publisher's restarts are told by that.
 //!
 //! The monitor tells of a new connection at a time of its own: the lane may have read much of what came by it, or nothing
-//! yet of what came before. But each message bears the properties of its peer, which libzmq keeps once for all messages of
-//! a connection, for as long as there are any. So where they lie tells connections apart, as long as one message of each
-//! is kept.
+//! yet of what came before. But each message bears the properties of its peer, which libzmq keeps once for all messages
+//! of a connection, for as long as there are any. So where they lie tells connections apart, as long as one message of
+//! each is kept.
 
 use crate::libzmq::Frame;
 
-/// The most connections that are told apart. The one that has brought nothing for longest is new when it does again.
-const PEERS_MAX: usize = 64;
+/// The most connections that are told apart beside as many as there are. The one that has brought nothing for longest is
+/// new when it does again.
+const PEERS_GONE_MAX: usize = 16;
 
 /// The connections of a socket that have brought a message.
 #[derive(Default)]
@@ -18,6 +19,8 @@ pub(super) struct Peers {
     last: Option<usize>,
     /// How often another connection than the last has brought a message.
     turns: u64,
+    /// The most that are told apart.
+    known_max: usize,
 }
 
 struct Peer {
@@ -30,6 +33,11 @@ struct Peer {
 }
 
 impl Peers {
+    /// Takes note of how many connections there are.
+    pub(super) fn set_connections(&mut self, up: u64) {
+        self.known_max = (up as usize).saturating_add(PEERS_GONE_MAX);
+    }
+
     /// Returns the number of the connection that a message came by, where that can be told. With its first message a
     /// connection gets the number behind `newest`.
     #[inline]
@@ -69,7 +77,7 @@ impl Peers {
             turn,
             _kept: shortest.expect("a message has a frame").share(),
         };
-        if self.known.len() < PEERS_MAX {
+        if self.known.len() < self.known_max.max(PEERS_GONE_MAX) {
             self.known.push(peer);
             return self.known.len() - 1;
         }
@@ -130,23 +138,24 @@ mod tests {
 
     #[test]
     fn connections_keep_their_numbers_whoever_has_its_turn() {
-        const PUSHERS: usize = 5;
-        let context = Context::new(1, 20).unwrap();
+        const PUSHERS: usize = PEERS_GONE_MAX + 4;
+        let context = Context::new(1, 40).unwrap();
         let (pull, endpoint) = pulled(&context, "tcp://127.0.0.1:*");
         let pushers: Vec<Socket> = iter::repeat_with(|| pushing(&context, &endpoint))
             .take(PUSHERS)
             .collect();
         let (mut peers, mut newest) = (Peers::default(), 0);
+        peers.set_connections(PUSHERS as u64);
         push_all(&pushers);
         let first = numbers(&pull, &mut peers, &mut newest, PUSHERS);
         let mut sorted: Vec<u32> = first.iter().copied().flatten().collect();
         sorted.sort_unstable();
-        assert_eq!(sorted, [1, 2, 3, 4, 5]);
+        assert_eq!(sorted, (1..=PUSHERS as u32).collect::<Vec<_>>());
         for _ in 0..20 {
             push_all(&pushers);
             assert_eq!(numbers(&pull, &mut peers, &mut newest, PUSHERS), first);
         }
-        assert_eq!(newest, 5);
+        assert_eq!(newest, PUSHERS as u32);
     }
 
     #[test]
@@ -161,13 +170,13 @@ mod tests {
             numbers(&pull, &mut peers, &mut newest, 1)[0]
         };
         assert_eq!([number_of(&steady), number_of(&silent)], [Some(1), Some(2)]);
-        for number in 3..=PEERS_MAX as u32 + 1 {
+        for number in 3..=PEERS_GONE_MAX as u32 + 1 {
             let short = [pushing(&context, &endpoint)];
             assert_eq!(number_of(&short), Some(number));
             assert_eq!(number_of(&steady), Some(1), "{number}");
         }
-        assert_eq!(number_of(&silent), Some(PEERS_MAX as u32 + 2));
-        assert_eq!(peers.known.len(), PEERS_MAX);
+        assert_eq!(number_of(&silent), Some(PEERS_GONE_MAX as u32 + 2));
+        assert_eq!(peers.known.len(), PEERS_GONE_MAX);
     }
 
     #[test]

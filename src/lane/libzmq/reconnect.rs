@@ -110,6 +110,11 @@ impl Connections {
         &self.reach
     }
 
+    /// How many there are, as far as events have told.
+    pub(super) fn up(&self) -> u64 {
+        self.up.get()
+    }
+
     /// The socket that has something to receive when a connection changes.
     pub(super) fn monitor(&self) -> &Socket {
         &self.monitor

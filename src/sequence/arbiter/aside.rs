@@ -35,8 +35,8 @@ pub(super) enum What {
 }
 
 impl Place {
-    /// Tells whether nothing is missing before it, where all below `next` of the life `now` has been passed on or given up.
-    /// What a heartbeat tells of may have been passed by.
+    /// Tells whether nothing is missing before it, where all below `next` of the life `now` has been passed on or given
+    /// up. What a heartbeat tells of may have been passed by.
     pub fn is_ready(self, now: Life, next: u64) -> bool {
         let is_there = match self.what {
             What::Message => self.number == next,

@@ -125,8 +125,8 @@ impl<M> Stream<M> {
         let falls_back =
             (core.numbers).falls_back(self.highest[at], sequence, remade && !is_missing);
         if falls_back {
-            let begun_by = &mut aside(&mut self.aside, self.whole_from).begun_by[at];
-            *begun_by = core.connections[at].max(*begun_by);
+            // No older one gets here.
+            aside(&mut self.aside, self.whole_from).begun_by[at] = core.connections[at];
         }
         // What falls back behind the last number again, or behind a missing one, is still a restart.
         if remade && (falls_back || is_ahead) {
