@@ -83,10 +83,12 @@ fn check(engine: Engine, binds: bool) {
     } else {
         wait_until("the port is free", || second.bind(&endpoint).is_ok());
     }
-    // It is met when the lane goes on, with most of what the first one sent still unread.
     gate.open();
     publish(&second, AFTER);
-    assert!(pipeline.look().received < BEFORE.into(), "all was read");
+    if binds {
+        // Who connects again reads the rest before.
+        assert!(pipeline.look().received < BEFORE.into(), "all was read");
+    }
     let sent = u64::from(BEFORE) + AFTER.len() as u64;
     wait_until("all has come", || pipeline.look().received == sent);
     stop.request();
