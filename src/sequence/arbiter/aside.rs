@@ -65,6 +65,9 @@ pub(super) struct Aside<M> {
     pub past: [u64; LINES_MAX],
     /// The connection that the last restart of each line came by, where numbers alone told of it; 0 where there was none.
     pub begun_by: [u32; LINES_MAX],
+    /// The last life, where numbers alone tell of lives, that is no new one of a publisher: it goes on with what a line
+    /// brings that was left behind, since no other brings anything any more.
+    pub gone_on: Option<u64>,
     /// Lives later than the stream's, as far as they are remembered.
     pub later: VecDeque<Life>,
     /// When the first in `held` may go on, as the arbiter's table of deadlines has it.
@@ -120,6 +123,7 @@ pub(super) fn aside<M>(slot: &mut Option<Box<Aside<M>>>, first: u64) -> &mut Asi
             shown: [Life::default(); LINES_MAX],
             past: [0; LINES_MAX],
             begun_by: [0; LINES_MAX],
+            gone_on: None,
             later: VecDeque::new(),
             deadline_ns: None,
             first,

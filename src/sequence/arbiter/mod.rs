@@ -28,13 +28,15 @@
 //! A damaged epoch costs two restarts and no message, but where the series has a start all numbers before
 //! the damaged message's are reported lost.
 //!
-//! **Without epochs** each line's restarts are told from its numbers alone: the start of the series below
-//! what the line has shown, a fall by more than a thousand, or any fall over a [newer
-//! connection](Arbiter::set_connection) of the line but to the last number, which caches repeat, and missing ones. What
-//! an older connection than the one of a restart still brings is too late. Lives are counted by series, and the count
-//! takes the epoch's place. So a line that restarts alone takes the feed with it, and the others are ignored until they
-//! restart or reconnect too; a life that begins above what the line has shown, or a line that was not heard in this
-//! series before, tells of no restart; lines must not be two lives apart; and each must keep its order.
+//! **Without epochs** each line's restarts are told from its numbers alone: the start of the series below what the line
+//! has shown, a fall by more than a thousand, or any fall over a [newer connection](Arbiter::set_connection) of the
+//! line but to the last number, which caches repeat, and missing ones. What an older connection than the one of a
+//! restart still brings is too late. Lives are counted by series, and the count takes the epoch's place. So a line that
+//! restarts alone takes the feed with it, and the others are ignored until they restart or reconnect too, or until no
+//! line with a connection shows what it publishes now: then the feed goes on with what the others bring, as a life of
+//! its own, and what was too late stays so, without being reported lost; a life that begins above what the line has
+//! shown, or a line that was not heard in this series before, tells of no restart; lines must not be two lives apart;
+//! and each must keep its order.
 //!
 //! **Heartbeats** that repeat the number of the last message show what is missing before anything follows. One that says
 //! more than has come is held behind that, like a message with the next number: what no line brings in time is reported

@@ -178,8 +178,9 @@ impl<M> Stream<M> {
         let resume = aside.left(life.epoch).map(|left| left.resume);
         let known = aside.held.range(Place::of_message(life, 0)..).next();
         let known = known.filter(|(place, _)| place.life == life);
+        let start = (core.numbers.start()).filter(|_| Some(life.epoch) != aside.gone_on);
         let near = resume
-            .or(core.numbers.start())
+            .or(start)
             .or(known.map(|(place, _)| place.number))
             .unwrap_or_else(|| core.numbers.first(sequence));
         let number = core.numbers.place(near, sequence);

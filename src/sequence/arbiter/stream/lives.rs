@@ -45,15 +45,11 @@ impl<M> Stream<M> {
         if epoch > now.epoch && left.is_none() {
             return Life { turn, epoch };
         }
-        let has_come = |line: usize| {
-            self.current & (1 << line) != 0 || aside.is_some_and(|aside| aside.shown[line] > now)
-        };
         let is_news = left
             .is_none_or(|left| distance(left.resume, core.numbers.place(left.end, sequence)) >= 0);
-        let mut others = (0..core.lines.len()).filter(|&other| other != usize::from(line));
-        let is_alone = !others.any(|other| core.connected[other] && has_come(other));
+        let is_alone = self.is_alone(core, line);
         let at = usize::from(line);
-        let falls = has_come(at) || aside.is_some_and(|aside| epoch < aside.past[at]);
+        let falls = self.has_come(at) || aside.is_some_and(|aside| epoch < aside.past[at]);
         let goes_back = is_alone || (falls && left.is_none());
         if is_news && goes_back {
             let turn = turn + 1;
@@ -62,6 +58,19 @@ impl<M> Stream<M> {
         // Before the stream's, as higher ones are of an earlier turn.
         let turn = now.turn.saturating_sub(1);
         Life { turn, epoch }
+    }
+
+    /// Tells whether a line is in the stream's life or a later one.
+    fn has_come(&self, line: usize) -> bool {
+        let now = self.now();
+        let aside = self.aside.as_ref();
+        self.current & (1 << line) != 0 || aside.is_some_and(|aside| aside.shown[line] > now)
+    }
+
+    /// Tells whether no other line that is connected is in the stream's life or a later one.
+    fn is_alone(&self, core: &Core, line: u8) -> bool {
+        let mut others = (0..core.lines.len()).filter(|&other| other != usize::from(line));
+        !others.any(|other| core.connected[other] && self.has_come(other))
     }
 
     /// Tells whether a line is in the stream's life, as far as numbers tell.
@@ -140,6 +149,10 @@ impl<M> Stream<M> {
             if is_ahead {
                 self.highest[at] = number;
             }
+            if self.is_alone(core, line) {
+                aside(&mut self.aside, self.whole_from).gone_on = Some(newest + 1);
+                return newest + 1;
+            }
             self.epoch.saturating_sub(1)
         } else if falls_back {
             own + 1
@@ -173,7 +186,8 @@ impl<M> Stream<M> {
                 remember(&mut aside.lost, (life.epoch, end, resume - 1));
             }
         } else {
-            self.next = core.numbers.start().unwrap_or(number).min(number);
+            let start = (core.numbers.start()).filter(|_| Some(life.epoch) != aside.gone_on);
+            self.next = start.unwrap_or(number).min(number);
             aside.first = self.next;
         }
         self.whole_from = self.next;

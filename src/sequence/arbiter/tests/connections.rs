@@ -145,3 +145,61 @@ fn a_heartbeat_by_an_older_connection_tells_nothing_of_the_new_life() {
     assert_eq!(bench.heed(0, 0, 30, 320), Verdict::Hold);
     assert_eq!(bench.arbiter.lost(), 0);
 }
+
+#[test]
+fn a_line_that_restarted_alone_gives_the_feed_back_when_it_dies() {
+    for start in [Some(0), None] {
+        let numbering = Numbering {
+            start,
+            ..WITHOUT_EPOCHS
+        };
+        let mut bench = Bench::new(numbering, LIMITS);
+        bench.arbiter.connected(0);
+        bench.arbiter.connected(1);
+        for sequence in 0..10 {
+            bench.offer(0, 0, sequence, 0);
+            bench.offer(1, 0, sequence, 0);
+        }
+        bench.take();
+        bench.arbiter.disconnected(0, 10);
+        bench.arbiter.connected(0);
+        bench.offer(0, 0, 0, 10);
+        bench.offer(0, 0, 1, 10);
+        bench.release(10 + WAIT_NS);
+        assert_eq!(
+            bench.take(),
+            [Restarted(0, 1), Message(0, 0), Message(0, 1)]
+        );
+        for sequence in 10..15 {
+            assert_eq!(bench.offer(1, 0, sequence, 200), Verdict::TooLate);
+        }
+        bench.arbiter.disconnected(0, 300);
+        for sequence in 15..20 {
+            assert_eq!(bench.offer(1, 0, sequence, 300), Verdict::Hold);
+        }
+        bench.release(300 + WAIT_NS);
+        // What was too late is not lost as well.
+        let mut all = vec![Restarted(1, 2)];
+        all.extend((15..20).map(|number| Message(0, number)));
+        assert_eq!(bench.take(), all, "{start:?}");
+        assert_eq!(bench.offer(1, 0, 20, 500), Verdict::Pass);
+        assert_eq!(bench.offer(1, 0, 22, 510), Verdict::Hold);
+        bench.release(510 + WAIT_NS);
+        let after = [Message(0, 20), Lost(2, 21, 21), Message(0, 22)];
+        assert_eq!(bench.take(), after);
+        // Its publisher begins anew as well, and so does the other one's, over new connections.
+        for line in [0, 1] {
+            bench.arbiter.connected(line);
+        }
+        for sequence in 0..3 {
+            for line in [1, 0] {
+                bench.offer(line, 0, sequence, 700);
+            }
+        }
+        bench.release(u64::MAX);
+        let mut all = vec![Restarted(2, 3)];
+        all.extend((0..3).map(|number| Message(0, number)));
+        assert_eq!(bench.take(), all, "{start:?}");
+        assert_eq!(bench.arbiter.lost(), 1);
+    }
+}
